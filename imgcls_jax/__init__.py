@@ -1,0 +1,3 @@
+"""imgcls_jax: image classification in JAX and Flax."""
+
+__version__ = "0.1.0"

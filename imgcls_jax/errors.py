@@ -1,0 +1,63 @@
+"""What ends a command: errors of what / where / how to mend, and the exit code of each kind."""
+
+
+class Failure(Exception):
+    """An error meant for a person: `what` happened, `where`, and `fix`, how to mend it.
+
+    `code` is the exit status of the command that meets it; the codes are listed in the README.
+    """
+
+    code = 1
+
+    def __init__(self, what: str, *, where: str = "", fix: str = ""):
+        super().__init__(what)
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        lines = [f"error: {self.what}"]
+        lines += [f"where: {self.where}"] * bool(self.where)
+        lines += [f"fix:   {self.fix}"] * bool(self.fix)
+        return "\n".join(lines)
+
+    def __reduce__(self):
+        return _rebuild, (type(self), self.what, self.where, self.fix)
+
+
+def _rebuild(cls, what, where, fix):
+    return cls(what, where=where, fix=fix)
+
+
+class ConfigError(Failure):
+    """A wrong command line or config."""
+
+    code = 2
+
+
+class DataError(Failure):
+    """Data that is missing, damaged or not what was promised."""
+
+    code = 3
+
+
+class CheckpointError(Failure):
+    """A checkpoint that is missing, damaged or of another model."""
+
+    code = 4
+
+
+class Diverged(Failure):
+    """A loss or gradient that is not finite."""
+
+    code = 5
+
+
+class EnvironmentFailure(Failure):
+    """Disk, permissions, devices, missing packages."""
+
+    code = 6
+
+
+class Preempted(Failure):
+    """Stopped from outside with the state saved: run the same line again."""
+
+    code = 75

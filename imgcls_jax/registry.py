@@ -1,0 +1,138 @@
+"""A name in a config -> a function. The function's name is the name, its signature the schema."""
+
+import difflib
+import functools
+import importlib
+import inspect
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from imgcls_jax.errors import ConfigError
+
+
+def near(name: str, names: Iterable[str], count: int = 3) -> str:
+    """The names most like `name`, as the end of a sentence."""
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, count, 0.5)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"use one of {names}"
+
+
+class Registry:
+    """The functions of one kind.
+
+    With a package, they are found in its files: every module of the folder is imported when the
+    first name is asked for, `_x.py` left out, so that one new file is one new thing.
+    """
+
+    def __init__(self, kind: str, package: str | None = None):
+        self.kind, self.package = kind, package
+        self.plural = kind + ("es" if kind.endswith("s") else "s")
+        self._found: dict[str, Callable] = {}
+        self._facts: dict[str, dict] = {}
+        self._scanned = package is None
+
+    def register(self, **facts) -> Callable[[Callable], Callable]:
+        """Decorator: enters a function under its own name, with facts about it."""
+
+        def enter(function):
+            name = function.__name__
+            if name in self._found:
+                raise ValueError(f"{self.kind} {name!r} is defined twice: in {function.__module__}"
+                                 f" and in {self._found[name].__module__}")
+            self._found[name], self._facts[name] = function, facts
+            return function
+
+        return enter
+
+    def _scan(self):
+        if not self._scanned:
+            self._scanned = True
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__):
+                if not module.name.startswith("_"):
+                    importlib.import_module(f"{self.package}.{module.name}")
+
+    def names(self) -> list[str]:
+        self._scan()
+        return sorted(self._found)
+
+    def get(self, name: str, where: str = "") -> Callable:
+        """The function called `name`; ConfigError with the nearest names if there is none."""
+        self._scan()
+        if name not in self._found:
+            raise ConfigError(f"there is no {self.kind} called {name!r}", where=where,
+                              fix=f"{near(str(name), self._found)} (imgcls list {self.plural})")
+        return self._found[name]
+
+    def facts(self, name: str) -> dict:
+        self.get(name)
+        return self._facts[name]
+
+    def bind(self, choice: Mapping[str, Any], where: str) -> functools.partial:
+        """dict(name=..., **arguments) -> the function with its keyword-only arguments bound.
+
+        The positional parameters are left for `build` to give. ConfigError for an unknown name or
+        argument, or a value of another type than the signature says.
+        """
+        if not isinstance(choice, Mapping) or "name" not in choice:
+            raise ConfigError(f"{where} must be dict(name=..., ...), not {choice!r}", where=where,
+                              fix=f"name a {self.kind}: one of {self.names()}")
+        function = self.get(choice["name"], f"{where}.name")
+        return bind(function, {k: v for k, v in choice.items() if k != "name"}, where)
+
+
+def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functools.partial:
+    """`function` with keyword-only arguments bound, each checked against the signature."""
+    allowed = {name: p for name, p in inspect.signature(function).parameters.items()
+               if p.kind is p.KEYWORD_ONLY}
+    for name, value in arguments.items():
+        if name not in allowed:
+            raise ConfigError(f"{function.__name__} takes no argument {name!r}",
+                              where=f"{where}.{name}",
+                              fix=near(name, allowed) if allowed else "it takes no arguments")
+        hint = typing.get_type_hints(function).get(name, Any)
+        if not _fits(value, hint):
+            raise ConfigError(f"{name}={value!r} is a {type(value).__name__}",
+                              where=f"{where}.{name}", fix=f"give a value of type {_say(hint)}")
+    missing = [name for name, p in allowed.items() if p.default is p.empty and name not in arguments]
+    if missing:
+        raise ConfigError(f"{function.__name__} needs {', '.join(missing)}", where=where,
+                          fix=f"set {where}.{missing[0]}")
+    return functools.partial(function, **arguments)
+
+
+def _say(hint) -> str:
+    return getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
+
+
+def _fits(value, hint) -> bool:
+    """Whether a JSON-able value may stand where `hint` is written; what is not simple may."""
+    if hint is Any:
+        return True
+    if hint is None or hint is type(None):
+        return value is None
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, h) for h in inner)
+    if origin is typing.Literal:
+        return value in inner
+    if hint is tuple or origin is tuple:
+        if not isinstance(value, tuple | list):
+            return False
+        if not inner:
+            return True
+        if inner[-1] is Ellipsis:
+            return all(_fits(v, inner[0]) for v in value)
+        return len(value) == len(inner) and all(map(_fits, value, inner))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if hint is dict or origin in (dict, Mapping):
+        return isinstance(value, Mapping)
+    return True

@@ -1,0 +1,26 @@
+"""Steps: `(parts, *, ...) -> (state, batch) -> (state, Sums)`, pure. `parts` is steps.Parts."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from imgcls_jax.registry import Registry
+
+STEPS = Registry("step", __name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What every step is made of; a step takes what it needs.
+
+    augment: (key, images, targets) -> (images, targets), all device transforms in order.
+    normalise: u8[B,H,W,C] -> f[B,H,W,C]. ema: (ema, new values, step) -> ema, or None.
+    """
+
+    apply: Callable  # module.apply
+    task: Any  # types.Task
+    optimizer: Any  # optax.GradientTransformation
+    normalise: Callable
+    augment: Callable
+    ema: Callable | None
+    seed: int

@@ -1,0 +1,186 @@
+"""The central types: what the parts of a run hand to each other. Imports nothing of ours."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
+
+import flax.struct
+import jax
+
+Array = Any  # a jax.Array or numpy.ndarray; in tf.data code a tf.Tensor
+Tree = Any  # a pytree of Array
+
+Sums = dict[str, Array]
+"""Additive counts by name. Two Sums merge by `+`, leaf by leaf: over microbatches, batches and
+hosts. A mean is taken once, at the end."""
+
+
+class Batch(TypedDict, total=False):
+    """One global batch of B images. `id` never reaches a device."""
+
+    image: Array  # u8[B,H,W,C]: a quarter of the bytes of f32; normalised on the device
+    label: Array  # i32[B], or f32[B,K] for multilabel
+    mask: Array  # f32[B]: 0 for padding
+    id: Array  # i64[B]: index of the example in its split, -1 for padding
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that training changes, arrays only: no function, no key, no iterator."""
+
+    step: Array  # i32[]: steps done
+    params: Tree
+    model_state: Tree  # every other collection that lives on: {"batch_stats": ...}
+    opt_state: Tree
+    ema: Tree = None  # {"params", "model_state"} averaged, or None
+
+    def variables(self) -> dict:
+        """What `module.apply` takes, at the current step."""
+        return {"params": self.params, **self.model_state}
+
+    def eval_variables(self) -> dict:
+        """What `module.apply` takes for evaluation: the moving average where there is one."""
+        if self.ema is None:
+            return self.variables()
+        return {"params": self.ema["params"], **self.ema["model_state"]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A published set of weights, and the preprocessing it was measured with."""
+
+    file: str  # address it is published at
+    layout: str  # torchvision | timm | transformers | npz | keras
+    image_size: int
+    resize: int  # short side before the center crop
+    interpolation: str
+    top1: float
+    top5: float
+    licence: str
+    sha256: str = ""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """What is known of a model without building it."""
+
+    name: str
+    image_size: int
+    params: int  # exact parameter count with `classes` classes and `channels` channels
+    head: str  # path of the classifier, as in "head"
+    paper: str
+    classes: int = 1000
+    channels: int = 3
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    weights: Mapping[str, Weights] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lookup:
+    """A split of random access: any example by its index.
+
+    read: (i64[] tf.Tensor) -> dict(image=<u8[H,W,C] or encoded bytes>, label=i32[] or f32[K]);
+      it runs inside tf.data, in parallel.
+    where: index -> what a person calls the example, such as its path.
+    """
+
+    size: int
+    read: Callable[[Array], dict]
+    where: Callable[[int], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """A split that is a list of record files, read in order.
+
+    files: (path, first record, number of records), one per file.
+    parse: (bytes[] tf.Tensor) -> dict(image=..., label=...), as of Lookup.
+    records: (path tensor) -> tf.data.Dataset of the undecoded records of one file.
+    """
+
+    files: tuple[tuple[str, int, int], ...]
+    records: Callable[[Array], Any]
+    parse: Callable[[Array], dict]
+
+    @property
+    def size(self) -> int:
+        return sum(count for _, _, count in self.files)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A dataset: it knows its classes, so that no config repeats them.
+
+    sizes: examples per split. open: split name -> Lookup or Shards; nothing is read before.
+    image_size: (H, W) where all images have one size, else None.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    sizes: Mapping[str, int]
+    open: Callable[[str], Lookup | Shards]
+    channels: int = 3
+    kind: str = "multiclass"
+    image_size: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """update: (logits f32[B,K], targets f32[B,K], mask f32[B]) -> Sums;
+    finish: (Sums as numpy) -> dict of floats."""
+
+    update: Callable[[Array, Array, Array], Sums]
+    finish: Callable[[Mapping[str, Any]], dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What the labels mean.
+
+    targets: labels -> f32[B,K]. loss: (logits, targets) -> f32[B].
+    probs: logits -> f32[B,K] probabilities. metrics: by name.
+    """
+
+    kind: str
+    targets: Callable[[Array], Array]
+    loss: Callable[[Array, Array], Array]
+    probs: Callable[[Array], Array]
+    metrics: Mapping[str, Metric]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """An evaluator with its period: run(variables) -> {metric: float}."""
+
+    run: Callable[[Tree], dict[str, float]]
+    every: int  # steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything built: what the loop receives. No config is in it, but as a record."""
+
+    config: Mapping[str, Any]  # for the record only
+    claim: Mapping[str, Any] | None
+    source: Source
+    spec: ModelSpec
+    module: Any
+    task: Task
+    mesh: jax.sharding.Mesh
+    abstract_state: TrainState  # shapes, dtypes and shardings
+    init: Callable[[], TrainState]
+    step: Callable[[TrainState, Batch], tuple[TrainState, Sums]]  # pure; the loop compiles it
+    schedule: Callable[[Array], Array]  # step -> learning rate
+    batches: Callable[[int], Any]  # start step -> iterator of global batches on the host
+    abstract_batch: Batch
+    evaluations: Mapping[str, Evaluation]
+    total_steps: int
+    steps_per_epoch: float
+    batch_size: int
+    log_every: int
+    checkpoint: Mapping[str, Any]  # every, keep, best
+    stop: Mapping[str, Any] | None  # metric, patience (steps), mode
+    preprocessing: Mapping[str, Any]  # eval transforms, mean, std, channels, image size
