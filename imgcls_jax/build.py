@@ -1,0 +1,253 @@
+"""config -> Run: the only file where the registries meet. Below it nobody sees a config."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgcls_jax import checkpoint, config as configs, datasets, init, optim, pipeline
+from imgcls_jax import runtime, sharding, tree
+from imgcls_jax.datasets import DATASETS
+from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.evaluators import EVALUATORS
+from imgcls_jax.losses import LOSSES
+from imgcls_jax.metrics import METRICS
+from imgcls_jax.models import MODELS
+from imgcls_jax.registry import bind
+from imgcls_jax.steps import STEPS, Parts
+from imgcls_jax.transforms import TRANSFORMS
+from imgcls_jax.types import Evaluation, ModelSpec, Run, Task, TrainState
+
+
+@contextlib.contextmanager
+def tracing(where: str):
+    """Turns what a model refuses while it is traced into a ConfigError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error).strip().splitlines()[0], where=where,
+                          fix="change the argument it names") from error
+
+
+# ---- the model and what its outputs mean ----------------------------------------------------
+
+
+def model(choice: Mapping, classes: int, dtype: str, channels: int) -> tuple[Any, ModelSpec]:
+    """config.model -> (linen module, its facts for these input channels)."""
+    make = MODELS.bind(choice, "config.model")
+    with tracing("config.model"):
+        module = make(classes, dtype=dtype)
+    spec = ModelSpec(name=choice["name"], **MODELS.facts(choice["name"]))
+    if len(spec.mean) != channels:
+        mean, std = (sum(v) / len(v) for v in (spec.mean, spec.std))
+        spec = ModelSpec(**{**vars(spec), "mean": (mean,) * channels, "std": (std,) * channels})
+    return module, spec
+
+
+def normaliser(mean, std, dtype: str):
+    """u8[B,H,W,C] -> dtype[B,H,W,C]: (x / 255 - mean) / std, computed in f32 at least."""
+    wide = jnp.promote_types(dtype, jnp.float32)
+    scale = 1.0 / (255.0 * np.asarray(std, np.float64))
+    shift = -np.asarray(mean, np.float64) / np.asarray(std, np.float64)
+
+    def normalise(images):
+        return (images.astype(wide) * scale.astype(wide) + shift.astype(wide)).astype(dtype)
+
+    return normalise
+
+
+def task(config: Mapping, source) -> Task:
+    """config.task and config.loss, for the classes of the data."""
+    if config["task"] != "multiclass":
+        raise ConfigError(f"task={config['task']!r}", where="config.task",
+                          fix="use 'multiclass', the one kind of task there is")
+    if source.kind != config["task"]:
+        raise ConfigError(f"the labels of {source.name} are {source.kind}", where="config.task",
+                          fix=f"use {source.kind!r}")
+    return Task(kind="multiclass",
+                targets=lambda label: jax.nn.one_hot(label, len(source.classes)),
+                loss=LOSSES.bind(config["loss"], "config.loss"),
+                probs=lambda logits: jax.nn.softmax(logits, -1),
+                metrics={"topk": METRICS.bind({"name": "topk"}, "metrics")()})
+
+
+def _chain(choices, registry, where: str) -> list:
+    return [registry.bind(choice, f"{where}[{i}]")() for i, choice in enumerate(choices)]
+
+
+def image_size(transforms, source, where: str) -> tuple[int, int]:
+    """(H, W) that every image has behind the transforms, from what each of them declares."""
+    size = source.image_size
+    for transform in transforms:
+        size = getattr(transform, "size", size)
+    if size is None:
+        raise ConfigError(f"the images of {source.name} have no one size", where=where,
+                          fix="end with a transform that gives one, such as center_crop")
+    return size
+
+
+# ---- the state ------------------------------------------------------------------------------
+
+
+def _initial_weights(choice: Mapping, fresh: dict) -> dict:
+    """config.init: fresh variables with those of a workdir in their place, but for `reset`."""
+    def initial(*, weights: str, reset: tuple[str, ...] = ()):
+        return weights, reset
+
+    weights, reset = bind(initial, choice, "config.init")()
+    saved, _, _ = checkpoint.restore_weights(f"{weights}/checkpoints")
+    average = saved.get("ema")
+    saved = tree.flatten({"params": (average or saved)["params"],
+                          **(average or saved)["model_state"]})
+    wanted = tree.flatten(fresh)
+    kept = {path for path in wanted
+            if any(path.split("/", 1)[1].startswith(prefix) for prefix in reset)}
+    difference = tree.diff({p: v for p, v in wanted.items() if p not in kept},
+                           {p: v for p, v in saved.items() if p not in kept})
+    if difference:
+        raise ConfigError(f"the weights of {weights} do not fit:\n{difference}",
+                          where="config.init",
+                          fix="name what shall start anew in config.init.reset, as ('head',)")
+    return tree.unflatten({p: fresh_leaf if p in kept else np.asarray(saved[p])
+                           for p, fresh_leaf in wanted.items()}, fresh)
+
+
+def _state(variables: Mapping, optimizer, averaged: bool) -> TrainState:
+    params = variables["params"]
+    model_state = {k: v for k, v in variables.items() if k != "params"}
+    average = {"params": params, "model_state": model_state} if averaged else None
+    return TrainState(step=jnp.zeros((), jnp.int32), params=params, model_state=model_state,
+                      opt_state=optimizer.init(params), ema=average)
+
+
+# ---- all of it ------------------------------------------------------------------------------
+
+
+def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run:
+    """Everything of a run, from a checked config; touches no data and compiles nothing.
+
+    devices: those of the mesh, all by default. Raises ConfigError, or DataError if the data that
+    the config names is not there.
+    """
+    configs.check(config)
+    dtype = runtime.compute_dtype(config["precision"])
+    wide = str(jnp.promote_types(dtype, jnp.float32))
+    data = {k: v for k, v in config["data"].items() if k not in ("train", "eval")}
+    source = DATASETS.bind(data, "config.data")()
+    train_split = config["data"].get("train", "train")
+    examples, batch_size = datasets.size(source, train_split), config["batch_size"]
+    c = {key: configs.resolve(value, examples=examples, batch_size=batch_size, where=key)
+         for key, value in config.items()}
+    total_steps = c["total"]
+
+    # ---- mesh
+    mesh = bind(sharding.make_mesh, c["mesh"], "config.mesh")(devices)
+    rules = tuple(c["mesh"].get("rules", ()))
+    accumulate = c["step"].get("accumulate", 1)
+    sharding.check_batch(batch_size, mesh, accumulate)
+
+    # ---- input
+    train_transforms = _chain(c["transforms"], TRANSFORMS, "config.transforms")
+    eval_transforms = _chain(c["eval_transforms"], TRANSFORMS, "config.eval_transforms")
+    height, width = image_size(train_transforms, source, "config.transforms")
+    rows = sharding.rows(batch_size, mesh)
+    abstract_batch = {
+        "image": jax.ShapeDtypeStruct((batch_size, height, width, source.channels), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((batch_size,), jnp.float32)}
+    where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+    abstract_batch = sharding.abstract(abstract_batch, jax.tree.map(lambda _: where,
+                                                                    abstract_batch))
+
+    def batches(start_step: int):
+        return pipeline.train_batches(
+            datasets.split(source, train_split), train_transforms, batch_size=batch_size,
+            seed=c["seed"], start_step=start_step, rows=rows, channels=source.channels,
+            classes=len(source.classes))
+
+    # ---- model and task
+    module, spec = model(c["model"], len(source.classes), dtype, source.channels)
+    what = task(c, source)
+    normalise = normaliser(spec.mean, spec.std, dtype)
+    sample = (1, height, width, source.channels)
+    with tracing("config.model"):
+        shapes = init.abstract(module, sample, dtype=wide)
+
+    # ---- optimizer, step, state
+    optimizer, schedule = optim.build(c, shapes["params"], total_steps)
+    average = bind(optim.ema, c["ema"], "config.ema")() if c["ema"] is not None else None
+    mixers = _chain(c["device_transforms"], DEVICE_TRANSFORMS, "config.device_transforms")
+
+    def augment(key, images, targets):
+        for i, mix in enumerate(mixers):
+            images, targets = mix(jax.random.fold_in(key, i), images, targets)
+        return images, targets
+
+    step = STEPS.bind(c["step"], "config.step")(Parts(
+        apply=module.apply, task=what, optimizer=optimizer, normalise=normalise, augment=augment,
+        ema=average, seed=c["seed"]))
+    make_state = functools.partial(_state, optimizer=optimizer, averaged=average is not None)
+    state = jax.eval_shape(make_state, shapes)
+    shardings = sharding.state_shardings(state, mesh, rules)
+
+    def initial_state() -> TrainState:
+        variables = init.initialise(module, sample, c["seed"], dtype=wide)
+        if c["init"] is not None:
+            variables = _initial_weights(c["init"], variables)
+        placed = sharding.place(variables, {"params": shardings.params, **shardings.model_state})
+        return jax.jit(make_state, out_shardings=shardings)(placed)
+
+    # ---- evaluation
+    def predict(variables, images):
+        return module.apply(variables, normalise(images), train=False)
+
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    eval_batch_size = math.ceil(batch_size / shards) * shards
+    eval_rows = sharding.rows(eval_batch_size, mesh)
+
+    def eval_batches(split: str):
+        host = pipeline.eval_batches(datasets.split(source, split), eval_transforms,
+                                     batch_size=eval_batch_size, rows=eval_rows,
+                                     channels=source.channels, classes=len(source.classes))
+        put = functools.partial(sharding.to_device, batch_size=eval_batch_size, mesh=mesh)
+        return (batch for _, batch in sharding.prefetch(host, put))
+
+    evaluations = {}
+    for name, choice in c["evals"].items():
+        split = choice.get("split", c["data"].get("eval", "validation"))
+        datasets.size(source, split)  # an unknown split is refused now, not after an epoch
+        chosen = {k: v for k, v in choice.items() if k not in ("split", "every")}
+        evaluator = EVALUATORS.bind(chosen, f"config.evals.{name}")
+        evaluations[name] = Evaluation(
+            run=evaluator(predict, functools.partial(eval_batches, split), what),
+            every=choice.get("every", total_steps))
+
+    eval_size = image_size(eval_transforms, source, "config.eval_transforms")
+    return Run(
+        config=config, claim=claim, source=source, spec=spec, module=module, task=what, mesh=mesh,
+        abstract_state=sharding.abstract(state, shardings), init=initial_state, step=step,
+        schedule=schedule, batches=batches, abstract_batch=abstract_batch,
+        evaluations=evaluations, total_steps=total_steps, steps_per_epoch=examples / batch_size,
+        batch_size=batch_size, log_every=bind(_log, c["log"], "config.log")(),
+        checkpoint=bind(_checkpoint, c["checkpoint"], "config.checkpoint")(),
+        stop=bind(_stop, c["stop"], "config.stop")() if c["stop"] is not None else None,
+        preprocessing={"transforms": config["eval_transforms"], "mean": spec.mean, "std": spec.std,
+                       "channels": source.channels, "image_size": eval_size})
+
+
+def _log(*, every: int = 50) -> int:
+    return every
+
+
+def _checkpoint(*, every: int, keep: int = 3, best: str | None = None, best_mode: str = "max"):
+    return {"every": every, "keep": keep, "best": best, "best_mode": best_mode}
+
+
+def _stop(*, metric: str, patience: int, mode: str = "max"):
+    return {"metric": metric, "patience": patience, "mode": mode}

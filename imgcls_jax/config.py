@@ -1,0 +1,300 @@
+"""From a name and overrides to one checked config: plain dicts, tuples and scalars, JSON-able.
+
+A choice is dict(name=..., **arguments); a duration dict(epochs=90), dict(steps=1000) or
+dict(examples=...). Overrides are merged here rather than by ml_collections, because a locked
+ConfigDict refuses what a signature allows: an argument that the file does not write, a new
+`.name`, another unit of a duration.
+"""
+
+import ast
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import near
+
+KEYS = {  # every config has exactly these: name -> the types its value may have
+    "seed": int, "data": dict, "transforms": tuple, "eval_transforms": tuple,
+    "device_transforms": tuple, "model": dict, "init": (dict, type(None)), "task": str,
+    "loss": dict, "step": dict, "batch_size": int, "total": dict, "optimizer": dict,
+    "schedule": dict, "weight_decay": (dict, type(None)), "clip": (dict, type(None)),
+    "freeze": tuple, "ema": (dict, type(None)), "precision": str, "mesh": dict, "evals": dict,
+    "checkpoint": dict, "stop": (dict, type(None)), "log": dict,
+}
+UNITS = ("epochs", "steps", "examples")
+SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh")
+"""Keys that may differ when a workdir is resumed: what was trained so far stays valid."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A config with where it came from. `claim`: its variant's entry in CLAIMS, or None."""
+
+    config: dict
+    name: str
+    claim: dict | None
+    doc: str
+
+
+# ---- files ----------------------------------------------------------------------------------
+
+
+def folder() -> Path:
+    """Where the shipped configs are: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def shipped() -> list[str]:
+    """Names of the shipped configs, as in "imagenet/resnet"."""
+    return sorted(p.relative_to(folder()).with_suffix("").as_posix()
+                  for p in folder().rglob("*.py") if not p.name.startswith("_"))
+
+
+def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Loaded:
+    """`NAME`, `FILE.py`, either with `:variant`, or `FILE.json`, and overrides -> the config.
+
+    A .py file is Python and is run; a .json file is data only. Raises ConfigError.
+    """
+    target, _, variant = spec.partition(":")
+    path = Path(target)
+    if not path.is_file():
+        path = folder() / (target if target.endswith(".py") else f"{target}.py")
+    if not path.is_file():
+        raise ConfigError(f"there is no config {target!r}", where=f"--config={spec}",
+                          fix=near(target, shipped()) + " or give a file")
+    claim, doc = None, ""
+    if path.suffix == ".json":
+        values = from_json(path.read_text())
+    else:
+        module = _execute(path)
+        values = _get_config(module, variant, spec)
+        claims = getattr(module, "CLAIMS", {})
+        claim = claims.get(variant or next(iter(claims), None))
+        doc = module.__doc__ or ""
+    config = plain(values)
+    # `.name` first: it drops the arguments of the thing it replaces, not those given beside it.
+    for key, text in sorted(overrides, key=lambda o: not o[0].endswith(".name")):
+        config = _override(config, _tokens(key), text, f"config.{key}")
+    check(config)
+    return Loaded(config, spec, claim, doc)
+
+
+def _execute(path: Path):
+    spec = importlib.util.spec_from_file_location(f"imgcls_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{path} has no get_config()", where=f"--config={path}",
+                          fix="a config is a Python file with get_config() -> ConfigDict")
+    return module
+
+
+def _get_config(module, variant: str, spec: str):
+    try:
+        return (module.get_config(variant) if variant else module.get_config()).to_dict()
+    except ConfigError:
+        raise
+    except (KeyError, TypeError) as error:
+        known = sorted(getattr(module, "CLAIMS", {}))
+        raise ConfigError(f"variant {variant!r} is not one of this config ({error})",
+                          where=f"--config={spec}",
+                          fix=f"its variants are {known}" if known else "leave the variant out"
+                          ) from error
+
+
+def parse_variant(text: str, **defaults) -> dict[str, Any]:
+    """`value` or `key=value,key=value` -> the defaults with these values, cast to their types.
+
+    A lone value is that of the first default.
+    """
+    values = dict(defaults)
+    for part in filter(None, (text or "").split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            key, value = next(iter(defaults)), key
+        if key not in defaults:
+            raise ConfigError(f"the variant has no key {key!r}", where=f"variant {text!r}",
+                              fix=near(key, defaults))
+        values[key] = value if isinstance(defaults[key], str) else _literal(value)
+    return values
+
+
+# ---- plain data -----------------------------------------------------------------------------
+
+
+def plain(value):
+    """ConfigDicts to dicts and lists to tuples, all the way down."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    raise ConfigError(f"{value!r} cannot stand in a config", where="get_config()",
+                      fix="use dicts, tuples, strings, numbers, booleans and None")
+
+
+def to_json(config) -> str:
+    return json.dumps(config, indent=1)
+
+
+def from_json(text: str):
+    return plain(json.loads(text))
+
+
+def digest(config) -> str:
+    """12 hex digits that name the config's values."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def flatten(config, prefix: str = "") -> dict[str, Any]:
+    """Leaves by path, as an override names them: {"transforms[0].size": 224, ...}."""
+    if isinstance(config, Mapping) and config:
+        return {k: v for key, value in config.items()
+                for k, v in flatten(value, f"{prefix}.{key}" if prefix else key).items()}
+    if isinstance(config, tuple) and any(isinstance(v, Mapping) for v in config):
+        return {k: v for i, value in enumerate(config)
+                for k, v in flatten(value, f"{prefix}[{i}]").items()}
+    return {prefix: config}
+
+
+def diff(old, new) -> list[str]:
+    """One line per leaf that differs."""
+    a, b = flatten(old), flatten(new)
+    return [f"{key}: {a.get(key, '(absent)')!r} -> {b.get(key, '(absent)')!r}"
+            for key in sorted({*a, *b}) if a.get(key, KEYS) != b.get(key, KEYS)]
+
+
+def check(config: Mapping):
+    """Raises ConfigError unless the top-level keys are exactly KEYS, each of its type."""
+    for key, value in config.items():
+        if key not in KEYS:
+            raise ConfigError(f"config has no key {key!r}", where=f"config.{key}",
+                              fix=near(key, KEYS))
+        kinds = KEYS[key] if isinstance(KEYS[key], tuple) else (KEYS[key],)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            wanted = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
+            raise ConfigError(f"{key}={value!r} is a {type(value).__name__}",
+                              where=f"config.{key}", fix=f"give a value of type {wanted}")
+    for key in KEYS:
+        if key not in config:
+            raise ConfigError(f"config lacks the key {key!r}", where=f"config.{key}",
+                              fix=f"set c.{key} in the config file")
+    if config["batch_size"] < 1:
+        raise ConfigError(f"batch_size={config['batch_size']}", where="config.batch_size",
+                          fix="use 1 or more")
+
+
+# ---- durations ------------------------------------------------------------------------------
+
+
+def is_duration(value) -> bool:
+    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in UNITS
+
+
+def steps(duration: Mapping, *, examples: int, batch_size: int, where: str) -> int:
+    """A duration -> whole steps, at least 1. `examples`: the size of the training split."""
+    if not is_duration(duration):
+        raise ConfigError(f"{where}={duration!r} is no duration", where=f"config.{where}",
+                          fix="use dict(epochs=...), dict(steps=...) or dict(examples=...)")
+    (unit, value), = duration.items()
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ConfigError(f"{where}.{unit}={value!r}", where=f"config.{where}.{unit}",
+                          fix="use a number above 0")
+    scale = {"epochs": examples / batch_size, "steps": 1, "examples": 1 / batch_size}[unit]
+    return max(1, round(value * scale))
+
+
+def resolve(value, *, examples: int, batch_size: int, where: str):
+    """`value` with every duration inside it made into steps."""
+    given = dict(examples=examples, batch_size=batch_size)
+    if is_duration(value):
+        return steps(value, **given, where=where)
+    if isinstance(value, Mapping):
+        return {k: resolve(v, **given, where=f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple(resolve(v, **given, where=f"{where}[{i}]") for i, v in enumerate(value))
+    return value
+
+
+# ---- overrides ------------------------------------------------------------------------------
+
+
+def split_argv(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """argv -> (the rest, overrides): takes out `--config.KEY=VALUE` and `--config.KEY VALUE`."""
+    rest, overrides, words = [], [], iter(argv)
+    for word in words:
+        found = re.match(r"--?config\.([^=]+)(=(.*))?$", word, re.DOTALL)
+        if not found:
+            rest.append(word)
+            continue
+        text = found[3] if found[2] else next(words, None)
+        if text is None:
+            raise ConfigError(f"{word} has no value", where="command line",
+                              fix=f"write {word}=VALUE")
+        overrides.append((found[1], text))
+    return rest, overrides
+
+
+def _tokens(key: str) -> list[str | int]:
+    parts = re.findall(r"([^.\[\]]+)|\[(\d+)\]", key)
+    return [name or int(index) for name, index in parts]
+
+
+def _literal(text: str):
+    try:
+        return plain(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def _value(old, text: str, where: str):
+    """The text as a value that may replace `old`: numbers stay numbers, strings strings."""
+    if isinstance(old, str):
+        return None if text == "None" else text
+    new = _literal(text)
+    number = isinstance(old, int | float) and not isinstance(old, bool)
+    wrong = (isinstance(old, bool) and not isinstance(new, bool | None)
+             or number and not isinstance(new, int | float | None)
+             or isinstance(old, Mapping) and not isinstance(new, Mapping | None)
+             or isinstance(old, tuple) and not isinstance(new, tuple | None))
+    if wrong:
+        kind = type(old).__name__
+        raise ConfigError(f"{text!r} is not a {kind}", where=where,
+                          fix=f"the value now is {old!r}: give another {kind}")
+    return new
+
+
+def _override(value, tokens: list, text: str, where: str):
+    """`value` with the leaf at `tokens` replaced; a new value, the old one stays as it is."""
+    token, rest = tokens[0], tokens[1:]
+    if isinstance(token, int):
+        if not isinstance(value, tuple) or token >= len(value):
+            size = len(value) if isinstance(value, tuple) else "no list"
+            raise ConfigError(f"there is no entry [{token}] (entries: {size})", where=where,
+                              fix="count from 0")
+        new = _override(value[token], rest, text, where) if rest else _value(
+            value[token], text, where)
+        return (*value[:token], new, *value[token + 1:])
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(f"{value!r} has no key {token!r}", where=where,
+                          fix="set the value itself, or index a list as in transforms[0].size")
+    value = dict(value or {})
+    if set(value) >= set(KEYS) - {"seed"} and token not in KEYS:
+        raise ConfigError(f"config has no key {token!r}", where=where, fix=near(token, KEYS))
+    if token in UNITS and is_duration(value):
+        value = {token: next(iter(value.values()))}
+    if token == "name" and not rest and "name" in value:
+        return {"name": text} if text != value["name"] else value
+    old = value.get(token)
+    value[token] = _override(old, rest, text, where) if rest else _value(old, text, where)
+    return value

@@ -1,0 +1,120 @@
+"""What a run says: rows in metrics.jsonl, TensorBoard, lines or a bar in the terminal.
+
+Process 0 alone writes. A logger never ends a run: what cannot be written is said once.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import rich.console
+import rich.progress
+
+
+class Log:
+    """Opened on a workdir; rows later than `step`, left by a run that was killed, are dropped."""
+
+    def __init__(self, workdir: Path, *, step: int, total: int, quiet: bool = False):
+        self.workdir, self.total = workdir, total
+        self.main = jax.process_index() == 0
+        self.console = rich.console.Console(stderr=False, highlight=False, soft_wrap=True)
+        self._bar = self._task = self._tensorboard = None
+        self._warned: set[str] = set()
+        self.quiet = quiet or not self.main
+        if self.main:
+            self._guard("metrics.jsonl", lambda: _truncate(workdir / "metrics.jsonl", step))
+            self._guard("tb", self._open_tensorboard)
+        if self.console.is_terminal and not self.quiet:
+            self._bar = rich.progress.Progress(
+                "{task.description}", rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(), console=self.console, transient=True)
+            self._task = self._bar.add_task("steps", total=total, completed=step)
+            self._bar.start()
+
+    def _open_tensorboard(self):
+        # clu's writer is TensorFlow's: imported here, after the input has imported it anyway.
+        from clu import metric_writers
+
+        self._tensorboard = metric_writers.AsyncWriter(
+            metric_writers.SummaryWriter(str(self.workdir / "tb")))
+
+    def _guard(self, what: str, write):
+        """Runs `write`; a failure is said once and ends nothing."""
+        if not self.main:
+            return
+        try:
+            write()
+        except (OSError, ImportError, ValueError, RuntimeError) as error:
+            if what not in self._warned:
+                self._warned.add(what)
+                print(f"warning: {what} is not written from here on: {error}", file=sys.stderr)
+
+    def row(self, step: int, values: Mapping):
+        """One row: appended to metrics.jsonl, numbers also to TensorBoard."""
+        row = {"step": step, **values}
+        self._guard("metrics.jsonl", lambda: _append(self.workdir / "metrics.jsonl",
+                                                     json.dumps(row)))
+        if self._tensorboard:
+            scalars = {k: v for k, v in values.items() if isinstance(v, int | float)}
+            self._guard("tb", lambda: self._tensorboard.write_scalars(step, scalars))
+
+    def line(self, text: str):
+        """One line: to the terminal, and to train.log with the time."""
+        if not self.main:
+            return
+        self._guard("train.log", lambda: _append(
+            self.workdir / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}"))
+        if not self.quiet:
+            if self._bar:
+                self.console.print(text, markup=False)
+            else:  # plain: rich would fold long lines in a file or pipe
+                print(text, flush=True)
+
+    def progress(self, step: int, text: str = ""):
+        """Moves the bar, where there is one."""
+        if self._bar:
+            self._bar.update(self._task, completed=step, description=text or None)
+
+    def close(self):
+        if self._bar:
+            self._bar.stop()
+        if self._tensorboard:
+            self._guard("tb", self._tensorboard.close)
+            self._tensorboard = None
+
+
+def _append(path: Path, line: str):
+    with path.open("a") as file:
+        file.write(line + "\n")
+
+
+def _truncate(path: Path, step: int):
+    """Keeps the whole rows of steps up to `step`."""
+    if path.exists():
+        kept = [line for line, row in read_rows(path) if row["step"] <= step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        temporary.replace(path)
+
+
+def read_rows(path: Path) -> list[tuple[str, dict]]:
+    """(line, row) for each whole row of a metrics.jsonl; a half-written last line is left out."""
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append((line, json.loads(line)))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def duration(seconds: float) -> str:
+    """3725 -> "1h02m", 125 -> "2m05s", 7.3 -> "7s"."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -1,0 +1,33 @@
+"""Top-k accuracy."""
+
+import jax.numpy as jnp
+
+from imgcls_jax.metrics import METRICS
+from imgcls_jax.types import Metric
+
+
+@METRICS.register()
+def topk(*, k: tuple[int, ...] = (1, 5)) -> Metric:
+    """The share of examples whose target class is among the k largest logits.
+
+    The target class of soft targets is their largest. Of equal logits the lower index comes
+    first, as in a stable descending sort; a row with a NaN counts as wrong. A k above the number
+    of classes is left out.
+    """
+    def update(logits, targets, mask):
+        classes = logits.shape[-1]
+        label = targets.argmax(-1)[:, None]
+        own = jnp.take_along_axis(logits, label, -1)
+        index = jnp.arange(classes)[None]
+        ahead = (logits > own) | ((logits == own) & (index < label))
+        rank = ahead.sum(-1)
+        # A comparison with NaN is false: without this a diverged model would be always right.
+        rank = jnp.where(jnp.isnan(logits).any(-1), classes, rank)
+        sums = {f"top{n}": ((rank < n) * mask).sum() for n in k if n <= classes}
+        return {**sums, "seen": mask.sum()}
+
+    def finish(sums):
+        return {name: float(sums[name] / max(sums["seen"], 1))
+                for name in (f"top{n}" for n in k) if name in sums}
+
+    return Metric(update, finish)

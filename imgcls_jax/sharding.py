@@ -1,0 +1,120 @@
+"""The mesh, where state and batches lie on it, and host arrays -> global arrays.
+
+Sharding is by rule over shapes and names; models know no mesh. Axes: `data` and `fsdp` share the
+batch, `fsdp` also splits big leaves of the state, `model` is used where a rule names it.
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from imgcls_jax import tree
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.types import Batch
+
+AXES = ("data", "fsdp", "model")
+BATCH = PartitionSpec(("data", "fsdp"))
+SMALL = 4096  # elements: below this a leaf is cheaper to replicate than to gather
+
+
+def make_mesh(devices=None, *, data: int = -1, fsdp: int = 1, model: int = 1,
+              rules: tuple = ()) -> Mesh:
+    """The devices (all of them by default) as data x fsdp x model; -1 is whatever is left.
+
+    `rules` is checked here and used by `state_shardings`. Raises ConfigError if sizes do not fit.
+    """
+    devices = np.array(jax.devices() if devices is None else devices)
+    sizes = [data, fsdp, model]
+    named = dict(zip(AXES, sizes, strict=True))
+    if sizes.count(-1) > 1 or any(n < 1 and n != -1 for n in sizes):
+        raise ConfigError(f"mesh sizes {named}", where="config.mesh",
+                          fix="use numbers of 1 or more, and -1 at most once")
+    rest = int(np.prod([n for n in sizes if n != -1]))
+    if -1 in sizes and devices.size % rest == 0:
+        sizes[sizes.index(-1)] = devices.size // rest
+    if np.prod(sizes) != devices.size:
+        raise ConfigError(f"mesh {named} does not fit {devices.size} devices", where="config.mesh",
+                          fix="their product must be the number of devices; -1 fills the rest")
+    for pattern, axes in rules:
+        for axis in axes:
+            if axis is not None and axis not in AXES:
+                raise ConfigError(f"rule {pattern!r} names an axis {axis!r}",
+                                  where="config.mesh.rules", fix=f"use one of {AXES} or None")
+    # Mesh(), not jax.make_mesh: the latter's axes are Explicit, which linen cannot trace.
+    return Mesh(devices.reshape(sizes), AXES)
+
+
+def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1):
+    """ConfigError, with the two nearest sizes, unless every microbatch divides over the mesh."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = shards * accumulate
+    if batch_size % parts:
+        below, above = batch_size // parts * parts, -(-batch_size // parts) * parts
+        over = f"{shards} devices (mesh {dict(mesh.shape)})"
+        if accumulate > 1:
+            over = f"{accumulate} microbatches on {over}"
+        raise ConfigError(f"batch_size={batch_size} does not divide over {over}",
+                          where="config.batch_size",
+                          fix=f"use {' or '.join(str(n) for n in (below, above) if n)}")
+
+
+def state_shardings(state: Any, mesh: Mesh, rules: tuple = ()) -> Any:
+    """A NamedSharding per leaf: the largest dimension that divides goes on `fsdp`.
+
+    rules: ((regex of the path, (axis or None, ...)), ...); the first whole match wins over the
+    shape. Works on any tree of leaves with a shape.
+    """
+    def sharding(path: str, leaf) -> NamedSharding:
+        for pattern, axes in rules:
+            if re.fullmatch(pattern, path) and len(axes) == len(leaf.shape):
+                return NamedSharding(mesh, PartitionSpec(*axes))
+        size, spec = mesh.shape["fsdp"], [None] * len(leaf.shape)
+        fits = [i for i, n in enumerate(leaf.shape) if n % size == 0]
+        if size > 1 and fits and np.prod(leaf.shape) >= SMALL:
+            spec[max(fits, key=lambda i: leaf.shape[i])] = "fsdp"
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return tree.map_with_path(sharding, state)
+
+
+def abstract(state: Any, shardings: Any) -> Any:
+    """Shapes and dtypes of `state` with the shardings: what restore and compile take."""
+    return jax.tree.map(lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype,
+                                                                 sharding=where), state, shardings)
+
+
+def place(state: Any, shardings: Any) -> Any:
+    """Host arrays, whole and equal on every process, -> global arrays."""
+    return jax.tree.map(lambda leaf, where: jax.make_array_from_callback(
+        leaf.shape, where, lambda index: np.asarray(leaf)[index]), state, shardings)
+
+
+def rows(batch_size: int, mesh: Mesh) -> slice:
+    """The rows of a global batch that this process feeds; they are contiguous."""
+    where = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
+    starts, stops = zip(*(index[0].indices(batch_size)[:2] for index in where.values()),
+                        strict=True)
+    return slice(min(starts), max(stops))
+
+
+def to_device(batch: Batch, batch_size: int, mesh: Mesh) -> Batch:
+    """This process's rows -> the global batch on the mesh. `id` stays behind."""
+    where = NamedSharding(mesh, BATCH)
+    return {key: jax.make_array_from_process_local_data(where, np.asarray(value),
+                                                        (batch_size, *value.shape[1:]))
+            for key, value in batch.items() if key != "id"}
+
+
+def prefetch(batches: Iterator[Batch], put: Callable[[Batch], Batch], depth: int = 2) -> Iterator:
+    """(host batch, device batch) pairs, `depth` transfers ahead of the consumer."""
+    queue: deque = deque()
+    for batch in batches:
+        queue.append((batch, put(batch)))
+        if len(queue) > depth:
+            yield queue.popleft()
+    yield from queue

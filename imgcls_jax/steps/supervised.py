@@ -1,0 +1,78 @@
+"""The step of ordinary supervised training."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.steps import STEPS, Parts
+
+
+@STEPS.register()
+def supervised(parts: Parts, *, accumulate: int = 1):
+    """(state, batch) -> (state, Sums): one optimizer update on the mean loss of the batch.
+
+    accumulate: the batch is worked off in this many microbatches, of every accumulate-th example
+    each; gradients and model state are means over them. If loss or gradient is not finite, the
+    state is returned as it came and Sums["nonfinite"] is 1.
+    """
+    if accumulate < 1:
+        raise ConfigError(f"accumulate={accumulate}", where="config.step.accumulate",
+                          fix="use 1 or more")
+
+    def loss(params, model_state, images, targets, key):
+        logits, new = parts.apply({"params": params, **model_state}, images, train=True,
+                                  mutable=list(model_state), rngs={"dropout": key})
+        return parts.task.loss(logits, targets).mean(), (logits, dict(new))
+
+    gradient = jax.value_and_grad(loss, has_aux=True)
+
+    def microbatch(state, images, targets, key):
+        (value, (logits, model_state)), grads = gradient(state.params, state.model_state, images,
+                                                         targets, key)
+        ones = jnp.ones(len(images), logits.dtype)
+        sums = {}
+        for metric in parts.task.metrics.values():
+            sums |= metric.update(logits, targets, ones)
+        return grads, model_state, {**sums, "loss": value * len(images)}
+
+    def accumulated(state, images, targets, key):
+        if accumulate == 1:
+            return microbatch(state, images, targets, jax.random.fold_in(key, 0))
+
+        # Every accumulate-th example: a plain reshape would move examples between devices.
+        def split(x):
+            return x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)
+
+        def body(carry, xs):
+            new = microbatch(state, *xs)
+            return jax.tree.map(jnp.add, carry, new), None
+
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(accumulate))
+        xs = (split(images), split(targets), keys)
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(
+            microbatch, state, *jax.tree.map(lambda x: x[0], xs)))
+        (grads, model_state, sums), _ = jax.lax.scan(body, zero, xs)
+        mean = jax.tree.map(lambda x: x / accumulate, (grads, model_state))
+        return (*mean, sums)
+
+    def step(state, batch):
+        key = jax.random.fold_in(jax.random.key(parts.seed), state.step)
+        images, targets = parts.normalise(batch["image"]), parts.task.targets(batch["label"])
+        images, targets = parts.augment(jax.random.fold_in(key, 1), images, targets)
+        grads, model_state, sums = accumulated(state, images, targets, jax.random.fold_in(key, 2))
+
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
+        updates, opt_state = parts.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = state.replace(step=state.step + 1, params=params, model_state=model_state,
+                            opt_state=opt_state)
+        if parts.ema:
+            values = {"params": params, "model_state": model_state}
+            new = new.replace(ema=parts.ema(state.ema, values, new.step))
+        new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
+        return new, {**sums, "gradient_norm": norm, "steps": jnp.ones((), norm.dtype),
+                     "nonfinite": 1.0 - finite}
+
+    return step
