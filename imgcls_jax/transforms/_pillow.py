@@ -1,0 +1,43 @@
+"""The decoding rule in Pillow: the reference, and the path of all that TensorFlow does not read."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from imgcls_jax.errors import DataError
+
+PIXEL_LIMIT = 100_000_000
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+
+
+def decode(data: bytes, channels: int = 3) -> np.ndarray:
+    """Encoded bytes -> u8[H,W,channels], by the rule written in `_decode.py`.
+
+    DataError, without a place, for what is no image, is damaged or has over 100 million pixels.
+    """
+    if not data:
+        raise DataError("the image has zero bytes")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > PIXEL_LIMIT:
+                raise DataError(f"the image has {image.width} x {image.height} pixels, "
+                                f"over the limit of {PIXEL_LIMIT:,}")
+            return _pixels(image, channels)
+    except Image.DecompressionBombError as error:
+        raise DataError(f"the image is over the limit of {PIXEL_LIMIT:,} pixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise DataError(f"not an image of a supported format ({', '.join(FORMATS)})") from error
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file raises whatever its reader stumbles over
+        raise DataError(f"the image is damaged: {error}") from error
+
+
+def _pixels(image: Image.Image, channels: int) -> np.ndarray:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow's own conversion clips 16 bits to 255: nearly every pixel would be white.
+        high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        image = Image.fromarray(high_byte)
+    image = image.convert("RGB")
+    return np.asarray(image) if channels == 3 else np.asarray(image.convert("L"))[..., None]

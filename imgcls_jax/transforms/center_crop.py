@@ -1,0 +1,24 @@
+"""Crop the center."""
+
+from imgcls_jax.transforms import TRANSFORMS, _decode
+
+
+@TRANSFORMS.register()
+def center_crop(*, size: int):
+    """u8[h,w,C] -> u8[size,size,C], at the place torchvision takes it from.
+
+    An image that is smaller raises: put a resize before.
+    """
+    def transform(example, seed):
+        import tensorflow as tf
+
+        image = _decode.pixels(example)
+        shape = tf.shape(image)[:2]
+        tf.debugging.assert_greater_equal(
+            shape, size, f"center_crop: the image is smaller than {size} x {size}")
+        top, left = tf.unstack(tf.cast(tf.round((shape - size) / 2), tf.int32))
+        image = _decode.crop(image, top, left, size, size)
+        return {**example, "image": tf.ensure_shape(image, (size, size, None))}
+
+    transform.size = (size, size)
+    return transform
