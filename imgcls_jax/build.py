@@ -38,16 +38,24 @@ def tracing(where: str):
 # ---- the model and what its outputs mean ----------------------------------------------------
 
 
-def model(choice: Mapping, classes: int, dtype: str, channels: int) -> tuple[Any, ModelSpec]:
-    """config.model -> (linen module, its facts for these input channels)."""
+def model(choice: Mapping, classes: int, dtype: str) -> tuple[Any, ModelSpec]:
+    """config.model -> (linen module, its facts)."""
     make = MODELS.bind(choice, "config.model")
     with tracing("config.model"):
         module = make(classes, dtype=dtype)
     spec = ModelSpec(name=choice["name"], **MODELS.facts(choice["name"]))
-    if len(spec.mean) != channels:
-        mean, std = (sum(v) / len(v) for v in (spec.mean, spec.std))
-        spec = ModelSpec(**{**vars(spec), "mean": (mean,) * channels, "std": (std,) * channels})
     return module, spec
+
+
+def statistics(data: Mapping, spec: ModelSpec, channels: int) -> tuple[tuple, tuple]:
+    """(mean, std) per channel: those of config.data, else the model's, averaged for one channel."""
+    mean, std = tuple(data.get("mean", spec.mean)), tuple(data.get("std", spec.std))
+    if channels == 1 and len(mean) > 1 and "mean" not in data:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise ConfigError(f"mean={mean}, std={std} for {channels} channels",
+                          where="config.data.mean", fix="give a number per channel, std above 0")
+    return mean, std
 
 
 def normaliser(mean, std, dtype: str):
@@ -77,7 +85,8 @@ def task(config: Mapping, source) -> Task:
                 metrics={"topk": METRICS.bind({"name": "topk"}, "metrics")()})
 
 
-def _chain(choices, registry, where: str) -> list:
+def chain(choices, registry, where: str) -> list:
+    """A tuple of choices -> the things they name, in order."""
     return [registry.bind(choice, f"{where}[{i}]")() for i, choice in enumerate(choices)]
 
 
@@ -138,7 +147,7 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     configs.check(config)
     dtype = runtime.compute_dtype(config["precision"])
     wide = str(jnp.promote_types(dtype, jnp.float32))
-    data = {k: v for k, v in config["data"].items() if k not in ("train", "eval")}
+    data = {k: v for k, v in config["data"].items() if k not in ("train", "eval", "mean", "std")}
     source = DATASETS.bind(data, "config.data")()
     train_split = config["data"].get("train", "train")
     examples, batch_size = datasets.size(source, train_split), config["batch_size"]
@@ -153,8 +162,8 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     sharding.check_batch(batch_size, mesh, accumulate)
 
     # ---- input
-    train_transforms = _chain(c["transforms"], TRANSFORMS, "config.transforms")
-    eval_transforms = _chain(c["eval_transforms"], TRANSFORMS, "config.eval_transforms")
+    train_transforms = chain(c["transforms"], TRANSFORMS, "config.transforms")
+    eval_transforms = chain(c["eval_transforms"], TRANSFORMS, "config.eval_transforms")
     height, width = image_size(train_transforms, source, "config.transforms")
     rows = sharding.rows(batch_size, mesh)
     abstract_batch = {
@@ -172,9 +181,10 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
             classes=len(source.classes))
 
     # ---- model and task
-    module, spec = model(c["model"], len(source.classes), dtype, source.channels)
+    module, spec = model(c["model"], len(source.classes), dtype)
     what = task(c, source)
-    normalise = normaliser(spec.mean, spec.std, dtype)
+    mean, std = statistics(c["data"], spec, source.channels)
+    normalise = normaliser(mean, std, dtype)
     sample = (1, height, width, source.channels)
     with tracing("config.model"):
         shapes = init.abstract(module, sample, dtype=wide)
@@ -182,7 +192,7 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     # ---- optimizer, step, state
     optimizer, schedule = optim.build(c, shapes["params"], total_steps)
     average = bind(optim.ema, c["ema"], "config.ema")() if c["ema"] is not None else None
-    mixers = _chain(c["device_transforms"], DEVICE_TRANSFORMS, "config.device_transforms")
+    mixers = chain(c["device_transforms"], DEVICE_TRANSFORMS, "config.device_transforms")
 
     def augment(key, images, targets):
         for i, mix in enumerate(mixers):
@@ -228,6 +238,12 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
             run=evaluator(predict, functools.partial(eval_batches, split), what),
             every=choice.get("every", total_steps))
 
+    keep = bind(_checkpoint, c["checkpoint"], "config.checkpoint")()
+    stop = bind(_stop, c["stop"], "config.stop")() if c["stop"] is not None else None
+    for key, metric in (("checkpoint.best", keep["best"]), ("stop.metric", (stop or {}).get("metric"))):
+        if metric is not None and metric.split("/")[0] not in evaluations:
+            raise ConfigError(f"no evaluation gives {metric!r}", where=f"config.{key}",
+                              fix=f"begin with one of {[f'{name}/' for name in evaluations]}")
     eval_size = image_size(eval_transforms, source, "config.eval_transforms")
     return Run(
         config=config, claim=claim, source=source, spec=spec, module=module, task=what, mesh=mesh,
@@ -235,9 +251,8 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
         schedule=schedule, batches=batches, abstract_batch=abstract_batch,
         evaluations=evaluations, total_steps=total_steps, steps_per_epoch=examples / batch_size,
         batch_size=batch_size, log_every=bind(_log, c["log"], "config.log")(),
-        checkpoint=bind(_checkpoint, c["checkpoint"], "config.checkpoint")(),
-        stop=bind(_stop, c["stop"], "config.stop")() if c["stop"] is not None else None,
-        preprocessing={"transforms": config["eval_transforms"], "mean": spec.mean, "std": spec.std,
+        checkpoint=keep, stop=stop,
+        preprocessing={"transforms": config["eval_transforms"], "mean": mean, "std": std,
                        "channels": source.channels, "image_size": eval_size})
 
 

@@ -79,12 +79,7 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Loaded:
         claims = getattr(module, "CLAIMS", {})
         claim = claims.get(variant or next(iter(claims), None))
         doc = module.__doc__ or ""
-    config = plain(values)
-    # `.name` first: it drops the arguments of the thing it replaces, not those given beside it.
-    for key, text in sorted(overrides, key=lambda o: not o[0].endswith(".name")):
-        config = _override(config, _tokens(key), text, f"config.{key}")
-    check(config)
-    return Loaded(config, spec, claim, doc)
+    return Loaded(override(plain(values), overrides), spec, claim, doc)
 
 
 def _execute(path: Path):
@@ -243,6 +238,15 @@ def split_argv(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
                               fix=f"write {word}=VALUE")
         overrides.append((found[1], text))
     return rest, overrides
+
+
+def override(config: dict, overrides: Iterable[tuple[str, str]]) -> dict:
+    """The config with (path, text) overrides merged in, checked."""
+    # `.name` first: it drops the arguments of the thing it replaces, not those given beside it.
+    for key, text in sorted(overrides, key=lambda o: not o[0].endswith(".name")):
+        config = _override(config, _tokens(key), text, f"config.{key}")
+    check(config)
+    return config
 
 
 def _tokens(key: str) -> list[str | int]:

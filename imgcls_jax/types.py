@@ -96,7 +96,7 @@ class Lookup:
 class Shards:
     """A split that is a list of record files, read in order.
 
-    files: (path, first record, number of records), one per file.
+    files: (path, first record within the file, number of records), one per file.
     parse: (bytes[] tf.Tensor) -> dict(image=..., label=...), as of Lookup.
     records: (path tensor) -> tf.data.Dataset of the undecoded records of one file.
     """
@@ -115,7 +115,8 @@ class Source:
     """A dataset: it knows its classes, so that no config repeats them.
 
     sizes: examples per split. open: split name -> Lookup or Shards; nothing is read before.
-    image_size: (H, W) where all images have one size, else None.
+    image_size: (H, W) where all images have one size, else None. files: which files each split
+    holds, where the dataset itself has split them; saved with the run.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Source:
     channels: int = 3
     kind: str = "multiclass"
     image_size: tuple[int, int] | None = None
+    files: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

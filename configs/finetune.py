@@ -1,0 +1,49 @@
+"""Any model on any data: a folder of images, or a dataset by name.
+
+imgcls train --config=finetune:model=resnet50,data=DIR,size=224
+imgcls train --config=finetune:model=resnet18,data=DIR,weights=WORKDIR
+
+Keys of the variant: model; data, a folder (train/val/CLASS/* or CLASS/*) or the name of a dataset
+(imgcls list datasets); weights, a workdir to start from, whose head is left out; size, pixels.
+"""
+
+from ml_collections import ConfigDict
+
+from imgcls_jax.config import parse_variant
+
+
+def get_config(variant=""):
+    v = parse_variant(variant, model="resnet20", data="digits", weights="", size=0)
+    folder = "/" in v["data"] or v["data"].startswith(".")
+    digits = v["data"] == "digits"
+    size = v["size"] or (8 if digits else 224)
+    c = ConfigDict()
+    c.seed = 0
+    c.data = (dict(name="folder", dir=v["data"], train="train", eval="val") if folder else
+              dict(name=v["data"], train="train", eval="test" if digits else "validation"))
+    c.transforms = (dict(name="random_resized_crop", size=size, scale=(0.5, 1.0)),)
+    c.transforms += () if digits else (dict(name="flip"),)
+    c.eval_transforms = (dict(name="resize_small", size=size * 8 // 7),
+                         dict(name="center_crop", size=size))
+    c.device_transforms = ()
+    c.model = dict(name=v["model"])
+    c.init = dict(weights=v["weights"], reset=("head",)) if v["weights"] else None
+    c.task = "multiclass"
+    c.loss = dict(name="softmax", smoothing=0.1)
+    c.step = dict(name="supervised", accumulate=1)
+    c.batch_size = 64
+    c.total = dict(epochs=20)
+    c.optimizer = dict(name="sgd", momentum=0.9, nesterov=True)
+    c.schedule = dict(name="cosine", base=0.01 if v["weights"] else 0.05, per=64,
+                      warmup=dict(epochs=1))
+    c.weight_decay = dict(value=1e-4, on=".*kernel", mode="coupled")
+    c.clip = dict(norm=1.0)
+    c.freeze = ()
+    c.ema = None
+    c.precision = "auto"
+    c.mesh = dict(data=-1, fsdp=1, model=1)
+    c.evals = dict(val=dict(name="classification", every=dict(epochs=1)))
+    c.checkpoint = dict(every=dict(epochs=1), keep=2, best="val/top1")
+    c.stop = None
+    c.log = dict(every=dict(steps=20))
+    return c

@@ -1,0 +1,96 @@
+"""`imgcls VERB ...`, and `python -m imgcls_jax VERB ...`: runs cli/VERB.py."""
+
+import ast
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+import traceback
+from pathlib import Path
+
+from absl import flags
+
+from imgcls_jax import cli, config
+from imgcls_jax.errors import ConfigError, EnvironmentFailure, Failure
+from imgcls_jax.registry import near
+
+flags.DEFINE_bool("debug", False, "Print the traceback of every error.")
+
+
+def verbs() -> dict[str, str]:
+    """Verb -> the first line of its module, read without importing it."""
+    found = {}
+    for module in pkgutil.iter_modules(cli.__path__):
+        if not module.name.startswith("_"):
+            path = Path(cli.__path__[0]) / f"{module.name}.py"
+            found[module.name] = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+    return found
+
+
+def _usage() -> str:
+    lines = [f"  imgcls {verb:8} {what}" for verb, what in sorted(verbs().items())]
+    return "\n".join(["usage: imgcls VERB [--flag=value ...] [--config.KEY=VALUE ...]", "", *lines,
+                      "", "imgcls VERB --help lists the flags of a verb."])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(_usage())
+        return 0 if argv else ConfigError.code
+    try:
+        return _dispatch(argv[0], argv[1:])
+    except Failure as failure:
+        return _report(failure)
+    except Exception as error:
+        failure = _known(error)
+        if failure is None:
+            raise
+        return _report(failure)
+
+
+def _dispatch(verb: str, words: list[str]) -> int:
+    if verb not in verbs():
+        raise ConfigError(f"there is no verb {verb!r}", where="command line",
+                          fix=near(verb, verbs()))
+    module = importlib.import_module(f"imgcls_jax.cli.{verb}")
+    words, overrides = config.split_argv(words)
+    if any(word in ("--help", "-h", "-help") for word in words):
+        print(f"{module.__doc__.strip()}\n{flags.FLAGS.module_help(module)}")
+        return 0
+    try:
+        rest = flags.FLAGS([f"imgcls {verb}", *words])[1:]
+    except flags.Error as error:
+        raise ConfigError(str(error).splitlines()[0], where="command line",
+                          fix=f"imgcls {verb} --help lists the flags") from error
+    return module.main(rest, overrides) or 0
+
+
+def _known(error: Exception) -> Failure | None:
+    """A Failure for what the machine, not our code, is to blame for."""
+    text = str(error)
+    if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
+        return EnvironmentFailure(
+            f"out of memory: {text.splitlines()[0][:200] if text else 'on the host'}",
+            where="the device" if "RESOURCE" in text else "the host",
+            fix="lower config.batch_size, or raise config.step.accumulate or config.mesh.fsdp")
+    return None
+
+
+def _report(failure: Failure) -> int:
+    if flags.FLAGS.is_parsed() and flags.FLAGS.debug:
+        traceback.print_exc()
+    print(failure, file=sys.stderr, flush=True)
+    jax = sys.modules.get("jax")
+    if jax and jax.distributed.is_initialized() and failure.code != 75:
+        # The others wait for us in a collective: leaving without the farewell of
+        # jax.distributed, which would wait for them, is what ends them.
+        sys.stdout.flush()
+        os._exit(failure.code)
+    return failure.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

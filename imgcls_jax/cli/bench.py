@@ -1,0 +1,47 @@
+"""Measures: imgcls bench step --model=resnet50 --batch=64, imgcls bench start [--config=digits]
+
+step: one training step on data that is already on the device; needs no TensorFlow, no clu and no
+ml_collections. start: time to the first step, cold and warm, by what it is spent on.
+"""
+
+import importlib
+
+from absl import flags
+
+from imgcls_jax.cli import _flags
+from imgcls_jax.errors import ConfigError
+
+FLAGS = flags.FLAGS
+_flags.define_config()
+_flags.define_start()
+flags.DEFINE_string("model", "resnet50", "Model, where no config is named.")
+flags.DEFINE_integer("batch", None, "Images per step.", lower_bound=1)
+flags.DEFINE_integer("size", None, "Pixels; by default the model's.", lower_bound=1)
+flags.DEFINE_string("precision", "auto", "f32 | bf16 | f64 | auto.")
+flags.DEFINE_integer("steps", 20, "Steps to time in a round.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "Rounds; the median counts.", lower_bound=1)
+flags.DEFINE_bool("compare_init", False, "start: also time a compiled model.init.")
+flags.DEFINE_string("child", None, "start: internal, the measured process.")
+
+BENCHES = ("start", "step")
+
+
+def main(words, overrides):
+    if len(words) != 1 or words[0] not in BENCHES:
+        raise ConfigError(f"{' '.join(words) or 'nothing'} is no bench", where="command line",
+                          fix=f"imgcls bench {'|'.join(BENCHES)}")
+    return importlib.import_module(f"imgcls_jax.cli._bench_{words[0]}").main(overrides)
+
+
+def plain_config(model: str, batch: int, size: int, precision: str) -> dict:
+    """SGD with momentum on synthetic images: a config that no ml_collections has to read."""
+    return {
+        "seed": 0, "data": {"name": "synthetic", "size": size, "classes": 1000},
+        "transforms": (), "eval_transforms": (), "device_transforms": (),
+        "model": {"name": model}, "init": None, "task": "multiclass",
+        "loss": {"name": "softmax"}, "step": {"name": "supervised"}, "batch_size": batch,
+        "total": {"steps": 1000}, "optimizer": {"name": "sgd", "momentum": 0.9},
+        "schedule": {"name": "constant", "base": 0.1, "per": 256},
+        "weight_decay": {"value": 1e-4, "mode": "coupled"}, "clip": None, "freeze": (),
+        "ema": None, "precision": precision, "mesh": {"data": -1}, "evals": {},
+        "checkpoint": {"every": {"steps": 1000}}, "stop": None, "log": {"every": {"steps": 50}}}

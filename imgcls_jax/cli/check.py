@@ -1,0 +1,125 @@
+"""Builds and traces all of a config without data: parameters, FLOPs, memory, sharding, steps.
+
+imgcls check --config=imagenet/resnet:resnet50 [--fake_devices=64] [--compile] [--json]
+"""
+
+import json
+
+from absl import flags
+
+from imgcls_jax.cli import _flags
+
+FLAGS = flags.FLAGS
+_flags.define_config()
+_flags.define_start()
+flags.DEFINE_integer("fake_devices", None, "Check for this many devices, on the CPU.")
+flags.DEFINE_bool("compile", False, "Also compile the step: peak memory and collectives.")
+flags.DEFINE_bool("json", False, "Print JSON.")
+
+
+def main(words, overrides):
+    loaded = _flags.load_config(words, overrides)
+    import jax
+
+    if FLAGS.fake_devices:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", FLAGS.fake_devices)
+    _flags.start()
+    from imgcls_jax.build import build
+
+    facts = examine(build(loaded.config, claim=loaded.claim), compiled=FLAGS.compile)
+    print(json.dumps(facts, indent=1) if FLAGS.json else render(facts))
+
+
+def examine(run, *, compiled: bool = False) -> dict:
+    """What can be known of a Run without data; with `compiled`, also what XLA makes of it."""
+    import jax
+
+    from imgcls_jax import tree
+    from imgcls_jax.build import tracing
+
+    with tracing("config"):
+        lowered = jax.jit(run.step, donate_argnums=0).lower(run.abstract_state,
+                                                            run.abstract_batch)
+    state, batch = run.abstract_state, run.abstract_batch
+    claimed = (run.claim or {}).get("params")
+    parameters = tree.count(state.params)
+    facts = {
+        "model": run.spec.name, "data": run.source.name, "classes": len(run.source.classes),
+        "input": list(batch["image"].shape[1:]), "parameters": parameters,
+        "claimed_parameters": claimed,
+        "dtype": str(jax.eval_shape(run.step, state, batch)[1]["loss"].dtype),
+        "flops_per_image": (lowered.cost_analysis() or {}).get("flops", 0) / run.batch_size,
+        "mesh": dict(run.mesh.shape), "batch_size": run.batch_size,
+        "bytes_per_device": {"parameters": _bytes(state.params),
+                             "optimizer": _bytes(state.opt_state),
+                             "other": _bytes((state.model_state, state.ema, state.step)),
+                             "batch": _bytes(batch)},
+        "sharding": _sharding(state),
+        "steps": {"total": run.total_steps, "per_epoch": round(run.steps_per_epoch, 2),
+                  "checkpoint_every": run.checkpoint["every"],
+                  "evaluate_every": {k: e.every for k, e in run.evaluations.items()}},
+        "learning_rate": {str(s): float(run.schedule(s)) for s in sorted(
+            {0, run.total_steps // 4, run.total_steps // 2, run.total_steps - 1})},
+    }
+    if compiled:
+        from imgcls_jax import hlo
+
+        program = lowered.compile()
+        facts["compiled"] = hlo.summary(program)
+    return facts
+
+
+def _bytes(tree) -> int:
+    """Bytes of one device's part."""
+    import jax
+    import numpy as np
+
+    return sum(int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+               for leaf in jax.tree.leaves(tree))
+
+
+def _sharding(state) -> dict:
+    """How many leaves and bytes of the whole state lie under each partition."""
+    import jax
+
+    found: dict[str, dict] = {}
+    for leaf in jax.tree.leaves(state):
+        spec = ", ".join(str(axis) for axis in leaf.sharding.spec if axis) or "replicated"
+        row = found.setdefault(spec, {"leaves": 0, "bytes": 0})
+        row["leaves"] += 1
+        row["bytes"] += leaf.size * leaf.dtype.itemsize
+    return found
+
+
+def size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return ""
+
+
+def render(facts: dict) -> str:
+    per, steps = facts["bytes_per_device"], facts["steps"]
+    claimed = facts["claimed_parameters"]
+    note = "" if claimed is None else (" (as claimed)" if claimed == facts["parameters"] else
+                                       f" (CLAIMED: {claimed:,})")
+    shape = "x".join(map(str, facts["input"]))
+    lines = [
+        f"model      {facts['model']}, {facts['parameters']:,} parameters{note}",
+        f"data       {facts['data']}, {facts['classes']} classes, input {shape}",
+        f"step       {facts['flops_per_image'] / 1e9:.3f} GFLOP per image, batch "
+        f"{facts['batch_size']} on mesh {facts['mesh']}",
+        "per device " + ", ".join(f"{key} {size(value)}" for key, value in per.items()),
+        "sharding   " + "; ".join(f"{spec}: {row['leaves']} leaves, {size(row['bytes'])}"
+                                  for spec, row in facts["sharding"].items()),
+        f"steps      {steps['total']} ({steps['per_epoch']} an epoch), checkpoint every "
+        f"{steps['checkpoint_every']}, evaluation every {steps['evaluate_every']}",
+        "rate       " + ", ".join(f"step {s}: {r:.3g}" for s, r in facts["learning_rate"].items()),
+    ]
+    if "compiled" in facts:
+        made = facts["compiled"]
+        lines.append(f"compiled   peak memory {size(made['peak_bytes'])} per device, collectives "
+                     f"{made['collectives'] or 'none'}")
+    return "\n".join(lines)

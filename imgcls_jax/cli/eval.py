@@ -1,0 +1,51 @@
+"""Evaluates a trained workdir: imgcls eval --workdir=W [--step=best] [--json]
+
+The config is the one of the checkpoint; --config.KEY=VALUE overrides, as for other data.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from imgcls_jax import config
+from imgcls_jax.cli import _flags
+from imgcls_jax.errors import ConfigError
+
+FLAGS = flags.FLAGS
+_flags.define_start()
+flags.DEFINE_string("workdir", None, "Folder of the run.")
+flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'best'.")
+flags.DEFINE_bool("json", False, "Print JSON.")
+
+
+def main(words, overrides):
+    if not FLAGS.workdir:
+        raise ConfigError("no workdir is named", where="command line", fix="--workdir=FOLDER")
+    _flags.start()
+    import jax
+
+    from imgcls_jax import checkpoint
+    from imgcls_jax.build import build
+    from imgcls_jax.types import TrainState
+
+    directory = Path(FLAGS.workdir) / "checkpoints"
+    saved, step = checkpoint.read_config(directory, FLAGS.step)
+    run = build(config.override(config.plain(saved["config"]), overrides))
+    if tuple(saved["classes"]) != run.source.classes:
+        raise ConfigError("the classes of the data are not those the model was trained with",
+                          where=f"config.data ({run.source.name})",
+                          fix="evaluate on data with the classes of labels.json")
+    want = run.abstract_state
+    weights, _, step = checkpoint.restore_weights(directory, step, want)
+    state = TrainState(step=step, opt_state=None, **weights)
+    results = {"step": int(step), "model": run.spec.name,
+               "eval": {name: evaluation.run(state.eval_variables())
+                        for name, evaluation in run.evaluations.items()}}
+    if jax.process_index() == 0:
+        if FLAGS.json:
+            print(json.dumps(results))
+        else:
+            for name, values in results["eval"].items():
+                shown = ", ".join(f"{k} {v:.4f}" for k, v in values.items())
+                print(f"step {results['step']}, {name}: {shown}")

@@ -1,0 +1,65 @@
+"""Lists what a config may name: imgcls list models|datasets|losses|...|configs [--json]"""
+
+import json
+
+from absl import flags
+
+from imgcls_jax import config, optim
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import near
+
+FLAGS = flags.FLAGS
+flags.DEFINE_bool("json", False, "Print JSON.")
+
+
+def _kinds() -> dict:
+    from imgcls_jax.datasets import DATASETS
+    from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
+    from imgcls_jax.evaluators import EVALUATORS
+    from imgcls_jax.losses import LOSSES
+    from imgcls_jax.metrics import METRICS
+    from imgcls_jax.models import MODELS
+    from imgcls_jax.steps import STEPS
+    from imgcls_jax.transforms import TRANSFORMS
+
+    registries = (MODELS, DATASETS, TRANSFORMS, DEVICE_TRANSFORMS, LOSSES, METRICS, EVALUATORS,
+                  STEPS, optim.OPTIMIZERS, optim.SCHEDULES)
+    return {registry.plural: registry for registry in registries}
+
+
+def main(words, overrides):
+    kinds = _kinds()
+    if not words:
+        print("\n".join(f"imgcls list {kind}" for kind in [*kinds, "configs"]))
+        return
+    kind = words[0].replace("-", "_")
+    if kind == "configs":
+        rows = [{"name": name, "about": _first_line(name)} for name in config.shipped()]
+    elif kind in kinds:
+        registry = kinds[kind]
+        rows = [{"name": name, **_about(registry.get(name), registry.facts(name))}
+                for name in registry.names()]
+    else:
+        raise ConfigError(f"there is no kind {words[0]!r}", where="command line",
+                          fix=near(kind, [*kinds, "configs"]))
+    if FLAGS.json:
+        print(json.dumps(rows, indent=1, default=str))
+        return
+    for row in rows:
+        facts = [f"{row['params']:>13,} parameters  {row['image_size']:>4} px"] * ("params" in row)
+        print(f"{row['name']:24} {'  '.join([*facts, row['about']])}")
+
+
+def _about(function, facts: dict) -> dict:
+    import inspect
+
+    options = [str(p) for p in inspect.signature(function).parameters.values()
+               if p.kind is p.KEYWORD_ONLY]
+    return {"about": (function.__doc__ or "").strip().split("\n")[0], "options": options, **facts}
+
+
+def _first_line(name: str) -> str:
+    import ast
+
+    tree = ast.parse((config.folder() / f"{name}.py").read_text())
+    return (ast.get_docstring(tree) or "").split("\n")[0]

@@ -1,0 +1,65 @@
+"""Trains and evaluates a config; on a workdir that exists, goes on where it stopped.
+
+imgcls train --config=digits --workdir=W
+"""
+
+import re
+import shlex
+import sys
+import threading
+import time
+from pathlib import Path
+
+from absl import flags
+
+from imgcls_jax.cli import _flags
+from imgcls_jax.errors import ConfigError
+
+FLAGS = flags.FLAGS
+_flags.define_config()
+_flags.define_start()
+flags.DEFINE_string("workdir", None, "Folder of the run; by default runs/<date>_<config>.")
+flags.DEFINE_bool("record", False, "Also put the record under experiments/results/.")
+flags.DEFINE_bool("quiet", False, "Print nothing but errors.")
+
+
+def main(words, overrides):
+    loaded = _flags.load_config(words, overrides)
+    _flags.start()
+    # TensorFlow takes seconds to import; the build and the compiler do not wait for it.
+    from imgcls_jax import pipeline
+    threading.Thread(target=pipeline.tensorflow, daemon=True).start()
+    import jax
+
+    from imgcls_jax.build import build
+    from imgcls_jax.train import train
+    from imgcls_jax.workdir import read_json, write_json
+
+    workdir = _workdir(loaded.name, jax.process_count())
+    run = build(loaded.config, claim=loaded.claim)
+    train(run, workdir, name=loaded.name, quiet=FLAGS.quiet)
+    if FLAGS.record and jax.process_index() == 0:
+        results = Path("experiments/results")
+        results.mkdir(parents=True, exist_ok=True)
+        path = results / f"{_slug(loaded.name)}.json"
+        write_json(path, read_json(workdir / "record.json"))
+        print(f"recorded in {path}")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.=]+", "_", name.removesuffix(".py")).strip("_")
+
+
+def _workdir(name: str, processes: int) -> Path:
+    if FLAGS.workdir:
+        return Path(FLAGS.workdir)
+    if processes > 1:
+        raise ConfigError("several processes need one --workdir", where="command line",
+                          fix="--workdir=FOLDER, on a file system that all of them see")
+    path = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}_{_slug(name)}"
+    if not FLAGS.quiet:
+        line = shlex.join(["imgcls", "train", *sys.argv[2:], f"--workdir={path}"])
+        print(f"to go on after an interruption: {line}", flush=True)
+    return path
+
+

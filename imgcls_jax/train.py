@@ -1,0 +1,358 @@
+"""The loop: restore or start, step, evaluate, save, stop. What a step does is not its business."""
+
+import collections
+import concurrent.futures
+import functools
+import signal
+import time
+import warnings
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from imgcls_jax import config as configs
+from imgcls_jax import runtime, sharding, workdir
+from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax.errors import ConfigError, Diverged, Preempted
+from imgcls_jax.log import Log, duration, read_rows
+from imgcls_jax.types import Run, TrainState
+
+
+def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> dict:
+    """Trains `run` to its end in `directory`, from the newest good checkpoint there.
+
+    Returns what results.json holds. Raises Preempted (state saved) on SIGTERM or Ctrl-C,
+    Diverged at a step that is not finite, and the Failures of its parts.
+    """
+    main = jax.process_index() == 0
+    lock = workdir.open_workdir(directory, main=main)
+    keep = run.checkpoint
+    checkpoints = Checkpoints(directory / "checkpoints", keep=keep["keep"],
+                              best=keep["best"] is not None, best_mode=keep["best_mode"])
+    log = None
+    try:
+        with Signals() as signals:
+            compiling = compile_step(run)
+            state, history, stopped = _restore(run, checkpoints, directory)
+            start = int(state.step)
+            log = Log(directory, step=start, total=run.total_steps, quiet=quiet)
+            log.line(_headline(run, directory, start, name))
+            if main:
+                _describe(run, directory)
+            loop = _Loop(run, checkpoints, log, signals, history)
+            if not stopped and start < run.total_steps:
+                stopped = loop.run_steps(state, start, compiling)
+            checkpoints.wait()
+            results = _results(run, loop.history, stopped, directory)
+            if main:
+                workdir.write_json(directory / "results.json", results)
+                workdir.write_json(directory / "record.json",
+                                   record(run, directory, name, results, loop.rate))
+            log.line(_summary(results))
+            return results
+    finally:
+        if log:
+            log.close()
+        checkpoints.close()
+        if lock:
+            lock.release()
+
+
+# ---- before the first step ------------------------------------------------------------------
+
+
+def compile_step(run: Run) -> concurrent.futures.Future:
+    """The compiled step and its seconds, in a thread: the first batch is decoded meanwhile."""
+    def compiled():
+        began = time.perf_counter()
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
+        step = jax.jit(run.step, donate_argnums=0, out_shardings=(shardings, None))
+        try:
+            program = step.lower(run.abstract_state, run.abstract_batch).compile()
+        except ValueError as error:
+            raise ConfigError(str(error).strip().splitlines()[0], where="the training step",
+                              fix="see imgcls check") from error
+        return program, time.perf_counter() - began
+
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    future = pool.submit(compiled)
+    pool.shutdown(wait=False)
+    return future
+
+
+def _restore(run: Run, checkpoints: Checkpoints, directory: Path):
+    """(state, history of evaluations, why it had stopped) of the newest good step, or a start."""
+    restored = checkpoints.restore(run.abstract_state)
+    if restored is None:
+        return run.init(), [], None
+    state, saved, _ = restored
+    changes = configs.diff(configs.plain(saved["config"]), run.config)
+    refused = [line for line in changes if line.split(":")[0].split(".")[0].split("[")[0]
+               not in configs.SAFE_TO_CHANGE]
+    if refused:
+        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        raise ConfigError(f"the config differs from the one this workdir was trained with: "
+                          f"{refused[0]}{more}", where=str(directory),
+                          fix="undo the change, or choose another --workdir; only "
+                              f"{', '.join(configs.SAFE_TO_CHANGE)} may change on the way")
+    if tuple(saved["classes"]) != run.source.classes:
+        raise ConfigError("the classes of the data are not those this workdir was trained with",
+                          where=str(directory),
+                          fix=f"compare {run.source.name} with {directory / 'labels.json'}")
+    old, new = saved["versions"], runtime.versions()
+    changed = [f"{k} {old.get(k)} -> {new.get(k)}" for k in new if old.get(k) != new[k]]
+    if changed:
+        warnings.warn(f"versions changed since the checkpoint: {', '.join(changed)}; the run goes "
+                      "on, but not bit for bit", stacklevel=2)
+    return state, list(saved["history"]), saved["stopped"]
+
+
+def _headline(run: Run, directory: Path, start: int, name: str) -> str:
+    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(run.abstract_state.params))
+    devices = run.mesh.devices.size
+    return (f"{name or run.spec.name}: {run.spec.name}, {count:,} parameters, {run.source.name}, "
+            f"{run.total_steps} steps of {run.batch_size} on {devices} "
+            f"{jax.devices()[0].device_kind} device{'s' * (devices > 1)}, in {directory}"
+            + (f", going on from step {start}" if start else ""))
+
+
+def _describe(run: Run, directory: Path):
+    workdir.write_json(directory / "config.json", run.config)
+    workdir.write_json(directory / "env.json", runtime.environment())
+    workdir.write_json(directory / "labels.json", run.source.classes)
+    if run.source.files:
+        workdir.write_json(directory / "splits.json", run.source.files)
+
+
+class Signals:
+    """The first SIGTERM or Ctrl-C asks the loop to save and stop, the second ends it at once.
+
+    Under jax.distributed SIGTERM is JAX's: it makes all processes agree on the step to stop at.
+    """
+
+    def __init__(self):
+        self.asked: str | None = None
+        self._old: dict = {}
+
+    def __enter__(self):
+        kinds = [signal.SIGINT] + [signal.SIGTERM] * (jax.process_count() == 1)
+        try:
+            for kind in kinds:
+                self._old[kind] = signal.signal(kind, self._handle)
+        except ValueError:  # not in the main thread, as in a notebook's worker: no handlers
+            pass
+        return self
+
+    def _handle(self, number, frame):
+        if self.asked:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.asked = signal.Signals(number).name
+
+    def __exit__(self, *_):
+        for kind, handler in self._old.items():
+            signal.signal(kind, handler)
+
+
+# ---- the loop -------------------------------------------------------------------------------
+
+
+class _Loop:
+    """What the loop counts between two lines of the log, and the evaluations so far."""
+
+    def __init__(self, run, checkpoints, log, signals, history):
+        self.run, self.checkpoints, self.log, self.signals = run, checkpoints, log, signals
+        self.history = history  # one dict per evaluated step
+        self.rate = None  # images per second over the whole session, compiling left out
+        self._sums = collections.Counter()
+        self._ids = 0
+        self._pending: collections.deque = collections.deque()
+        self._since = self._spent = 0.0
+        self._session_steps = 0
+
+    def run_steps(self, state: TrainState, start: int, compiling) -> str | None:
+        """Steps from `start` to the end, or until told; returns why it stopped early, or None."""
+        run = self.run
+        put = functools.partial(sharding.to_device, batch_size=run.batch_size, mesh=run.mesh)
+        began = time.perf_counter()
+        host = _Timed(run.batches(start))
+        batches = sharding.prefetch(host, put)
+        first = next(batches)
+        waited = time.perf_counter() - began
+        step_fn, seconds = compiling.result()
+        self.log.line(f"compiled in {seconds:.1f}s, first batch after {waited:.1f}s")
+        host.waited, self._since = 0.0, time.perf_counter()
+        batch, stopped, step = first, None, start
+        while True:
+            if self.signals.asked and step == start:
+                raise self._preempted(step, saved=start > 0)
+            state, sums = step_fn(state, batch[1])
+            step += 1
+            self._pending.append((step, sums, batch[0]["id"]))
+            if len(self._pending) > 1:
+                self._fetch()  # the previous step's numbers, while this one runs
+            last = step == run.total_steps
+            preempted = self.signals.asked or self.checkpoints.reached_preemption(step)
+            evaluate = [name for name, e in run.evaluations.items() if last or step % e.every == 0]
+            save = last or preempted or step % run.checkpoint["every"] == 0
+            if evaluate or save or step % run.log_every == 0:
+                self._flush(step, host)
+            if evaluate and not preempted:
+                self._evaluate(state, step, evaluate)
+                stopped = self._patience_ended(step)
+            if save or stopped:
+                self._save(state, step, stopped)
+            if preempted:
+                self.checkpoints.wait()
+                raise self._preempted(step, saved=True)
+            if last or stopped:
+                return stopped
+            self.log.progress(step)
+            batch = next(batches)
+
+    def _fetch(self):
+        """Adds the oldest step's Sums; Diverged if that step was not finite."""
+        step, sums, ids = self._pending.popleft()
+        sums = {name: float(np.asarray(value)) for name, value in sums.items()}
+        if sums["nonfinite"]:
+            good = self.checkpoints.latest()
+            raise Diverged(
+                f"step {step} is not finite: loss {sums['loss'] / self.run.batch_size:.4g}, "
+                f"gradient norm {sums['gradient_norm']:.4g}, learning rate "
+                f"{float(self.run.schedule(step - 1)):.3g}",
+                where=f"step {step}, examples {', '.join(map(str, ids[:5]))}, ...",
+                fix="lower config.schedule.base, set config.clip or look at these examples; "
+                    + (f"step {good} is saved and good" if good else "nothing was saved yet"))
+        self._sums.update(sums)
+        self._ids = zlib.crc32(np.ascontiguousarray(ids), self._ids)
+
+    def _flush(self, step: int, host: "_Timed"):
+        """Waits for all steps so far and writes one row and one line about them."""
+        while self._pending:
+            self._fetch()
+        now = time.perf_counter()
+        taken, steps = now - self._since, int(self._sums["steps"])
+        run, images = self.run, steps * self.run.batch_size
+        self._spent, self._session_steps = self._spent + taken, self._session_steps + steps
+        self.rate = self._session_steps * run.batch_size / self._spent
+        metrics = {}
+        for metric in run.task.metrics.values():
+            metrics |= metric.finish(self._sums)
+        values = {"train/loss": self._sums["loss"] / images,
+                  **{f"train/{k}": v for k, v in metrics.items()},
+                  "learning_rate": float(run.schedule(step - 1)),
+                  "gradient_norm": self._sums["gradient_norm"] / steps,
+                  "ids": f"{self._ids:08x}"}
+        speed = {"images_per_second": images / taken, "data_wait": min(1.0, host.waited / taken)}
+        self.log.row(step, {**values, **speed})
+        epochs = run.total_steps / run.steps_per_epoch
+        left = (run.total_steps - step) * self._spent / self._session_steps
+        first = next(iter(metrics), None)
+        shown = f" {first} {metrics[first]:.1%}" if first else ""
+        self.log.line(
+            f"step {step}/{run.total_steps} (epoch {step / run.steps_per_epoch:.1f}/{epochs:.0f}) "
+            f"loss {values['train/loss']:.4f}{shown} lr {values['learning_rate']:.2e} "
+            f"gnorm {values['gradient_norm']:.2f} | {speed['images_per_second']:,.0f} images/s, "
+            f"waiting for data {speed['data_wait']:.0%} | ETA {duration(left)}")
+        self._sums.clear()
+        self._ids = 0
+        host.waited, self._since = 0.0, time.perf_counter()
+
+    def _evaluate(self, state: TrainState, step: int, names: list[str]):
+        began = time.perf_counter()
+        values = {f"{name}/{key}": value for name in names for key, value in
+                  self.run.evaluations[name].run(state.eval_variables()).items()}
+        self.history.append({"step": step, **values})
+        self.log.row(step, values)
+        shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
+        self.log.line(f"step {step}: {shown} ({duration(time.perf_counter() - began)})")
+        self._since += time.perf_counter() - began
+
+    def _patience_ended(self, step: int) -> str | None:
+        """Early stopping: why the run ends here, or None."""
+        stop = self.run.stop
+        if stop is None:
+            return None
+        sign = 1 if stop["mode"] == "max" else -1
+        scores = [(sign * row[stop["metric"]], -row["step"]) for row in self.history
+                  if stop["metric"] in row]
+        if not scores or step + max(scores)[1] < stop["patience"]:
+            return None
+        return (f"{stop['metric']} has not risen since step {-max(scores)[1]}" if sign > 0 else
+                f"{stop['metric']} has not fallen since step {-max(scores)[1]}")
+
+    def _save(self, state: TrainState, step: int, stopped: str | None):
+        # All Sums up to this step have been looked at (_flush): no bad state is saved.
+        began = time.perf_counter()
+        run, last = self.run, self.history[-1] if self.history else {}
+        score = last.get(run.checkpoint["best"]) if last.get("step") == step else None
+        self.checkpoints.save(step, state, {
+            "config": run.config, "classes": run.source.classes, "model": run.spec.name,
+            "preprocessing": run.preprocessing, "versions": runtime.versions(),
+            "history": self.history, "stopped": stopped}, score)
+        self._since += time.perf_counter() - began
+
+    def _preempted(self, step: int, *, saved: bool) -> Preempted:
+        asked = self.signals.asked or "SIGTERM"
+        state = f"the state is saved at step {step}" if saved else "there was nothing to save yet"
+        return Preempted(f"stopped by {asked}: {state}", where=str(self.log.workdir),
+                         fix="run the same line again to go on")
+
+
+class _Timed:
+    """An iterator that adds up how long its consumer waited."""
+
+    def __init__(self, iterator):
+        self._iterator, self.waited = iter(iterator), 0.0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        began = time.perf_counter()
+        try:
+            return next(self._iterator)
+        finally:
+            self.waited += time.perf_counter() - began
+
+
+# ---- behind the last step -------------------------------------------------------------------
+
+
+def _results(run: Run, history: list[dict], stopped: str | None, directory: Path) -> dict:
+    """What results.json holds: the last evaluation, and the best where the config names one."""
+    last = history[-1] if history else {"step": run.total_steps}
+    evals: dict[str, dict] = {name: {} for name in run.evaluations}
+    for key, value in last.items():
+        if key != "step":
+            name, metric = key.split("/", 1)
+            evals[name][metric] = value
+    results = {"step": last["step"], "model": run.spec.name, "eval": evals,
+               "workdir": str(directory)}
+    best = run.checkpoint["best"]
+    rows = [row for row in history if best in row]
+    if rows:
+        sign = 1 if run.checkpoint["best_mode"] == "max" else -1
+        top = max(rows, key=lambda row: (sign * row[best], row["step"]))
+        results["best"] = {"step": top["step"], best: top[best]}
+    return results | ({"stopped": stopped} if stopped else {})
+
+
+def _summary(results: Mapping) -> str:
+    shown = "; ".join(f"{name}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items())
+                      for name, values in results["eval"].items())
+    reason = f" ({results['stopped']})" if "stopped" in results else ""
+    return f"done at step {results['step']}{reason}. {shown}. {results['workdir']}/results.json"
+
+
+def record(run: Run, directory: Path, name: str, results: Mapping, rate: float | None) -> dict:
+    """All that a reader needs to trust a result, or to make it again."""
+    path = directory / "metrics.jsonl"
+    curve = [row for _, row in read_rows(path)] if path.exists() else []
+    return {"config_name": name, "claim": run.claim, "result": results, "config": run.config,
+            "config_digest": configs.digest(run.config), "seed": run.config["seed"],
+            "finished": time.strftime("%Y-%m-%d"), "images_per_second": rate,
+            **runtime.environment(), "curve": curve}

@@ -1,0 +1,85 @@
+"""The folder of a run: opened by one job at a time, its small files written whole or not at all."""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from imgcls_jax.errors import ConfigError, EnvironmentFailure
+
+MENDING = {
+    errno.EROFS: "the file system is read-only: choose another --workdir",
+    errno.EACCES: "you may not write there: choose another --workdir or change its permissions",
+    errno.EPERM: "you may not write there: choose another --workdir or change its permissions",
+    errno.ENOSPC: "the disk is full: free some space, then run the same line again",
+    errno.EDQUOT: "your quota is used up: free some space, then run the same line again",
+    errno.ENOTDIR: "a file stands in its way: choose another --workdir",
+    errno.EEXIST: "a file stands in its way: choose another --workdir",
+}
+
+
+def failure(error: OSError, path) -> EnvironmentFailure:
+    """An OSError on `path`, as a person may mend it."""
+    fix = MENDING.get(error.errno, "choose another --workdir")
+    return EnvironmentFailure(f"cannot write: {error.strerror or error}", where=str(path), fix=fix)
+
+
+def open_workdir(path: Path, *, main: bool) -> "Lock | None":
+    """Makes the folder and takes its lock; process 0 alone (`main`) does. EnvironmentFailure if it
+    cannot be written, ConfigError if another job has it."""
+    if not main:
+        return None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".probe"
+        probe.write_bytes(b"0" * 4096)
+        probe.unlink()
+        return Lock(path)
+    except OSError as error:
+        raise failure(error, path) from error
+
+
+class Lock:
+    """One job per workdir. The kernel drops it with the process, so a killed job leaves none."""
+
+    def __init__(self, workdir: Path):
+        self.path = workdir / "lock"
+        self._file = self.path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.seek(0)
+            raise ConfigError(f"another job is running here: {self._file.read().strip()}",
+                              where=str(workdir),
+                              fix="wait for it, stop it, or choose another --workdir") from error
+        self._file.truncate(0)
+        self._file.write(f"{socket.gethostname()}, process {os.getpid()}, since "
+                         f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        self._file.flush()
+
+    def release(self):
+        self.path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def write_json(path: Path, values: Mapping | list | tuple):
+    """Whole or not at all, also when killed meanwhile. EnvironmentFailure if it cannot be."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w") as file:
+            json.dump(values, file, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise failure(error, path) from error
+
+
+def read_json(path: Path):
+    return json.loads(path.read_text())
