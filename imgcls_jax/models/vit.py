@@ -1,0 +1,346 @@
+"""Vision Transformer (arXiv 2010.11929) with token, average or attention pooling."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.layers.conv import Conv
+from imgcls_jax.layers.norm import BatchNorm
+from imgcls_jax.models import MODELS
+
+PAPER = "arXiv 2010.11929"
+IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER}
+
+
+def attend(queries, keys, values):
+    """Scaled dot-product attention per head, softmax in f32 at least.
+
+    queries: f[B,Q,heads,D]; keys, values: f[B,N,heads,D]. Returns f[B,Q,heads,D].
+    """
+    # jax.nn.dot_product_attention computes in f32 even where its arguments are f64.
+    wide = jnp.promote_types(queries.dtype, jnp.float32)
+    scores = jnp.einsum("bqhd,bnhd->bhqn", queries, keys, preferred_element_type=wide)
+    weights = jax.nn.softmax(scores * queries.shape[-1] ** -0.5).astype(values.dtype)
+    return jnp.einsum("bhqn,bnhd->bqhd", weights, values)
+
+
+class Mlp(nn.Module):
+    """Two dense layers with a GELU between, 4 times as wide: f[B,N,D] -> f[B,N,D]."""
+
+    gelu: Literal["exact", "tanh"]
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        bias = nn.initializers.normal(1e-6)
+        width = x.shape[-1]
+        x = _dense(self, 4 * width, "hidden", bias_init=bias)(x)
+        x = nn.gelu(x, approximate=self.gelu == "tanh")
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return _dense(self, width, "out", bias_init=bias)(x)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of tokens to each other, softmax in f32: f[B,N,D] -> f[B,N,D].
+
+    The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head.
+    """
+
+    heads: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        # fan-in is Xavier's range for each of the three square matrices.
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+        qkv = _dense(self, 3 * x.shape[-1], "qkv", kernel_init=init)(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
+        y = attend(q, k, v).reshape(x.shape)
+        return _dense(self, x.shape[-1], "out")(y)
+
+
+class AttentionPool(nn.Module):
+    """One learned query attends to all tokens (MAP, arXiv 2106.04560): f[B,N,D] -> f[B,D]."""
+
+    heads: int
+    gelu: Literal["exact", "tanh"]
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        batch, _, width = x.shape
+        probe = self.param("probe", nn.initializers.xavier_uniform(), (1, 1, width), _wide(self))
+        probe = jnp.tile(probe.astype(self.dtype), (batch, 1, 1))
+        q, k, v = (_dense(self, width, name)(y).reshape(batch, -1, self.heads, width // self.heads)
+                   for name, y in (("query", probe), ("key", x), ("value", x)))
+        y = attend(q, k, v).reshape(batch, 1, width)
+        y = _dense(self, width, "out")(y)
+        y = y + Mlp(self.gelu, 0.0, self.dtype, name="mlp")(_norm(self, "norm")(y), train)
+        return y[:, 0]
+
+
+class Block(nn.Module):
+    """Pre-norm encoder block. `drop_path` drops a whole branch of an example."""
+
+    heads: int
+    gelu: Literal["exact", "tanh"]
+    dropout: float
+    drop_path: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        def branch(y):
+            y = nn.Dropout(self.dropout, deterministic=not train)(y)
+            return nn.Dropout(self.drop_path, (1, 2), deterministic=not train)(y)
+
+        x = x + branch(SelfAttention(self.heads, self.dtype, name="attention")(
+            _norm(self, "norm1")(x)))
+        return x + branch(Mlp(self.gelu, self.dropout, self.dtype, name="mlp")(
+            _norm(self, "norm2")(x), train))
+
+
+class ViT(nn.Module):
+    """f[B,H,W,C] -> logits f32[B,num_classes], or pooled features where num_classes is 0.
+
+    pool: a class token, the average of the tokens, or attention with a learned query.
+    positions: a learned table, class token included, or fixed sines and cosines without it.
+    representation: a dense layer with tanh between pooling and head.
+    dropout: share of units dropped after each dense layer of a block and the positions.
+    drop_path: stochastic depth of the last block; the rate grows linearly from 0 at the first.
+    head_bias: initial bias, such as -6.9 for sigmoid losses. zero_head: head starts at zero.
+    gelu: exact as in torchvision and timm, or the tanh form of big_vision.
+    stem: channels of 3x3 convolutions with BatchNorm, at full size, before the patches
+      (after arXiv 2106.14881); norm_group is theirs.
+
+    ConfigError if the patch size does not divide the image.
+    """
+
+    num_classes: int
+    patch_size: int
+    width: int
+    depth: int
+    heads: int
+    pool: Literal["token", "gap", "map"] = "token"
+    positions: Literal["learned", "sincos2d"] = "learned"
+    representation: bool = False
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    head_bias: float = 0.0
+    zero_head: bool = True
+    gelu: Literal["exact", "tanh"] = "exact"
+    stem: tuple[int, ...] = ()
+    norm_group: int | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = x.astype(self.dtype)
+        for i, channels in enumerate(self.stem):
+            x = Conv(channels, dtype=self.dtype, name=f"stem_conv{i}")(x)
+            norm = BatchNorm(self.norm_group, dtype=self.dtype, name=f"stem_norm{i}")
+            x = nn.relu(norm(x, train))
+        patches, grid = patchify(x, self.patch_size)
+        lecun = nn.initializers.lecun_normal()
+        x = _dense(self, self.width, "patches", kernel_init=lecun)(patches)
+        x = self._place(x, grid)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        for i in range(self.depth):
+            drop_path = self.drop_path * i / max(self.depth - 1, 1)
+            x = Block(self.heads, self.gelu, self.dropout, drop_path, self.dtype,
+                      name=f"block{i}")(x, train)
+        x = _norm(self, "norm")(x)
+        if self.pool == "token":
+            x = x[:, 0]
+        elif self.pool == "gap":
+            x = x.mean(1)
+        else:
+            x = AttentionPool(self.heads, self.gelu, self.dtype, name="pool")(x, train)
+        if self.representation:
+            x = jnp.tanh(_dense(self, self.width, "representation", kernel_init=lecun)(x))
+        x = x.astype(_wide(self))
+        if not self.num_classes:
+            return x
+        return nn.Dense(self.num_classes, dtype=_wide(self), param_dtype=_wide(self), name="head",
+                        kernel_init=nn.initializers.zeros if self.zero_head else lecun,
+                        bias_init=nn.initializers.constant(self.head_bias))(x)
+
+    def _place(self, x, grid):
+        """Tokens with their positions, the class token in front."""
+        if self.positions == "sincos2d":
+            x = x + jnp.asarray(sincos2d(grid, self.width), self.dtype)
+        if self.pool == "token":
+            token = self.param("token", nn.initializers.zeros, (1, 1, self.width), _wide(self))
+            x = jnp.concatenate((jnp.tile(token.astype(self.dtype), (len(x), 1, 1)), x), 1)
+        if self.positions == "learned":
+            init = nn.initializers.normal(0.02)
+            table = self.param("positions", init, (1, *x.shape[1:]), _wide(self))
+            x = x + table.astype(self.dtype)
+        return x
+
+
+def patchify(images, size: int):
+    """f[B,H,W,C] -> (f[B,N,size*size*C], (H/size, W/size)), rows first.
+
+    In the order of a patch, a dense kernel [size*size*C, D] is a reshaped [size, size, C, D].
+    """
+    batch, height, width, channels = images.shape
+    for name, pixels in (("height", height), ("width", width)):
+        if pixels % size:
+            below = pixels // size * size
+            sizes = f"{below} or {below + size}" if below else f"{size}"
+            raise ConfigError(f"an image {name} of {pixels} pixels does not divide into patches "
+                              f"of {size}", where=f"{height}x{width} images, patch size {size}",
+                              fix=f"resize or crop to {sizes} pixels, or take another patch size")
+    grid = (height // size, width // size)
+    x = images.reshape(batch, grid[0], size, grid[1], size, channels).swapaxes(2, 3)
+    return x.reshape(batch, grid[0] * grid[1], size * size * channels), grid
+
+
+def sincos2d(grid: tuple[int, int], width: int) -> np.ndarray:
+    """Fixed positions f32[1,N,width]: sines, cosines of x, then of y (arXiv 2205.01580)."""
+    if width % 4:
+        raise ConfigError(f"sincos2d positions need a width divisible by 4, not {width}",
+                          where="config.model.positions", fix=f"use width {width // 4 * 4 + 4}")
+    y, x = np.mgrid[:grid[0], :grid[1]].reshape(2, -1, 1)
+    frequency = 10_000.0 ** -np.linspace(0, 1, width // 4)
+    parts = [f(axis * frequency) for axis in (x, y) for f in (np.sin, np.cos)]
+    return np.concatenate(parts, 1, dtype=np.float32)[None]
+
+
+def _wide(module):
+    return jnp.promote_types(module.dtype, jnp.float32)
+
+
+def _norm(module, name):
+    return nn.LayerNorm(epsilon=1e-6, dtype=module.dtype, param_dtype=_wide(module), name=name)
+
+
+def _dense(module, features, name, kernel_init=None, **kwargs):
+    return nn.Dense(features, kernel_init=kernel_init or nn.initializers.xavier_uniform(),
+                    dtype=module.dtype, param_dtype=_wide(module), name=name, **kwargs)
+
+
+def _options(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token",
+             positions: Literal["learned", "sincos2d"] = "learned", representation: bool = False,
+             dropout: float = 0.0, drop_path: float = 0.0, head_bias: float = 0.0,
+             zero_head: bool = True, gelu: Literal["exact", "tanh"] = "exact",
+             dtype: str = "float32") -> nn.Module:
+    """The signature of every variant."""
+
+
+def _variant(function: Callable) -> Callable:
+    """Gives a variant the signature, hence the config schema, of `_options`."""
+    function.__signature__ = inspect.signature(_options)
+    function.__annotations__ = _options.__annotations__
+    return function
+
+
+@MODELS.register(params=5_717_416, **IMAGENET)
+@_variant
+def vit_ti16(num_classes, **options):
+    return ViT(num_classes, 16, 192, 12, 3, **options)
+
+
+@MODELS.register(params=6_131_560, **IMAGENET)
+@_variant
+def vit_ti32(num_classes, **options):
+    return ViT(num_classes, 32, 192, 12, 3, **options)
+
+
+@MODELS.register(params=22_055_272, **IMAGENET)
+@_variant
+def vit_s8(num_classes, **options):
+    return ViT(num_classes, 8, 384, 12, 6, **options)
+
+
+@MODELS.register(params=22_004_584, **IMAGENET)
+@_variant
+def vit_s14(num_classes, **options):
+    return ViT(num_classes, 14, 384, 12, 6, **options)
+
+
+@MODELS.register(params=22_050_664, **IMAGENET)
+@_variant
+def vit_s16(num_classes, **options):
+    return ViT(num_classes, 16, 384, 12, 6, **options)
+
+
+@MODELS.register(params=22_878_952, **IMAGENET)
+@_variant
+def vit_s32(num_classes, **options):
+    return ViT(num_classes, 32, 384, 12, 6, **options)
+
+
+@MODELS.register(params=86_576_872, **IMAGENET)
+@_variant
+def vit_b8(num_classes, **options):
+    return ViT(num_classes, 8, 768, 12, 12, **options)
+
+
+@MODELS.register(params=86_475_496, **IMAGENET)
+@_variant
+def vit_b14(num_classes, **options):
+    return ViT(num_classes, 14, 768, 12, 12, **options)
+
+
+@MODELS.register(params=86_567_656, **IMAGENET)
+@_variant
+def vit_b16(num_classes, **options):
+    return ViT(num_classes, 16, 768, 12, 12, **options)
+
+
+@MODELS.register(params=88_224_232, **IMAGENET)
+@_variant
+def vit_b32(num_classes, **options):
+    return ViT(num_classes, 32, 768, 12, 12, **options)
+
+
+@MODELS.register(params=304_203_752, **IMAGENET)
+@_variant
+def vit_l14(num_classes, **options):
+    return ViT(num_classes, 14, 1024, 24, 16, **options)
+
+
+@MODELS.register(params=304_326_632, **IMAGENET)
+@_variant
+def vit_l16(num_classes, **options):
+    return ViT(num_classes, 16, 1024, 24, 16, **options)
+
+
+@MODELS.register(params=306_535_400, **IMAGENET)
+@_variant
+def vit_l32(num_classes, **options):
+    return ViT(num_classes, 32, 1024, 24, 16, **options)
+
+
+@MODELS.register(params=632_045_800, **IMAGENET)
+@_variant
+def vit_h14(num_classes, **options):
+    return ViT(num_classes, 14, 1280, 32, 16, **options)
+
+
+@MODELS.register(params=632_199_400, **IMAGENET)
+@_variant
+def vit_h16(num_classes, **options):
+    return ViT(num_classes, 16, 1280, 32, 16, **options)
+
+
+@MODELS.register(image_size=32, classes=10, mean=(0.4914, 0.4822, 0.4465),
+                 std=(0.2470, 0.2435, 0.2616), params=1_332_426, head="head", paper=PAPER)
+def vit_mini(num_classes: int, *, patch_size: int = 4, width: int = 128, depth: int = 6,
+             heads: int = 4, stem: tuple[int, ...] = (64,),
+             pool: Literal["token", "gap", "map"] = "gap",
+             positions: Literal["learned", "sincos2d"] = "learned", dropout: float = 0.0,
+             drop_path: float = 0.0, norm_group: int | None = None,
+             dtype: str = "float32") -> nn.Module:
+    """For images of 8 to 32 pixels; a patch of 1 or 2 pixels for the smallest."""
+    return ViT(num_classes, patch_size, width, depth, heads, pool, positions, dropout=dropout,
+               drop_path=drop_path, stem=tuple(stem), norm_group=norm_group, dtype=dtype)
