@@ -1,0 +1,29 @@
+"""Eight virtual CPU devices for every test, set before jax is imported; random variables."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
+                           + " --xla_force_host_platform_device_count=8")
+
+import jax
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def random_variables():
+    """(module, images) -> variables without a compiled init; none is at a value, such as a scale
+    of one, that could hide an error. Kernels have about unit gain."""
+    def draw(module, images):
+        rng = np.random.default_rng(1)
+
+        def leaf(shape):
+            values = rng.uniform(0.5, 1.5, shape.shape)
+            if shape.ndim > 1:
+                values *= rng.choice([-1, 1], shape.shape) / np.sqrt(np.prod(shape.shape[:-1]))
+            return values.astype(shape.dtype)
+
+        return jax.tree.map(leaf, jax.eval_shape(module.init, jax.random.key(0), images))
+
+    return draw
