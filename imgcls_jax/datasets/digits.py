@@ -1,0 +1,42 @@
+"""The 1,797 handwritten digits that scikit-learn ships: real images, no download."""
+
+import numpy as np
+
+from imgcls_jax.datasets import DATASETS
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.types import Lookup, Source
+
+FOLDS = 5
+
+
+@DATASETS.register()
+def digits(*, fold: int = 0, channels: int = 1) -> Source:
+    """u8[8,8,1] images, 10 classes (UCI "Optical recognition of handwritten digits", test part).
+
+    Example i is in split `test` where i mod 5 == fold, else in `train`; the 16 gray levels are
+    spread over 0 to 255.
+    """
+    from sklearn.datasets import load_digits
+
+    if not 0 <= fold < FOLDS:
+        raise ConfigError(f"fold={fold}", where="config.data.fold", fix="use 0, 1, 2, 3 or 4")
+    data = load_digits()
+    images = np.round(data.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = data.target.astype(np.int32)
+    in_test = np.arange(len(labels)) % FOLDS == fold
+    members = {"train": np.flatnonzero(~in_test), "test": np.flatnonzero(in_test)}
+
+    def open_split(name: str) -> Lookup:
+        chosen = members[name]
+
+        def read(index):
+            import tensorflow as tf
+
+            return {"image": tf.gather(images[chosen], index),
+                    "label": tf.gather(labels[chosen], index)}
+
+        return Lookup(len(chosen), read, lambda index: f"digit {chosen[index]}")
+
+    return Source(name="digits", classes=tuple(map(str, data.target_names)),
+                  sizes={name: len(chosen) for name, chosen in members.items()}, open=open_split,
+                  channels=channels, image_size=(8, 8))

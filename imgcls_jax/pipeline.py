@@ -1,0 +1,270 @@
+"""(split, transforms, seed, start step) -> batches on the host, a pure function of (seed, step).
+
+No state is kept between steps: a resumed run asks for the step it stands at. The global batch is
+the same for any number of hosts, threads and devices; each host reads only its own rows of it.
+
+Training from a Lookup: position p = step * B + row of an endless sequence is example
+permutation(seed, p // N)[p % N]. Training from Shards: V virtual streams own the files v, v + V,
+...; row r of every batch comes from stream r // (B / V), which passes over its files in a new order
+each epoch and shuffles undecoded records within a window. V depends on the files and B alone.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from imgcls_jax import input_faults
+from imgcls_jax.errors import DataError
+from imgcls_jax.transforms import _decode
+from imgcls_jax.types import Batch, Lookup, Shards
+
+STREAMS = 128  # at most: a power of two, so that it divides over hosts
+WINDOW = 8192  # undecoded records that are shuffled at a time, over all streams
+ENDLESS = 2**62
+
+
+def train_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batch_size: int,
+                  seed: int, start_step: int, rows: slice, channels: int,
+                  classes: int | None = None) -> Iterator[Batch]:
+    """Batches from `start_step` on, without end, each cut to this process's `rows`, as numpy.
+
+    classes: labels are checked to lie below. Raises DataError, naming the example, when one
+    cannot be read.
+    """
+    raw = functools.partial(_permuted if isinstance(split, Lookup) else _streamed, split,
+                            batch_size=batch_size, seed=seed, rows=rows)
+    example = _example(split, transforms, seed, channels, classes)
+    return _batches(split, raw, example, start_step, rows.stop - rows.start)
+
+
+def eval_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batch_size: int,
+                 rows: slice, channels: int, classes: int | None = None) -> Iterator[Batch]:
+    """Every example exactly once, in order; as many batches on every host.
+
+    The last batch is filled up with zero images of mask 0 and id -1. Raises as `train_batches`.
+    """
+    raw = functools.partial(_in_order, split, batch_size=batch_size)
+    example = _example(split, transforms, 0, channels, classes)
+    count = rows.stop - rows.start
+    batches = _batches(split, functools.partial(raw, rows=rows), example, 0, count)
+    batch = None
+    for first in range(rows.start, split.size + rows.start, batch_size):
+        if first < split.size:
+            batch = next(batches)
+        else:  # none of the last rows is ours, but their shape must be known
+            if batch is None:
+                any_row = functools.partial(raw, rows=slice(0, 1))
+                batch = next(_batches(split, any_row, example, 0, 1))
+            batch = {name: array[:0] for name, array in batch.items()}
+        yield _pad(batch, count)
+
+
+def _pad(batch: Batch, count: int) -> Batch:
+    missing = count - len(batch["id"])
+    if not missing:
+        return batch
+    fill = {"image": 0, "label": 0, "mask": 0, "id": -1}
+    return {name: np.pad(array, ((0, missing),) + ((0, 0),) * (array.ndim - 1),
+                         constant_values=fill[name]) for name, array in batch.items()}
+
+
+# ---- which examples, in which order: datasets of (index or undecoded record, epoch, id) -----
+
+
+def _permuted(split: Lookup, start_step: int, *, batch_size: int, seed: int, rows: slice):
+    tf = _tf()
+
+    @functools.lru_cache(2)  # a batch may reach into the next epoch
+    def permutation(epoch):
+        return _generator(seed, epoch).permutation(split.size)
+
+    def indices(step):
+        epochs, places = np.divmod(step * batch_size + np.arange(rows.start, rows.stop), split.size)
+        ids = np.empty_like(places)
+        for epoch in np.unique(epochs):
+            ids[epochs == epoch] = permutation(epoch)[places[epochs == epoch]]
+        return ids, epochs
+
+    # Python runs once a batch here, not once an example.
+    steps = tf.data.Dataset.range(start_step, ENDLESS)
+    return _by_index(steps.map(lambda step: tf.numpy_function(indices, [step], (tf.int64,) * 2)))
+
+
+def _by_index(batches):
+    """From batches of (ids, epochs)."""
+    tf = _tf()
+    flat = batches.map(lambda *both: [tf.ensure_shape(one, (None,)) for one in both]).unbatch()
+    return flat.map(lambda index, epoch: (index, epoch, index))
+
+
+def _streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, rows: slice):
+    tf = _tf()
+    files = [number for number, (_, _, count) in enumerate(split.files) if count]
+    counts = np.array([count for _, _, count in split.files])
+    ids = _first_ids(split)
+    streams = 1
+    while 2 * streams <= min(len(files), STREAMS) and batch_size % (2 * streams) == 0:
+        streams *= 2
+    share = batch_size // streams
+
+    def order(stream, epoch):
+        """The files of a stream as one epoch reads them, and the seeds they are shuffled with."""
+        own, generator = files[stream::streams], _generator(seed, epoch, stream)
+        return generator.permutation(own), generator.integers(1, 2**62, len(own))
+
+    def start(stream):
+        """(number of files read, records read of the next file) before start_step."""
+        own = files[stream::streams]
+        epoch, rest = divmod(start_step * share, counts[own].sum())
+        ends = counts[order(stream, epoch)[0]].cumsum()
+        place = np.searchsorted(ends, rest, "right")
+        return epoch * len(own) + place, rest - (ends[place - 1] if place else 0)
+
+    def visit(stream, number):
+        """What the stream reads as its file of this number, counted over all epochs."""
+        epoch, place = divmod(number, len(files[stream::streams]))
+        own, shuffle_seeds = order(stream, epoch)
+        path, begin, count = split.files[own[place]]
+        first, skip = start(stream)
+        return (os.fsencode(path), *np.array([begin, count, ids[own[place]], epoch,
+                                              shuffle_seeds[place], skip * (number == first)]))
+
+    def read(path, begin, count, first_id, epoch, shuffle_seed, skip):
+        shuffled = _records(split, path, begin, count, first_id).shuffle(
+            max(WINDOW // streams, 16), seed=shuffle_seed, reshuffle_each_iteration=False)
+        return shuffled.skip(skip).map(lambda index, record: (record, epoch, index))
+
+    def stream_of(stream, first):
+        types = (tf.string,) + (tf.int64,) * 6
+        visits = tf.data.Dataset.range(first, ENDLESS).map(
+            lambda number: [tf.ensure_shape(value, ()) for value in
+                            tf.numpy_function(visit, [stream, number], types)])
+        return visits.flat_map(read)
+
+    own = range(rows.start // share, -(-rows.stop // share))
+    starts = np.array([(stream, start(stream)[0]) for stream in own], np.int64)
+    records = tf.data.Dataset.from_tensor_slices(tuple(starts.T)).interleave(
+        stream_of, cycle_length=len(own), block_length=share, deterministic=True,
+        num_parallel_calls=min(len(own), 16))
+    return _own(records, slice(rows.start - own.start * share, rows.stop - own.start * share),
+                len(own) * share)
+
+
+def _in_order(split: Lookup | Shards, start_step: int, *, batch_size: int, rows: slice):
+    tf = _tf()
+    if isinstance(split, Lookup):
+        def indices(step):
+            first = step * batch_size
+            ids = tf.range(first + rows.start, tf.minimum(first + rows.stop, split.size))
+            return ids, tf.zeros_like(ids)
+
+        steps = -(-max(split.size - rows.start, 0) // batch_size)
+        return _by_index(tf.data.Dataset.range(start_step, steps).map(indices))
+
+    paths = [os.fsencode(path) for path, _, _ in split.files]
+    begins, counts = np.array([file[1:] for file in split.files], np.int64).T
+    ids = _first_ids(split)
+    skips = np.clip(start_step * batch_size - ids, 0, counts)
+    files = tf.data.Dataset.from_tensor_slices(
+        (paths, begins + skips, counts - skips, ids + skips)).filter(
+        lambda path, begin, count, first_id: count > 0)
+    records = files.flat_map(functools.partial(_records, split))
+    return _own(records.map(lambda index, record: (record, tf.zeros_like(index), index)), rows,
+                batch_size)
+
+
+def _records(split: Shards, path, begin, count, first_id):
+    """(id, undecoded record) of a part of one file; what the file lacks comes as empty bytes.
+
+    tf.data ends without a word at the end of a file that was cut off between two records.
+    """
+    tf = _tf()
+    records = split.records(path).concatenate(tf.data.Dataset.from_tensors(b"").repeat())
+    return records.skip(begin).take(count).enumerate(first_id)
+
+
+def _own(records, rows: slice, span: int):
+    """Of every `span` records those at `rows`: the others are dropped before they are decoded."""
+    if (rows.start, rows.stop) == (0, span):
+        return records
+    numbered = records.enumerate().filter(
+        lambda place, _: (place % span >= rows.start) & (place % span < rows.stop))
+    return numbered.map(lambda _, record: record)
+
+
+def _first_ids(split: Shards) -> np.ndarray:
+    """i64[files]: number in the split of the first record of each file."""
+    return np.cumsum([0] + [count for _, _, count in split.files])[:-1]
+
+
+def _generator(*seeds: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seeds)))
+
+
+# ---- from an index or a record to a batch ---------------------------------------------------
+
+
+def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, channels: int,
+             classes: int | None) -> Callable:
+    """(index or record, epoch, id) -> one row of a batch, as tensors."""
+    tf = _tf()
+    fold = tf.random.experimental.stateless_fold_in
+    seeds = np.array([seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF], np.int32)
+    load = split.read if isinstance(split, Lookup) else split.parse
+
+    def example(raw, epoch, index):
+        row = {**load(raw), "channels": channels}
+        if row["label"].dtype.is_integer:
+            row["label"] = tf.cast(row["label"], tf.int32)
+            if classes is not None:
+                inside = (row["label"] >= 0) & (row["label"] < classes)
+                tf.debugging.assert_equal(inside, True, f"{input_faults.LABELS} 0 to {classes - 1}")
+        key = fold(fold(seeds, tf.cast(epoch, tf.int32)), tf.cast(index, tf.int32))
+        for place, transform in enumerate(transforms):
+            row = transform(row, fold(key, place))
+        return {"image": _decode.pixels(row), "label": row["label"], "mask": 1.0, "id": index}
+
+    return example
+
+
+def _batches(split, raw: Callable, example: Callable, step: int, count: int) -> Iterator[Batch]:
+    """raw: start step -> dataset of what `example` takes."""
+    tf = _tf()
+    if not split.size:
+        raise DataError("the split has no examples", fix="choose another split or a larger part")
+    threads = _threads()
+    options = tf.data.Options()
+    options.deterministic = True
+    options.threading.private_threadpool_size = threads
+    # The autotuner delays the end of a finite iterator until it next wakes up, which may double
+    # an evaluation; with every number given there is nothing for it to tune.
+    options.autotune.enabled = False
+    dataset = raw(step).map(example, num_parallel_calls=threads).batch(count).prefetch(2)
+    iterator = dataset.with_options(options).as_numpy_iterator()
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            raise input_faults.find(split, raw(step).take(count), example, error) from error
+        yield batch
+        step += 1
+
+
+def _threads() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux: what this process may use
+    return len(affinity(0)) if affinity else os.cpu_count()
+
+
+@functools.cache
+def _tf():
+    """TensorFlow, imported when first needed and kept off the accelerators, which are JAX's."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    for kind in ("GPU", "TPU"):
+        tf.config.set_visible_devices([], kind)
+    return tf
