@@ -109,6 +109,14 @@ class Shards:
     def size(self) -> int:
         return sum(count for _, _, count in self.files)
 
+    def where(self, index: int) -> str:
+        """What a person calls the example."""
+        for path, first, count in self.files:
+            if index < count:
+                return f"{path}, record {first + index}"
+            index -= count
+        raise IndexError(index)
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
