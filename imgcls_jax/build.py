@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls_jax import checkpoint, config as configs, datasets, init, optim, pipeline
-from imgcls_jax import runtime, sharding, tree
+from imgcls_jax import checkpoint, datasets, init, optim, pipeline, runtime, sharding, tree
+from imgcls_jax import config as configs
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
@@ -240,7 +240,8 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
 
     keep = bind(_checkpoint, c["checkpoint"], "config.checkpoint")()
     stop = bind(_stop, c["stop"], "config.stop")() if c["stop"] is not None else None
-    for key, metric in (("checkpoint.best", keep["best"]), ("stop.metric", (stop or {}).get("metric"))):
+    named = {"checkpoint.best": keep["best"], "stop.metric": stop and stop["metric"]}
+    for key, metric in named.items():
         if metric is not None and metric.split("/")[0] not in evaluations:
             raise ConfigError(f"no evaluation gives {metric!r}", where=f"config.{key}",
                               fix=f"begin with one of {[f'{name}/' for name in evaluations]}")

@@ -267,10 +267,10 @@ def _value(old, text: str, where: str):
         return None if text == "None" else text
     new = _literal(text)
     number = isinstance(old, int | float) and not isinstance(old, bool)
-    wrong = (isinstance(old, bool) and not isinstance(new, bool | None)
-             or number and not isinstance(new, int | float | None)
-             or isinstance(old, Mapping) and not isinstance(new, Mapping | None)
-             or isinstance(old, tuple) and not isinstance(new, tuple | None))
+    wrong = ((isinstance(old, bool) and not isinstance(new, bool | None))
+             or (number and not isinstance(new, int | float | None))
+             or (isinstance(old, Mapping) and not isinstance(new, Mapping | None))
+             or (isinstance(old, tuple) and not isinstance(new, tuple | None)))
     if wrong:
         kind = type(old).__name__
         raise ConfigError(f"{text!r} is not a {kind}", where=where,

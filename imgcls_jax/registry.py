@@ -97,7 +97,8 @@ def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functo
         if not _fits(value, hint):
             raise ConfigError(f"{name}={value!r} is a {type(value).__name__}",
                               where=f"{where}.{name}", fix=f"give a value of type {_say(hint)}")
-    missing = [name for name, p in allowed.items() if p.default is p.empty and name not in arguments]
+    missing = [name for name, p in allowed.items()
+               if p.default is p.empty and name not in arguments]
     if missing:
         raise ConfigError(f"{function.__name__} needs {', '.join(missing)}", where=where,
                           fix=f"set {where}.{missing[0]}")

@@ -28,7 +28,8 @@ def main(overrides):
 
 
 def _run_child(words: list[str], cache: str) -> dict:
-    command = [sys.executable, "-m", "imgcls_jax", *words, f"--cache={cache}", f"--child={began}"]
+    command = [sys.executable, "-m", "imgcls_jax", *words, f"--cache={cache}",
+               f"--child={time.time()}"]
     done = subprocess.run(command, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:
