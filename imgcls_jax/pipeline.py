@@ -74,7 +74,7 @@ def _pad(batch: Batch, count: int) -> Batch:
 
 
 def _permuted(split: Lookup, start_step: int, *, batch_size: int, seed: int, rows: slice):
-    tf = _tf()
+    tf = tensorflow()
 
     @functools.lru_cache(2)  # a batch may reach into the next epoch
     def permutation(epoch):
@@ -94,13 +94,13 @@ def _permuted(split: Lookup, start_step: int, *, batch_size: int, seed: int, row
 
 def _by_index(batches):
     """From batches of (ids, epochs)."""
-    tf = _tf()
+    tf = tensorflow()
     flat = batches.map(lambda *both: [tf.ensure_shape(one, (None,)) for one in both]).unbatch()
     return flat.map(lambda index, epoch: (index, epoch, index))
 
 
 def _streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, rows: slice):
-    tf = _tf()
+    tf = tensorflow()
     files = [number for number, (_, _, count) in enumerate(split.files) if count]
     counts = np.array([count for _, _, count in split.files])
     ids = _first_ids(split)
@@ -153,7 +153,7 @@ def _streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, row
 
 
 def _in_order(split: Lookup | Shards, start_step: int, *, batch_size: int, rows: slice):
-    tf = _tf()
+    tf = tensorflow()
     if isinstance(split, Lookup):
         def indices(step):
             first = step * batch_size
@@ -180,7 +180,7 @@ def _records(split: Shards, path, begin, count, first_id):
 
     tf.data ends without a word at the end of a file that was cut off between two records.
     """
-    tf = _tf()
+    tf = tensorflow()
     records = split.records(path).concatenate(tf.data.Dataset.from_tensors(b"").repeat())
     return records.skip(begin).take(count).enumerate(first_id)
 
@@ -209,7 +209,7 @@ def _generator(*seeds: int) -> np.random.Generator:
 def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, channels: int,
              classes: int | None) -> Callable:
     """(index or record, epoch, id) -> one row of a batch, as tensors."""
-    tf = _tf()
+    tf = tensorflow()
     fold = tf.random.experimental.stateless_fold_in
     seeds = np.array([seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF], np.int32)
     load = split.read if isinstance(split, Lookup) else split.parse
@@ -231,7 +231,7 @@ def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, 
 
 def _batches(split, raw: Callable, example: Callable, step: int, count: int) -> Iterator[Batch]:
     """raw: start step -> dataset of what `example` takes."""
-    tf = _tf()
+    tf = tensorflow()
     if not split.size:
         raise DataError("the split has no examples", fix="choose another split or a larger part")
     threads = _threads()
@@ -260,7 +260,7 @@ def _threads() -> int:
 
 
 @functools.cache
-def _tf():
+def tensorflow():
     """TensorFlow, imported when first needed and kept off the accelerators, which are JAX's."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
