@@ -1,0 +1,191 @@
+"""Initial variables from shapes: no compiled `model.init`.
+
+Tracing `init` costs a second, compiling it half a minute (ResNet-50 on a CPU), and what it would
+compute is known: the module is traced once to learn the shape and the initialiser of every leaf,
+and numpy draws the leaf. A draw is a function of (seed, path): the same on any topology.
+"""
+
+import contextlib
+import inspect
+import logging
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.core.scope import Scope
+
+from imgcls_jax import tree
+
+TRUNCATED_STD = 0.87962566103423978  # of a unit normal cut at +-2, as jax divides by
+
+SOWN = ("aux_logits", "intermediates")  # outputs of a forward pass, no state
+
+Recorded = dict[str, tuple[Callable, tuple]]  # path -> (initialiser, arguments after the key)
+
+
+def abstract(module, sample_shape: tuple[int, ...], *, dtype: str = "float32") -> Any:
+    """Shapes and dtypes of the module's variables for images f[B,H,W,C]; floats are `dtype`."""
+    return _trace(module, sample_shape, dtype)[0]
+
+
+def initialise(module, sample_shape: tuple[int, ...], seed: int, *, dtype: str = "float32") -> dict:
+    """The module's variables on the host, as numpy, drawn as its initialisers say.
+
+    Same distributions as `module.init`, not the same numbers. An initialiser that is not one of
+    jax.nn.initializers is called as it is; a lifted transformation that changes shapes (nn.scan,
+    nn.vmap) makes all of it fall back on a compiled `module.init`.
+    """
+    shapes, recorded = _trace(module, sample_shape, dtype)
+    leaves = {}
+    for path, shape in tree.flatten(shapes).items():
+        values = _draw(path, shape, recorded, seed)
+        if values is None:
+            logging.warning("%s is not drawn from shapes alone: compiling init", path)
+            images = jnp.zeros(sample_shape, dtype)
+            made = jax.jit(_init(module))(jax.random.key(seed), images)
+            return jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), made, shapes)
+        leaves[path] = values.astype(shape.dtype)
+    return tree.unflatten(leaves, shapes)
+
+
+def _init(module):
+    def init(key, images):
+        keys = dict(zip(("params", "dropout"), jax.random.split(key), strict=True))
+        variables = dict(module.init(keys, images, train=False))
+        return {name: value for name, value in variables.items() if name not in SOWN}
+    return init
+
+
+def _trace(module, sample_shape, dtype) -> tuple[Any, Recorded]:
+    recorded: Recorded = {}
+    with _recording(recorded):
+        shapes = jax.eval_shape(_init(module), jax.random.key(0),
+                                jax.ShapeDtypeStruct(sample_shape, dtype))
+
+    def cast(leaf):
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jax.ShapeDtypeStruct(leaf.shape, dtype if floating else leaf.dtype)
+
+    return jax.tree.map(cast, shapes), recorded
+
+
+@contextlib.contextmanager
+def _recording(recorded: Recorded) -> Iterator[None]:
+    """While it lasts, every `self.param` and `self.variable` notes its initialiser."""
+    param, variable = Scope.param, Scope.variable
+
+    def note(collection, scope, name, initialiser, arguments):
+        recorded["/".join((collection, *scope.path, name))] = initialiser, arguments
+
+    def noting_param(scope, name, init_fn, *arguments, **options):
+        note("params", scope, name, init_fn, arguments)
+        return param(scope, name, init_fn, *arguments, **options)
+
+    def noting_variable(scope, collection, name, init_fn=None, *arguments, **options):
+        note(collection, scope, name, init_fn, arguments)
+        return variable(scope, collection, name, init_fn, *arguments, **options)
+
+    with mock.patch.object(Scope, "param", noting_param), \
+            mock.patch.object(Scope, "variable", noting_variable):
+        yield
+
+
+def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:
+    """The leaf's values, or None where what was recorded does not tell them."""
+    initialiser, arguments = recorded.get(path, (None, ()))
+    if initialiser is None:
+        return None
+    keyed = path.startswith("params/")
+    given = next((a for a in arguments if isinstance(a, tuple)), None)
+    if given is not None and tuple(given) != tuple(shape.shape):
+        return None  # a lifted transformation added an axis
+    known = _KNOWN.get(_kind(initialiser))
+    if known and given is not None:
+        number = zlib.crc32(path.encode())
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, number])))
+        return known(rng, shape.shape, **_settings(initialiser))
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(path.encode()))
+    try:
+        values = initialiser(*((key,) if keyed else ()), *arguments)
+    except jax.errors.UnexpectedTracerError:
+        return None  # it closes over a value of the trace
+    if isinstance(values, jax.core.Tracer) or values.shape != shape.shape:
+        return None
+    return np.asarray(values)
+
+
+# ---- jax.nn.initializers, by the name of the function that makes them -----------------------
+
+
+def _kind(initialiser: Callable) -> str:
+    if not getattr(initialiser, "__module__", "").startswith(("jax.nn", "jax._src.nn")):
+        return ""
+    return initialiser.__qualname__.split(".")[0]
+
+
+def _settings(initialiser: Callable) -> Mapping[str, Any]:
+    """What the factory was called with: the free variables of the closure it returned."""
+    settings = dict(inspect.getclosurevars(initialiser).nonlocals)
+    settings.pop("dtype", None)
+    return settings
+
+
+def _zeros(rng, shape):
+    return np.zeros(shape, np.float32)
+
+
+def _ones(rng, shape):
+    return np.ones(shape, np.float32)
+
+
+def _constant(rng, shape, *, value):
+    return np.broadcast_to(np.asarray(value), shape)
+
+
+def _uniform(rng, shape, *, scale):
+    return rng.random(shape, np.float32) * scale
+
+
+def _normal(rng, shape, *, stddev):
+    return rng.standard_normal(shape, np.float32) * np.float32(stddev)
+
+
+def _truncated_normal(rng, shape, *, stddev, lower=-2.0, upper=2.0):
+    """By redrawing what lies outside: exact, and faster than inverting the distribution."""
+    values = rng.standard_normal(shape, np.float32)
+    flat = values.reshape(-1)
+    outside = np.flatnonzero((flat < lower) | (flat > upper))
+    while outside.size:
+        flat[outside] = rng.standard_normal(outside.size, np.float32)
+        outside = outside[(flat[outside] < lower) | (flat[outside] > upper)]
+    return values * np.float32(stddev)
+
+
+def _variance_scaling(rng, shape, *, scale, mode, distribution, in_axis, out_axis, batch_axis):
+    """arXiv 1502.01852 and its relatives, with fans as jax counts them."""
+    def axes(axis):
+        return [a % len(shape) for a in (axis if isinstance(axis, list | tuple) else (axis,))]
+
+    inputs, outputs = (math.prod(shape[a] for a in axes(axis)) for axis in (in_axis, out_axis))
+    batch = math.prod(shape[a] for a in axes(batch_axis)) if batch_axis != () else 1
+    receptive = math.prod(shape) / (inputs * outputs * batch)
+    fan_in, fan_out = inputs * receptive, outputs * receptive
+    fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2,
+            "fan_geo_avg": math.sqrt(fan_in * fan_out)}
+    std = math.sqrt(scale / fans[mode])
+    if distribution == "normal":
+        return _normal(rng, shape, stddev=std)
+    if distribution == "truncated_normal":
+        return _truncated_normal(rng, shape, stddev=std / TRUNCATED_STD)
+    bound = np.float32(math.sqrt(3.0) * std)
+    return (rng.random(shape, np.float32) * 2 - 1) * bound
+
+
+_KNOWN = {"zeros": _zeros, "ones": _ones, "constant": _constant, "uniform": _uniform,
+          "normal": _normal, "truncated_normal": _truncated_normal,
+          "variance_scaling": _variance_scaling}
