@@ -11,7 +11,7 @@ from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Source
 
-SPLITS = {b"train": "train", b"val": "val", b"validation": "val", b"test": "test"}
+SPLITS = {b"train": "train", b"validation": "val", b"val": "val", b"test": "test"}
 EXTENSIONS = (b".jpg", b".jpeg", b".png", b".gif", b".bmp", b".webp", b".tif", b".tiff", b".ppm")
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 CLUTTER = (b"thumbs.db", b"desktop.ini")
@@ -36,9 +36,10 @@ def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int 
                           fix="use a share of at least 0 and below 1, such as 0.2")
     if not os.path.isdir(root):
         raise DataError("there is no such folder", where=dir, fix="set config.data.dir to the data")
-    named = {name: SPLITS[name] for name in sorted(SPLITS) if _has_folders(os.path.join(root, name))}
+    named = {split: name for name, split in SPLITS.items()
+             if _has_folders(os.path.join(root, name))}
     if named:
-        splits = {split: _scan(root, name) for name, split in named.items()}
+        splits = {split: _scan(root, name) for split, name in named.items()}
     else:
         splits = _draw(_scan(root, b""), val_fraction, seed)
     _check(splits, root)

@@ -3,6 +3,8 @@
 import functools
 from collections.abc import Callable
 
+import numpy as np
+
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import DataError
 from imgcls_jax.registry import near
@@ -62,14 +64,15 @@ def _keys(info, label: str) -> tuple[str, str]:
     features = tensorflow_datasets.features
     images = [key for key, feature in info.features.items()
               if isinstance(feature, features.Image)
-              or len(feature.shape) == 3 and feature.dtype == "uint8"]
+              or (isinstance(feature, features.Tensor) and len(feature.shape) == 3
+                  and np.dtype(feature.dtype) == np.uint8)]
     labels = [key for key, feature in info.features.items()
               if isinstance(feature, features.ClassLabel)]
     image_key, label_key = images[0] if images else None, labels[0] if labels else None
     if isinstance(info.supervised_keys, tuple) and len(info.supervised_keys) == 2:
         image_key = info.supervised_keys[0] if info.supervised_keys[0] in images else image_key
         label_key = info.supervised_keys[1] if info.supervised_keys[1] in labels else label_key
-    if image_key is None or label_key is None or label and label not in labels:
+    if image_key is None or label_key is None or (label and label not in labels):
         raise DataError(f"the features {sorted(info.features)} hold the images {images} and the "
                         f"class labels {labels}", where=f"TFDS dataset {info.name!r}",
                         fix="use a dataset with an image and a class label; name the label of "

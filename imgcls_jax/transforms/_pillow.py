@@ -39,5 +39,7 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
         # Pillow's own conversion clips 16 bits to 255: nearly every pixel would be white.
         high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         image = Image.fromarray(high_byte)
+    image.load()
+    image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of it
     image = image.convert("RGB")
     return np.asarray(image) if channels == 3 else np.asarray(image.convert("L"))[..., None]

@@ -1,0 +1,169 @@
+"""The decoding rule: every path gives Pillow's pixels, whatever the file is."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from imgcls_jax.errors import DataError
+from imgcls_jax.transforms import TRANSFORMS, _decode, _pillow
+
+HEIGHT, WIDTH = 61, 83
+
+
+def picture() -> np.ndarray:
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    smooth = np.stack([3 * x, 4 * y, x + 2 * y], -1) % 256
+    noise = np.random.default_rng(0).integers(0, 40, smooth.shape)
+    return np.clip(smooth + noise, 0, 255).astype(np.uint8)
+
+
+def encode(image: Image.Image, file_format: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def png_16_bit(array: np.ndarray) -> bytes:
+    """A PNG of 16-bit RGB, which Pillow reads and cannot write."""
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    header = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, 2, 0, 0, 0)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
+            + chunk(b"IEND", b""))
+
+
+RGB = Image.fromarray(picture())
+ALPHA = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
+RGBA = Image.fromarray(np.dstack([picture(), ALPHA]))
+ROTATED = Image.Exif()
+ROTATED[0x0112] = 6
+MANY = [RGB.transpose(Image.Transpose.ROTATE_180), RGB.point(lambda v: v // 2)]
+
+FILES = {
+    "jpeg_420": encode(RGB, "JPEG", quality=90, subsampling=2),
+    "jpeg_422": encode(RGB, "JPEG", quality=50, subsampling=1),
+    "jpeg_444_progressive": encode(RGB, "JPEG", quality=95, subsampling=0, progressive=True),
+    "jpeg_gray": encode(RGB.convert("L"), "JPEG"),
+    "jpeg_cmyk": encode(RGB.convert("CMYK"), "JPEG"),
+    "jpeg_exif_rotated": encode(RGB, "JPEG", exif=ROTATED),
+    "jpeg_trailing_bytes": encode(RGB, "JPEG") + b"more",
+    "png_rgb": encode(RGB, "PNG"),
+    "png_rgba": encode(RGBA, "PNG"),
+    "png_gray": encode(RGB.convert("L"), "PNG"),
+    "png_gray_alpha": encode(RGBA.convert("LA"), "PNG"),
+    "png_palette": encode(RGB.convert("P"), "PNG"),
+    "png_palette_transparent": encode(RGB.convert("P"), "PNG", transparency=bytes(range(256))),
+    "png_color_key": encode(RGB, "PNG", transparency=(1, 2, 3)),
+    "png_1_bit": encode(RGB.convert("1"), "PNG"),
+    "gif_animated": encode(RGB, "GIF", save_all=True, append_images=MANY),
+    "webp": encode(RGB, "WEBP", quality=80),
+    "webp_animated_alpha": encode(RGBA, "WEBP", lossless=True, save_all=True, append_images=MANY),
+    "bmp": encode(RGB, "BMP"),
+    "tiff": encode(RGB, "TIFF"),
+}
+
+
+def reference(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    """The paths, traced once for all files, as in tf.data."""
+    def box(height, width):
+        return height // 5, width // 7, height // 2, width // 3
+
+    def path(function):
+        return tf.function(function, input_signature=[tf.TensorSpec((), tf.string)])
+
+    return {(name, channels): path(function) for channels in (1, 3) for name, function in (
+        ("whole", lambda data, c=channels: _decode.decode(data, c)),
+        ("crop", lambda data, c=channels: _decode.decode_and_crop(data, c, box)))}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.filterwarnings("ignore:Palette images")  # from the reference
+def test_every_path_gives_the_pixels_of_pillow(graphs, name, channels):
+    data = FILES[name]
+    expected = reference(data)
+    if channels == 1:
+        expected = np.asarray(Image.fromarray(expected).convert("L"))[..., None]
+    np.testing.assert_array_equal(_pillow.decode(data, channels), expected)
+    np.testing.assert_array_equal(graphs["whole", channels](data), expected)
+    top, left, height, width = HEIGHT // 5, WIDTH // 7, HEIGHT // 2, WIDTH // 3
+    np.testing.assert_array_equal(graphs["crop", channels](data),
+                                  expected[top:top + height, left:left + width])
+
+
+@pytest.mark.parametrize("kind", ["gray", "rgb", "tiff"])
+def test_16_bits_are_shifted_to_8_on_every_path(graphs, kind):
+    values = np.arange(HEIGHT * WIDTH * 3).reshape(HEIGHT, WIDTH, 3) * 4 % 65536
+    deep = values.astype(np.uint16)
+    if kind == "rgb":
+        data, expected = png_16_bit(deep), (deep >> 8).astype(np.uint8)
+    else:
+        data = encode(Image.fromarray(deep[..., 0]), "PNG" if kind == "gray" else "TIFF")
+        expected = np.repeat((deep[..., :1] >> 8).astype(np.uint8), 3, -1)
+    np.testing.assert_array_equal(_pillow.decode(data), expected)
+    np.testing.assert_array_equal(graphs["whole", 3](data), expected)
+
+
+def test_a_crop_of_a_jpeg_is_exact_at_every_place_of_it():
+    data = FILES["jpeg_420"]
+    expected, rng = reference(data), np.random.default_rng(2)
+
+    @tf.function(input_signature=[tf.TensorSpec((4,), tf.int32)])
+    def crop(box):
+        return _decode.decode_and_crop(data, 3, lambda height, width: tf.unstack(box))
+
+    for _ in range(60):
+        height, width = rng.integers(1, HEIGHT + 1), rng.integers(1, WIDTH + 1)
+        top, left = rng.integers(0, HEIGHT - height + 1), rng.integers(0, WIDTH - width + 1)
+        np.testing.assert_array_equal(crop(np.array([top, left, height, width], np.int32)),
+                                      expected[top:top + height, left:left + width])
+
+
+@pytest.mark.parametrize("path", ["whole", "crop", "pillow"])
+@pytest.mark.parametrize("damage", ["zero_bytes", "html", "half_jpeg", "jpeg_cut_at_the_end",
+                                    "half_png"])
+def test_a_damaged_file_raises_on_every_path(graphs, path, damage):
+    jpeg, png = FILES["jpeg_420"], FILES["png_rgb"]
+    data = {"zero_bytes": b"", "html": b"<html>404</html>", "half_jpeg": jpeg[:len(jpeg) // 2],
+            "jpeg_cut_at_the_end": jpeg[:-16], "half_png": png[:len(png) // 2]}[damage]
+    decode = _pillow.decode if path == "pillow" else graphs[path, 3]
+    with pytest.raises((DataError, tf.errors.OpError)):
+        decode(data)
+
+
+@pytest.mark.parametrize("path", ["whole", "crop", "pillow"])
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "GIF"])
+def test_a_decompression_bomb_is_refused_by_its_header(graphs, path, file_format, monkeypatch):
+    data = encode(RGB, file_format)
+    monkeypatch.setattr(_pillow, "PIXEL_LIMIT", HEIGHT * WIDTH - 1)
+    with pytest.raises(DataError, match="over the limit"):
+        _pillow.decode(data)
+    if path != "pillow":  # traced anew, as the limit is a constant of the graph
+        whole = lambda height, width: (0, 0, height, width)  # noqa: E731
+        decode = {"whole": lambda: _decode.decode(data, 3),
+                  "crop": lambda: _decode.decode_and_crop(data, 3, whole)}[path]
+        with pytest.raises((DataError, tf.errors.OpError), match="over the limit"):
+            decode()
+
+
+@pytest.mark.parametrize("given, channels", [(1, 3), (3, 1), (4, 3), (2, 1), (4, 1), (3, 3)])
+def test_pixels_get_the_channels_that_are_asked_for(given, channels):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, given), np.uint8)
+    color = image[..., :3] if given > 2 else np.repeat(image[..., :1], 3, -1)
+    gray = np.asarray(Image.fromarray(color).convert("L"))[..., None]
+    expected = color if channels == 3 else gray
+    made = TRANSFORMS.get("decode")()({"image": tf.constant(image), "channels": channels}, None)
+    np.testing.assert_array_equal(made["image"], expected)
