@@ -20,4 +20,5 @@ def resize_small(*, size: int, interpolation: Interpolation = "bilinear", antial
                           antialias)
         return {**example, "image": image}
 
+    transform.size = None
     return transform
