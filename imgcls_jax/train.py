@@ -31,7 +31,7 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
     lock = workdir.open_workdir(directory, main=main)
     keep = run.checkpoint
     checkpoints = Checkpoints(directory / "checkpoints", keep=keep["keep"],
-                              best=keep["best"] is not None, best_mode=keep["best_mode"])
+                              best_mode=keep["best_mode"])
     log = None
     try:
         with Signals() as signals:

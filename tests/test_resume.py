@@ -26,7 +26,7 @@ def words(workdir, steps, every):
 
 def final_state(workdir):
     run = build(config.from_json((workdir / "config.json").read_text()))
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=2, best=False, best_mode="max")
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
     state, saved, step = checkpoints.restore(run.abstract_state)
     checkpoints.close()
     return {path: np.asarray(leaf) for path, leaf in tree.flatten(state).items()}, saved, step
