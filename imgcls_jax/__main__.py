@@ -7,6 +7,7 @@ import os
 import pkgutil
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 from absl import flags
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(_usage())
         return 0 if argv else ConfigError.code
+    warnings.showwarning = _say_warning
     try:
         return _dispatch(argv[0], argv[1:])
     except Failure as failure:
@@ -77,6 +79,11 @@ def _known(error: Exception) -> Failure | None:
             where="the device" if "RESOURCE" in text else "the host",
             fix="lower config.batch_size, or raise config.step.accumulate or config.mesh.fsdp")
     return None
+
+
+def _say_warning(message, category, filename, lineno, file=None, line=None):
+    """One line for a person; which line of ours gave it is of no use to them."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def _report(failure: Failure) -> int:

@@ -55,9 +55,10 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _sign(folder: Path):
     """Writes the manifest, whole and on the disk."""
+    digests = _digests(folder)
     temporary = folder / f".{MANIFEST}.tmp"
     with temporary.open("w") as file:
-        json.dump({"sha256": _digests(folder)}, file, indent=1)
+        json.dump({"sha256": digests}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / MANIFEST)
@@ -110,7 +111,7 @@ def _newest_good(directory: Path, steps: list[int]) -> tuple[int | None, list[st
             return step, complaints
         if problem == "no manifest" and unknown is None:
             unknown = step
-        complaints.append(f"checkpoint {step} is not used: {problem} ({directory / str(step)})")
+        complaints.append(f"checkpoint {step} is not used: {problem}")
     if unknown is not None:
         complaints.append(f"checkpoint {unknown} has no manifest and is used unverified: there is "
                           "no verified one")
@@ -134,8 +135,14 @@ def _agree(choose) -> int | None:
     return None if code == -1 else code
 
 
+def _warn(directory: Path, complaints: list[str]):
+    for complaint in complaints:
+        warnings.warn(f"{complaint} ({directory})", stacklevel=4)
+
+
 def _none_good(directory: Path, complaints: list[str]) -> CheckpointError:
-    return CheckpointError("no checkpoint here is good: " + "; ".join(complaints[:3]),
+    more = f"; and {len(complaints) - 2} more" if len(complaints) > 2 else ""
+    return CheckpointError("no checkpoint here is good: " + "; ".join(complaints[:2]) + more,
                            where=str(directory),
                            fix="restore the files from a copy, or start in a new workdir")
 
@@ -166,8 +173,7 @@ def choose(directory: Path, step: int | str = "latest") -> int:
                                       fix=f"use one of {sorted(steps)}, 'latest' or 'best'")
             steps = [int(step)]
         found, complaints = _newest_good(directory, steps)
-        for complaint in complaints:
-            warnings.warn(complaint, stacklevel=3)
+        _warn(directory, complaints)
         if found is None:
             raise _none_good(directory, complaints)
         return found
@@ -310,8 +316,7 @@ class Checkpoints:
                 shutil.rmtree(folder)
         steps = _steps(self.directory)
         step, complaints = _newest_good(self.directory, steps)
-        for complaint in complaints:
-            warnings.warn(complaint, stacklevel=4)
+        _warn(self.directory, complaints)
         if steps and step is None:
             raise _none_good(self.directory, complaints)
         for bad in (s for s in steps if s > step):

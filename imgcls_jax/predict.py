@@ -80,7 +80,7 @@ def _lookup(items: Iterable) -> Lookup:
 
         arrays = bool(items) and isinstance(items[0], np.ndarray)
         image = tf.numpy_function(fetch, [index], tf.uint8 if arrays else tf.string)
-        image.set_shape((None, None, None) if arrays else ())
+        image.set_shape((None, None, items[0].shape[-1]) if arrays else ())
         return {"image": image, "label": tf.constant(0, tf.int32)}
 
     def where(index):
