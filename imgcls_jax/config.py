@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -72,7 +73,7 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Loaded:
                           fix=near(target, shipped()) + " or give a file")
     claim, doc = None, ""
     if path.suffix == ".json":
-        values = from_json(path.read_text())
+        values = _read_json(path)
     else:
         module = _execute(path)
         values = _get_config(module, variant, spec)
@@ -80,6 +81,18 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Loaded:
         claim = claims.get(variant or next(iter(claims), None))
         doc = module.__doc__ or ""
     return Loaded(override(plain(values), overrides), spec, claim, doc)
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        values = from_json(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not JSON: {error}", where=f"--config={path}",
+                          fix="give a config.json as a run writes it") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no config", where=f"--config={path}",
+                          fix="give a config.json as a run writes it")
+    return values
 
 
 def _execute(path: Path):
@@ -98,6 +111,8 @@ def _get_config(module, variant: str, spec: str):
     except ConfigError:
         raise
     except (KeyError, TypeError) as error:
+        if not variant:  # then the fault is in the file
+            raise
         known = sorted(getattr(module, "CLAIMS", {}))
         raise ConfigError(f"variant {variant!r} is not one of this config ({error})",
                           where=f"--config={spec}",
@@ -118,7 +133,7 @@ def parse_variant(text: str, **defaults) -> dict[str, Any]:
         if key not in defaults:
             raise ConfigError(f"the variant has no key {key!r}", where=f"variant {text!r}",
                               fix=near(key, defaults))
-        values[key] = value if isinstance(defaults[key], str) else _literal(value)
+        values[key] = _value(defaults[key], value, f"variant {text!r}, {key}")
     return values
 
 
@@ -202,7 +217,8 @@ def steps(duration: Mapping, *, examples: int, batch_size: int, where: str) -> i
         raise ConfigError(f"{where}={duration!r} is no duration", where=f"config.{where}",
                           fix="use dict(epochs=...), dict(steps=...) or dict(examples=...)")
     (unit, value), = duration.items()
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf:
         raise ConfigError(f"{where}.{unit}={value!r}", where=f"config.{where}.{unit}",
                           fix="use a number above 0")
     scale = {"epochs": examples / batch_size, "steps": 1, "examples": 1 / batch_size}[unit]
@@ -250,6 +266,9 @@ def override(config: dict, overrides: Iterable[tuple[str, str]]) -> dict:
 
 
 def _tokens(key: str) -> list[str | int]:
+    if not re.fullmatch(r"[^.\[\]]+(\.[^.\[\]]+|\[\d+\])*", key):
+        raise ConfigError(f"{key!r} names no value", where=f"config.{key}",
+                          fix="write it as model.width or transforms[0].size")
     parts = re.findall(r"([^.\[\]]+)|\[(\d+)\]", key)
     return [name or int(index) for name, index in parts]
 
@@ -293,8 +312,6 @@ def _override(value, tokens: list, text: str, where: str):
         raise ConfigError(f"{value!r} has no key {token!r}", where=where,
                           fix="set the value itself, or index a list as in transforms[0].size")
     value = dict(value or {})
-    if set(value) >= set(KEYS) - {"seed"} and token not in KEYS:
-        raise ConfigError(f"config has no key {token!r}", where=where, fix=near(token, KEYS))
     if token in UNITS and is_duration(value):
         value = {token: next(iter(value.values()))}
     if token == "name" and not rest and "name" in value:

@@ -1,0 +1,217 @@
+"""Configs: files and variants, overrides, durations, JSON."""
+
+import json
+
+import pytest
+
+from imgcls_jax import config
+from imgcls_jax.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return config.load("digits").config
+
+
+def changed(old, *overrides):
+    """{path: new value} of what the overrides changed."""
+    new = config.flatten(config.override(old, overrides))
+    before = config.flatten(old)
+    return {key: new.get(key) for key in {*new, *before}
+            if (key in new) != (key in before) or new[key] != before[key]}
+
+
+def refusal(old, *overrides) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.override(old, overrides)
+    return str(caught.value)
+
+
+# ---- overrides ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key, text, expected", [
+    ("batch_size", "512", {"batch_size": 512}),
+    ("model.zero_init", "True", {"model.zero_init": True}),  # an argument the file does not write
+    ("model.zero_init", "true", {"model.zero_init": True}),
+    ("transforms[0].padding", "2", {"transforms[0].padding": 2}),
+    ("schedule.base", "1e-3", {"schedule.base": 1e-3}),
+    ("total.steps", "100", {"total.epochs": None, "total.steps": 100}),
+    ("total.examples", "5000", {"total.epochs": None, "total.examples": 5000}),
+    ("evals.test.every.steps", "7", {"evals.test.every.epochs": None, "evals.test.every.steps": 7}),
+    ("ema.decay", "0.99", {"ema": None, "ema.decay": 0.99}),
+    ("clip", "{'norm': 1.0}", {"clip": None, "clip.norm": 1.0}),
+    ("freeze", "('stem.*',)", {"freeze": ("stem.*",)}),
+    ("data.train", "train[:50%]", {"data.train": "train[:50%]"}),
+    ("optimizer.nesterov", "False", {"optimizer.nesterov": False}),
+    ("weight_decay", "None", {"weight_decay": None, "weight_decay.value": None,
+                              "weight_decay.on": None, "weight_decay.mode": None}),
+])
+def test_an_override_changes_what_it_names_and_nothing_else(digits, key, text, expected):
+    assert changed(digits, (key, text)) == expected
+
+
+def test_a_new_name_drops_the_arguments_of_the_old_one(digits):
+    new = config.override(digits, [("optimizer.name", "adamw")])
+    assert new["optimizer"] == {"name": "adamw"}
+
+
+def test_arguments_beside_a_new_name_are_those_of_the_new_one_in_any_order(digits):
+    overrides = [("optimizer.b2", "0.95"), ("optimizer.name", "adamw")]
+    for order in (overrides, overrides[::-1]):
+        assert config.override(digits, order)["optimizer"] == {"name": "adamw", "b2": 0.95}
+
+
+def test_the_name_that_is_set_already_keeps_its_arguments(digits):
+    assert changed(digits, ("optimizer.name", "sgd")) == {}
+
+
+def test_the_given_config_is_left_as_it_was(digits):
+    before = config.to_json(digits)
+    config.override(digits, [("model.width", "8"), ("transforms[0].padding", "2")])
+    assert config.to_json(digits) == before
+
+
+@pytest.mark.parametrize("key, text, words", [
+    ("batchsize", "512", ("batchsize", "'batch_size'")),
+    ("modle.name", "vit", ("modle", "'model'")),
+    ("batch_size", "many", ("batch_size", "'many'", "64")),
+    ("batch_size", "3.5", ("batch_size=3.5", "int")),
+    ("batch_size", "0", ("batch_size=0", "1 or more")),
+    ("batch_size", "True", ("batch_size=True",)),
+    ("optimizer.nesterov", "2", ("'2' is not a bool", "config.optimizer.nesterov")),
+    ("transforms", "5", ("'5' is not a tuple",)),
+    ("total", "100", ("'100' is not a dict", "epochs")),
+    ("transforms[1].size", "2", ("no entry [1]", "entries: 1")),
+    ("model[0]", "2", ("no entry [0]",)),
+    ("batch_size.x", "2", ("64 has no key 'x'",)),
+    ("[]", "2", ("config.[]",)),
+])
+def test_a_wrong_override_is_refused_by_name(digits, key, text, words):
+    message = refusal(digits, (key, text))
+    assert all(word in message for word in words), message
+    assert len(message.splitlines()) == 3 and "config." in message
+
+
+def test_overrides_are_taken_from_the_command_line_in_both_spellings():
+    rest, overrides = config.split_argv(
+        ["--config=digits", "--config.batch_size=8", "--workdir", "W", "--config.total.steps", "5",
+         "-config.data.train=a=b", "--config.transforms[0].size=160"])
+    assert rest == ["--config=digits", "--workdir", "W"]
+    assert overrides == [("batch_size", "8"), ("total.steps", "5"), ("data.train", "a=b"),
+                         ("transforms[0].size", "160")]
+    with pytest.raises(ConfigError, match="has no value"):
+        config.split_argv(["--config.batch_size"])
+
+
+# ---- files and variants ---------------------------------------------------------------------
+
+
+def test_a_variant_selects_a_member_and_its_claim():
+    loaded = config.load("imagenet/resnet:resnet18")
+    assert loaded.config["model"]["name"] == "resnet18"
+    assert loaded.claim["params"] == 11_689_512
+
+
+@pytest.mark.parametrize("spec, words", [
+    ("digit", ("'digit'", "'digits'")),
+    ("digits:resnt", ("'resnt'", "resnet", "vit")),
+    ("finetune:modle=vit", ("'modle'", "'model'")),
+    ("no/such/file.py", ("no/such/file.py",)),
+])
+def test_an_unknown_config_or_variant_offers_those_there_are(spec, words):
+    with pytest.raises(ConfigError) as caught:
+        config.load(spec)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_variants_are_cast_to_the_types_of_the_defaults():
+    defaults = dict(model="resnet20", size=0, base=0.1)
+    assert config.parse_variant("", **defaults) == defaults
+    assert config.parse_variant("vit_s16", **defaults) == defaults | {"model": "vit_s16"}
+    assert config.parse_variant("size=224,base=1e-3,model=5", **defaults) == {
+        "model": "5", "size": 224, "base": 1e-3}
+
+
+def test_a_variant_of_the_wrong_type_is_refused():
+    with pytest.raises(ConfigError, match="size"):
+        config.parse_variant("size=big", size=0)
+
+
+def test_a_file_elsewhere_and_its_json_load_alike(tmp_path, digits):
+    source = (config.folder() / "digits.py").read_text()
+    (tmp_path / "mine.py").write_text(source)
+    (tmp_path / "mine.json").write_text(config.to_json(digits))
+    assert config.load(str(tmp_path / "mine.py")).config == digits
+    assert config.load(str(tmp_path / "mine.json")).config == digits
+
+
+@pytest.mark.parametrize("name, text", [("a.json", "{"), ("a.json", "[1]"), ("a.py", "x = 1")])
+def test_a_file_that_is_no_config_is_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=name):
+        config.load(str(tmp_path / name))
+
+
+def test_an_error_inside_a_config_file_is_not_called_a_wrong_variant(tmp_path):
+    (tmp_path / "mine.py").write_text("def get_config():\n    return {}['absent']\n")
+    with pytest.raises(KeyError, match="absent"):
+        config.load(str(tmp_path / "mine.py"))
+
+
+def test_a_missing_key_is_named(digits):
+    with pytest.raises(ConfigError, match="'schedule'"):
+        config.check({k: v for k, v in digits.items() if k != "schedule"})
+
+
+# ---- plain data -----------------------------------------------------------------------------
+
+
+def test_json_brings_back_the_same_values_and_types(digits):
+    assert config.from_json(config.to_json(digits)) == digits
+    assert isinstance(config.from_json(config.to_json(digits))["transforms"], tuple)
+
+
+def test_the_digest_names_the_values_and_not_their_order(digits):
+    backwards = dict(reversed(digits.items()))
+    assert config.digest(digits) == config.digest(backwards)
+    assert config.digest(digits) == config.digest(json.loads(config.to_json(digits)))
+    assert config.digest(digits) != config.digest(digits | {"seed": 1})
+    assert len(config.digest(digits)) == 12
+
+
+def test_what_is_no_data_cannot_stand_in_a_config():
+    with pytest.raises(ConfigError, match="cannot stand in a config"):
+        config.plain({"loss": max})
+
+
+def test_a_difference_is_a_line_per_leaf(digits):
+    new = config.override(digits, [("seed", "1"), ("model.zero_init", "True"),
+                                   ("transforms[0].padding", "3")])
+    assert config.diff(digits, new) == [
+        "model.zero_init: '(absent)' -> True", "seed: 0 -> 1", "transforms[0].padding: 1 -> 3"]
+    assert config.diff(digits, digits) == []
+
+
+# ---- durations ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("duration, expected", [
+    (dict(steps=1000), 1000), (dict(epochs=2), 40), (dict(epochs=0.5), 10),
+    (dict(examples=500), 10), (dict(epochs=0.001), 1), (dict(examples=1), 1)])
+def test_durations_become_whole_steps_of_at_least_one(duration, expected):
+    assert config.steps(duration, examples=1000, batch_size=50, where="total") == expected
+
+
+@pytest.mark.parametrize("duration", [dict(epochs=0), dict(steps=-1), dict(epochs="2"),
+                                      dict(weeks=1), dict(epochs=1, steps=2), 5,
+                                      dict(epochs=float("nan")), dict(epochs=True)])
+def test_what_is_no_duration_is_refused(duration):
+    with pytest.raises(ConfigError, match=r"total"):
+        config.steps(duration, examples=1000, batch_size=50, where="total")
+
+
+def test_durations_are_resolved_wherever_they_stand():
+    value = {"a": ({"epochs": 1}, {"name": "x", "every": {"examples": 100}}), "b": "epochs"}
+    assert config.resolve(value, examples=1000, batch_size=50, where="config") == {
+        "a": (20, {"name": "x", "every": 2}), "b": "epochs"}

@@ -1,0 +1,99 @@
+"""Registries: names, signatures as schemas, folders that are scanned."""
+
+import sys
+from typing import Any, Literal
+
+import pytest
+
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Registry, near
+
+THINGS = Registry("thing")
+
+
+@THINGS.register(colour="red")
+def cube(given, *, size: int, weight: float = 1.0, name_of: str | None = None,
+         on: bool = False, sides: tuple[int, ...] = (), pair: tuple[int, str] = (1, "a"),
+         kind: Literal["wood", "stone"] = "wood", anything: Any = None):
+    return given, size, weight
+
+
+@THINGS.register()
+def ball():
+    return "round"
+
+
+def test_bound_arguments_are_kept_and_positional_ones_left_open():
+    bound = THINGS.bind({"name": "cube", "size": 2, "weight": 3}, "config.thing")
+    assert bound("me") == ("me", 2, 3)
+
+
+@pytest.mark.parametrize("argument, value", [
+    ("size", 1), ("weight", 1), ("weight", 0.5), ("name_of", None), ("name_of", "x"), ("on", True),
+    ("sides", (1, 2)), ("sides", ()), ("pair", (3, "b")), ("kind", "stone"), ("anything", {})])
+def test_a_value_of_the_annotated_type_is_taken(argument, value):
+    THINGS.bind({"name": "cube", "size": 1, argument: value}, "config.thing")
+
+
+@pytest.mark.parametrize("argument, value", [
+    ("size", 1.5), ("size", True), ("size", "1"), ("size", None), ("weight", "1"),
+    ("weight", False), ("name_of", 5), ("on", 1), ("on", "True"), ("sides", (1, "2")),
+    ("sides", 3), ("pair", (1,)), ("pair", ("a", 1)), ("kind", "iron"), ("kind", 1)])
+def test_a_value_of_another_type_is_refused_and_named(argument, value):
+    with pytest.raises(ConfigError) as caught:
+        THINGS.bind({"name": "cube", "size": 1, argument: value}, "config.thing")
+    assert caught.value.where == f"config.thing.{argument}"
+    assert f"{argument}={value!r}" in caught.value.what
+
+
+def test_a_literal_refused_shows_its_choices():
+    with pytest.raises(ConfigError) as caught:
+        THINGS.bind({"name": "cube", "size": 1, "kind": "iron"}, "config.thing")
+    assert "wood" in caught.value.fix and "stone" in caught.value.fix
+
+
+@pytest.mark.parametrize("choice, words", [
+    ({"name": "cub"}, ("'cub'", "'cube'", "imgcls list things")),
+    ({"name": "cube", "size": 1, "wieght": 2}, ("'wieght'", "'weight'", "config.thing.wieght")),
+    ({"name": "cube"}, ("needs size", "config.thing.size")),
+    ({"name": "ball", "size": 1}, ("'size'", "no arguments")),
+    ({"name": "cube", "given": 1, "size": 1}, ("'given'",)),  # what build gives is not the config's
+    ({"size": 1}, ("dict(name=...", "cube")),
+    ("cube", ("dict(name=...", "'cube'")),
+    ({"name": 5}, ("5",)),
+])
+def test_a_wrong_choice_says_what_there_is(choice, words):
+    with pytest.raises(ConfigError) as caught:
+        THINGS.bind(choice, "config.thing")
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_near_names_come_first_and_all_names_where_none_is_near():
+    assert near("resnet5", ["resnet50", "vit"]) == "did you mean 'resnet50'?"
+    assert near("zzz", ["b", "a"]) == "use one of ['a', 'b']"
+
+
+def test_a_name_is_given_once():
+    with pytest.raises(ValueError, match="defined twice"):
+        @THINGS.register()
+        def ball():
+            pass
+
+
+def test_facts_stand_beside_the_function():
+    assert THINGS.facts("cube") == {"colour": "red"} and THINGS.names() == ["ball", "cube"]
+
+
+def test_a_new_file_in_the_folder_is_a_new_name_and_an_underscore_hides_one(tmp_path, monkeypatch):
+    folder = tmp_path / "birds_of_this_test"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from imgcls_jax.registry import Registry\nBIRDS = Registry('bird', __name__)\n")
+    line = "from birds_of_this_test import BIRDS\n@BIRDS.register()\ndef {}():\n    return 1\n"
+    (folder / "a.py").write_text(line.format("robin"))
+    (folder / "_b.py").write_text(line.format("wren"))
+    monkeypatch.syspath_prepend(tmp_path)
+    from birds_of_this_test import BIRDS
+    assert BIRDS.names() == ["robin"] and BIRDS.bind({"name": "robin"}, "x")() == 1
+    for name in [name for name in sys.modules if name.startswith("birds_of_this_test")]:
+        del sys.modules[name]
