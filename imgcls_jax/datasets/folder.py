@@ -153,7 +153,7 @@ def _check(splits: dict[str, Classes], root: bytes):
         for name, paths in found.items():
             if paths and name not in train:
                 raise DataError(f"class {_say(name)!r} is in {split} and not in train",
-                                where=_say(os.path.dirname(paths[0])),
+                                where=_say(os.path.join(root, os.path.dirname(paths[0]))),
                                 fix="add it to train, or remove it here")
 
 

@@ -1,0 +1,60 @@
+"""Parts of splits: rounded as TFDS rounds them, and the same examples from both kinds."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets
+from tensorflow_datasets.core import splits as tfds_splits
+
+from imgcls_jax import datasets
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.types import Lookup, Shards, Source
+
+COUNT = 1437
+
+
+def source(opened, count=COUNT):
+    return Source(name="numbers", classes=("a",), sizes={"train": count}, open=lambda name: opened)
+
+
+LOOKUP = source(Lookup(COUNT, lambda index: index, lambda index: f"number {index}"))
+SHARDS = source(Shards(tuple((str(i), 0, 100 if i < 14 else 37) for i in range(15)), None, None))
+
+
+@pytest.mark.parametrize("name", [
+    "train", "train[:99%]", "train[99%:]", "train[:1000]", "train[-10%:]", "train[:-100]",
+    "train[33%:67%]", "train[5:6]", "train[1%:2%]"])
+def test_a_part_holds_the_examples_that_tfds_takes(name):
+    info = tfds_splits.SplitInfo(name="train", shard_lengths=[COUNT], num_bytes=0)
+    instruction = tensorflow_datasets.core.ReadInstruction.from_spec(name)
+    (expected,) = instruction.to_absolute({"train": info})
+    first, last = expected.from_ or 0, COUNT if expected.to is None else expected.to
+    assert datasets.size(LOOKUP, name) == last - first
+    part = datasets.split(LOOKUP, name)
+    assert [part.read(0), part.read(part.size - 1)] == [first, last - 1]
+    assert part.where(0) == f"number {first}"
+
+
+@pytest.mark.parametrize("name", ["train", "train[:250]", "train[250:1250]", "train[110:120]"])
+def test_a_part_of_shards_is_the_same_run_of_records(name):
+    everything = [(path, first + i) for path, first, count in SHARDS.open("").files
+                  for i in range(count)]
+    lookup, part = datasets.split(LOOKUP, name), datasets.split(SHARDS, name)
+    records = [(path, first + i) for path, first, count in part.files for i in range(count)]
+    first = lookup.read(0)
+    assert records == everything[first:first + lookup.size]
+    assert part.where(part.size - 1) == "{}, record {}".format(*records[-1])
+
+
+def test_parts_that_share_a_border_are_a_partition():
+    for percent in range(101):
+        sizes = [datasets.size(LOOKUP, name) if edge else 0 for name, edge in
+                 ((f"train[:{percent}%]", percent > 0), (f"train[{percent}%:]", percent < 100))]
+        assert np.sum(sizes) == COUNT
+
+
+@pytest.mark.parametrize("name", ["trian", "train[", "train[:1438]", "train[10:10]",
+                                  "train[90%:10%]", "train[:101%]", "train[0:10:2]"])
+def test_a_part_that_is_none_is_refused(name):
+    with pytest.raises(ConfigError) as error:
+        datasets.size(LOOKUP, name)
+    assert error.value.fix
