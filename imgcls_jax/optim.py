@@ -5,6 +5,7 @@ A learning rate is a peak, `base`, times a shape in [0, 1], the schedule. Weight
 decoupled times the schedule alone (big_vision/optax.py).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -81,7 +82,7 @@ def learning_rate(choice: Mapping, total_steps: int, batch_size: int) -> tuple[f
     own = SCHEDULES.bind({k: v for k, v in choice.items() if k not in shared}, "config.schedule")
     base, per, warmup, start = bind(_rate, {k: v for k, v in choice.items() if k in shared},
                                     "config.schedule")()
-    if warmup >= total_steps > 0 and warmup:
+    if warmup and warmup >= total_steps:
         raise ConfigError(f"a warm-up of {warmup} steps in a run of {total_steps}",
                           where="config.schedule.warmup", fix="shorten it, or train for longer")
     peak = base * (batch_size / per if per else 1.0)
@@ -104,6 +105,9 @@ def clip(*, norm: float | None = None, value: float | None = None):
     """config.clip: by global norm, or by value; both in units of the mean gradient."""
     parts = [optax.clip_by_global_norm(norm)] if norm is not None else []
     parts += [optax.clip(value)] if value is not None else []
+    if not parts:
+        raise ConfigError("clip names no bound", where="config.clip",
+                          fix="set config.clip.norm or config.clip.value, or clip=None")
     return optax.chain(*parts)
 
 
@@ -121,7 +125,11 @@ def ema(*, decay: float, warmup: bool = False) -> Callable:
 
 
 def _matching(pattern: str, params, where: str):
-    mask = tree.match(pattern, params)
+    try:
+        mask = tree.match(pattern, params)
+    except re.error as error:
+        raise ConfigError(f"{pattern!r} is no regular expression: {error}", where=where,
+                          fix="write it as Python's re does, as in '.*kernel'") from error
     if not any(jax.tree.leaves(mask)):
         raise ConfigError(f"{pattern!r} matches no parameter", where=where,
                           fix=f"paths are as {', '.join(list(tree.flatten(params))[:3])}; "

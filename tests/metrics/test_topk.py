@@ -1,0 +1,64 @@
+"""Top-k counts against numpy's stable sort."""
+
+import jax
+import numpy as np
+import pytest
+
+from imgcls_jax.metrics.topk import topk
+
+
+def counts(logits, labels, mask, ks):
+    """Of equal logits the lower index first; a row with a NaN counts as wrong."""
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    good = (mask > 0) & ~np.isnan(logits).any(-1)
+    return {f"top{k}": int(sum(labels[i] in order[i, :k] for i in np.flatnonzero(good)))
+            for k in ks}
+
+
+def drawn(kind):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(300, 12)).astype(np.float32)
+    if kind == "ties":
+        logits = rng.integers(0, 3, (300, 12)).astype(np.float32)
+    elif kind == "equal":
+        logits[:] = 1.0
+    elif kind == "nan":
+        logits[rng.random(logits.shape) < 0.03] = np.nan
+    elif kind == "infinite":
+        logits[rng.random(logits.shape) < 0.2] = np.inf
+        logits[rng.random(logits.shape) < 0.2] = -np.inf
+    labels = rng.integers(0, 12, 300)
+    return logits, labels, (rng.random(300) < 0.8).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["distinct", "ties", "equal", "nan", "infinite"])
+def test_counts_equal_a_stable_sort(kind):
+    logits, labels, mask = drawn(kind)
+    metric = topk(k=(1, 2, 5, 12))
+    sums = jax.device_get(metric.update(logits, np.eye(12, dtype=np.float32)[labels], mask))
+    assert sums.pop("seen") == mask.sum()
+    assert sums == counts(logits, labels, mask, (1, 2, 5, 12))
+
+
+def test_the_class_of_soft_targets_is_their_largest():
+    targets = np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]], np.float32)
+    logits = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]], np.float32)
+    assert topk(k=(1,)).update(logits, targets, np.ones(2))["top1"] == 1
+
+
+def test_counts_of_parts_add_up_to_those_of_the_whole():
+    logits, labels, mask = drawn("ties")
+    metric, targets = topk(), np.eye(12, dtype=np.float32)[labels]
+    whole = metric.update(logits, targets, mask)
+    parts = [metric.update(logits[s], targets[s], mask[s]) for s in np.split(np.arange(300), 3)]
+    assert whole == {name: sum(part[name] for part in parts) for name in whole}
+
+
+def test_finish_gives_shares_of_the_examples_seen():
+    assert topk().finish({"top1": 3.0, "top5": 4.0, "seen": 8.0}) == {"top1": 0.375, "top5": 0.5}
+
+
+def test_a_k_above_the_number_of_classes_is_left_out():
+    metric = topk(k=(1, 5))
+    sums = metric.update(np.eye(3), np.eye(3), np.ones(3))
+    assert metric.finish(jax.device_get(sums)) == {"top1": 1.0}
