@@ -4,8 +4,9 @@ import collections
 import re
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+# Of an asynchronous pair, -start also lists the operands in its shape; -done is the result alone.
 _OPERATION = re.compile(r"= (?P<shape>.+?) (?P<name>" + "|".join(COLLECTIVES)
-                        + r")(?:-start)?\(")
+                        + r")(?:-done)?\(")
 _ARRAY = re.compile(r"([a-z]+)(\d+)[a-z0-9]*\[([\d,]*)\]")
 
 

@@ -47,7 +47,7 @@ class Log:
             return
         try:
             write()
-        except (OSError, ImportError, ValueError, RuntimeError) as error:
+        except Exception as error:  # TensorFlow's are of no narrower kind
             if what not in self._warned:
                 self._warned.add(what)
                 print(f"warning: {what} is not written from here on: {error}", file=sys.stderr)
