@@ -10,8 +10,9 @@ def randaugment(*, operations: int = 2, magnitude: float = 10):
 
     magnitude: big_vision's scale, 0 to 10 and up to 20 in its recipes. As there, Posterize is
     weaker at a higher one, and Solarize inverts from level 256 * magnitude / 10 mod 256 on, which
-    is the whole image at 0, 10 and 20; Contrast is the form big_vision corrected in 2024. What
-    comes from outside the image is gray. Color leaves a gray image as it is.
+    is the whole image at 0, 10 and 20. Contrast is the corrected form (issue 109 there), the pixel
+    operations round as Pillow. What comes from outside the image is 128. Color leaves a gray image
+    as it is.
     """
     if operations < 1 or magnitude < 0:
         raise ConfigError(f"randaugment with operations={operations}, magnitude={magnitude}",
@@ -32,7 +33,7 @@ def randaugment(*, operations: int = 2, magnitude: float = 10):
 
 
 def _branches(image, level: float, sign, place):
-    """The operations on an image, in the paper's order; only the one that is called runs.
+    """The operations on an image, in big_vision's order; only the one that is called runs.
 
     sign: 1. or -1., of the geometric ones. place: f32[2] in [0, 1), of Cutout.
     """
