@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 import time
 
 import numpy as np
@@ -61,10 +62,21 @@ def wait_for_step(process, workdir, step, timeout=240):
     return False
 
 
-def kill_and_resume(tmp_path, *, steps, every, kills, seed):
-    cache, whole, cut = tmp_path / "cache", tmp_path / "whole", tmp_path / "cut"
-    code, _, err = imgcls(cache, *words(whole, steps, every))
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def whole(cache, tmp_path_factory):
+    """The workdir of 60 steps that nobody touched."""
+    workdir = tmp_path_factory.mktemp("whole") / "w"
+    code, _, err = imgcls(cache, *words(workdir, 60, 5))
     assert code == 0, err
+    return workdir
+
+
+def kill_and_resume(cache, whole, cut, *, steps, every, kills, seed):
     draw, done = random.Random(seed), 0
     for i in range(kills):
         process = start(cache, *words(cut, steps, every))
@@ -80,32 +92,39 @@ def kill_and_resume(tmp_path, *, steps, every, kills, seed):
     assert_same_run(whole, cut)
 
 
-def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path):
-    kill_and_resume(tmp_path, steps=60, every=5, kills=2, seed=0)
+def test_a_killed_run_ends_as_an_uninterrupted_one(cache, whole, tmp_path):
+    kill_and_resume(cache, whole, tmp_path / "cut", steps=60, every=5, kills=1, seed=0)
 
 
 @pytest.mark.nightly
-def test_twenty_kills(tmp_path):
-    kill_and_resume(tmp_path, steps=600, every=5, kills=20, seed=1)
+def test_twenty_kills(cache, tmp_path):
+    whole = tmp_path / "whole"
+    code, _, err = imgcls(cache, *words(whole, 600, 5))
+    assert code == 0, err
+    kill_and_resume(cache, whole, tmp_path / "cut", steps=600, every=5, kills=20, seed=1)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_saves_exits_75_and_goes_on(tmp_path, kind):
-    cache, whole, cut = tmp_path / "cache", tmp_path / "whole", tmp_path / "cut"
-    assert imgcls(cache, *words(whole, 40, 1000))[0] == 0
-    process = start(cache, *words(cut, 40, 1000))
+def stop_and_go_on(cache, whole, cut, kind):
+    process = start(cache, *words(cut, 60, 5))
     assert wait_for_step(process, cut, 7)
     process.send_signal(kind)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75 and "run the same line again" in err
     assert (cut / "checkpoints" / str(step_of(cut))).is_dir(), "saved at the step it stopped at"
-    assert imgcls(cache, *words(cut, 40, 1000))[0] == 0
+    assert imgcls(cache, *words(cut, 60, 5))[0] == 0
     assert_same_run(whole, cut)
 
 
-def free_port() -> int:
-    import socket
+def test_a_terminated_run_saves_exits_75_and_goes_on(cache, whole, tmp_path):
+    stop_and_go_on(cache, whole, tmp_path / "cut", signal.SIGTERM)
 
+
+@pytest.mark.nightly
+def test_ctrl_c_saves_exits_75_and_goes_on(cache, whole, tmp_path):
+    stop_and_go_on(cache, whole, tmp_path / "cut", signal.SIGINT)
+
+
+def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
@@ -117,9 +136,9 @@ def start_two(cache, workdir, *more):
                   "--processes=2", f"--process_id={i}", devices=2) for i in range(2)]
 
 
-def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(tmp_path):
+def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(cache, tmp_path):
     cut = tmp_path / "cut"
-    processes = start_two(tmp_path / "cache", cut, *words(cut, 5000, 10000))
+    processes = start_two(cache, cut, *words(cut, 5000, 10000))
     try:
         assert wait_for_step(processes[0], cut, 5)
         processes[1].send_signal(signal.SIGTERM)
