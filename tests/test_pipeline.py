@@ -23,7 +23,7 @@ def png(number: int, shape=(8, 8)) -> bytes:
 
 
 def lookup(images, labels=None) -> Lookup:
-    labels = np.zeros(len(images), np.int32) if labels is None else np.array(labels, np.int32)
+    labels = np.zeros(len(images), np.int64) if labels is None else np.array(labels, np.int64)
     return Lookup(len(images), lambda i: {"image": tf.gather(images, i),
                                           "label": tf.gather(labels, i)},
                   lambda i: f"image {i}")
@@ -229,7 +229,7 @@ def test_images_of_two_sizes_are_named():
     assert "image 2" in error.value.where and "resize" in error.value.fix
 
 
-@pytest.mark.parametrize("label", [-1, 3, 2**31 - 1])
+@pytest.mark.parametrize("label", [-1, 3, 2**32])
 def test_a_label_out_of_range_is_named_with_its_value(label):
     split = lookup(np.zeros((5, 2, 2, 1), np.uint8), [0, 1, 2, label, 0])
     with pytest.raises(DataError, match=f"label {label}: labels must be 0 to 2") as error:
@@ -268,6 +268,14 @@ def test_a_damaged_record_file_is_named(tmp_path, damage):
         assert error.value.where == path
 
 
+def test_an_image_smaller_than_the_crop_is_named():
+    with pytest.raises(DataError, match="smaller than 9 x 9") as error:
+        train(numbers(4), 1, transforms=[TRANSFORMS.get("center_crop")(size=9)])
+    assert error.value.where.startswith("image ")
+
+
 def test_an_empty_split_is_refused():
     with pytest.raises(DataError, match="no examples"):
         train(numbers(0), 1)
+    with pytest.raises(DataError, match="no examples"):
+        list(pipeline.eval_batches(numbers(0), [], batch_size=4, rows=slice(0, 4), channels=1))

@@ -59,9 +59,7 @@ def decode_and_crop(data: Tensor, channels: int, choose: Callable[[Tensor, Tenso
         return crop(image, *choose(shape[0], shape[1]))
 
     # A JPEG without its end mark may be cut off below the box, which only a whole decode notices.
-    complete = tf.logical_and(_is_plain_jpeg(data, _head(data)),
-                              tf.strings.regex_full_match(tf.strings.substr(data, -2, 2),
-                                                          rb"\xff\xd9"))
+    complete = _is_plain_jpeg(data, _head(data)) & (tf.strings.substr(data, -2, 2) == b"\xff\xd9")
     return to_channels(tf.cond(complete, crop_while_decoding, decode_then_crop), channels)
 
 

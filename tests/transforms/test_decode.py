@@ -132,6 +132,22 @@ def test_a_crop_of_a_jpeg_is_exact_at_every_place_of_it():
                                       expected[top:top + height, left:left + width])
 
 
+def test_a_complete_jpeg_is_never_decoded_whole_for_a_crop(monkeypatch):
+    class Whole(Exception):
+        pass
+
+    def decode(data, channels):
+        raise Whole
+
+    monkeypatch.setattr(_decode, "decode", decode)
+    for name in ("jpeg_420", "jpeg_444_progressive", "jpeg_gray", "jpeg_exif_rotated"):
+        crop = _decode.decode_and_crop(FILES[name], 3, lambda height, width: (3, 4, 5, 6))
+        assert crop.shape == (5, 6, 3)
+    for data in (FILES["jpeg_420"][:-16], FILES["jpeg_cmyk"], FILES["png_rgb"]):
+        with pytest.raises(Whole):
+            _decode.decode_and_crop(data, 3, lambda height, width: (3, 4, 5, 6))
+
+
 @pytest.mark.parametrize("path", ["whole", "crop", "pillow"])
 @pytest.mark.parametrize("damage", ["zero_bytes", "html", "half_jpeg", "jpeg_cut_at_the_end",
                                     "half_png"])
