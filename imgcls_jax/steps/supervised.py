@@ -62,7 +62,7 @@ def supervised(parts: Parts, *, accumulate: int = 1):
         images, targets = parts.augment(jax.random.fold_in(key, 1), images, targets)
         grads, model_state, sums = accumulated(state, images, targets, jax.random.fold_in(key, 2))
 
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
         updates, opt_state = parts.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
