@@ -53,12 +53,16 @@ def _digests(folder: Path) -> dict[str, str]:
     return found
 
 
+def _own_digest(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
 def _sign(folder: Path):
     """Writes the manifest, whole and on the disk."""
     digests = _digests(folder)
     temporary = folder / f".{MANIFEST}.tmp"
     with temporary.open("w") as file:
-        json.dump({"sha256": digests}, file, indent=1)
+        json.dump({"sha256": digests, "own": _own_digest(digests)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / MANIFEST)
@@ -67,7 +71,10 @@ def _sign(folder: Path):
 def verify(folder: Path) -> str | None:
     """What is wrong with a step's folder: None if nothing; "no manifest" if it cannot be known."""
     try:
-        wanted = json.loads((folder / MANIFEST).read_text())["sha256"]
+        manifest = json.loads((folder / MANIFEST).read_text())
+        wanted = manifest["sha256"]
+        if manifest["own"] != _own_digest(wanted):
+            raise ValueError
     except FileNotFoundError:
         return "no manifest"
     except (ValueError, KeyError, TypeError):
