@@ -76,8 +76,7 @@ def _lookup(items: Iterable) -> Lookup:
         return Path(item).read_bytes() if isinstance(item, str | Path) else item
 
     def read(index):
-        import tensorflow as tf
-
+        tf = pipeline.tensorflow()
         arrays = bool(items) and isinstance(items[0], np.ndarray)
         image = tf.numpy_function(fetch, [index], tf.uint8 if arrays else tf.string)
         image.set_shape((None, None, items[0].shape[-1]) if arrays else ())
