@@ -25,7 +25,7 @@ ROW = {name: number for number, names in enumerate(ROWS) for name in names.split
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:
-    """(module, whether it is imported when the file is), `from a import b` as a.b if that is one."""
+    """(module, whether it is imported when the file is); a module b of `from a import b` is a.b."""
     tree = ast.parse(path.read_text())
     inside = {node for outer in ast.walk(tree)
               if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)

@@ -1,0 +1,81 @@
+"""What holds for every shipped config and every variant it claims; no data is touched."""
+
+import importlib.util
+
+import jax
+import pytest
+
+from imgcls_jax import build, config, datasets, tree
+from imgcls_jax.types import Source
+
+# Stands for what is not on this machine: a folder of images, ImageNet.
+SOURCES = {"imagenet2012": (1000, {"train": 1_281_167, "validation": 50_000}),
+           "folder": (7, {"train": 300, "val": 60})}
+# A config without claims is loaded as its docstring shows it.
+FREE = {"finetune": ("", "model=resnet50,data=./photos,size=224", "model=vit_mini",
+                     "model=vit_s16,data=./photos", "weights=runs/w")}
+
+
+def claims(name):
+    spec = importlib.util.spec_from_file_location("shipped", config.folder() / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, "CLAIMS", {})
+
+
+SPECS = [f"{name}:{variant}".rstrip(":") for name in config.shipped()
+         for variant in [*claims(name), *FREE.get(name, ())]]
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch):
+    """Datasets that know their classes and sizes, and that nobody may open."""
+    def refuse(split):
+        raise AssertionError(f"{split} was opened")
+
+    bind = datasets.DATASETS.bind
+
+    def bound(choice, where):
+        made = bind(choice, where)  # its arguments are checked all the same
+        if choice["name"] not in SOURCES:
+            return made
+        classes, sizes = SOURCES[choice["name"]]
+        return lambda: Source(choice["name"], tuple(map(str, range(classes))), sizes, refuse)
+
+    monkeypatch.setattr(datasets.DATASETS, "bind", bound)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_config_builds_and_has_the_claimed_parameters(spec):
+    loaded = config.load(spec)
+    assert set(loaded.config) == set(config.KEYS)
+    assert config.from_json(config.to_json(loaded.config)) == loaded.config
+    run = build.build(loaded.config, claim=loaded.claim)
+    claim = loaded.claim or {}
+    if "params" in claim:
+        assert tree.count(run.abstract_state.params) == claim["params"]
+    if "image_size" in claim:
+        assert run.preprocessing["image_size"] == (claim["image_size"],) * 2
+
+
+@pytest.mark.parametrize("name", config.shipped())
+def test_the_step_of_a_config_gives_back_a_state_of_the_same_shapes(name):
+    run = build.build(config.load(name).config)
+    state, _ = jax.eval_shape(run.step, run.abstract_state, run.abstract_batch)
+    assert not tree.diff(run.abstract_state, state)
+
+
+@pytest.mark.parametrize("name", config.shipped())
+def test_the_first_claim_is_that_of_the_plain_name(name):
+    variants = list(claims(name))
+    if variants:
+        assert config.load(name).config == config.load(f"{name}:{variants[0]}").config
+        assert config.load(name).claim == claims(name)[variants[0]]
+
+
+@pytest.mark.parametrize("name", config.shipped())
+def test_a_docstring_opens_with_the_claim_and_shows_the_command(name):
+    doc = config.load(name).doc
+    assert f"imgcls train --config={name}" in doc and len(doc.splitlines()[0]) > 20
+    for claim in claims(name).values():
+        assert {"top1", "source"} <= set(claim)
