@@ -16,8 +16,6 @@ from imgcls_jax import cli, config
 from imgcls_jax.errors import ConfigError, EnvironmentFailure, Failure
 from imgcls_jax.registry import near
 
-flags.DEFINE_bool("debug", False, "Print the traceback of every error.")
-
 
 def verbs() -> dict[str, str]:
     """Verb -> the first line of its module, read without importing it."""
@@ -45,12 +43,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _dispatch(argv[0], argv[1:])
     except Failure as failure:
-        return _report(failure)
+        return _report(failure, "--debug" in argv)
     except Exception as error:
         failure = _known(error)
         if failure is None:
             raise
-        return _report(failure)
+        return _report(failure, "--debug" in argv)
 
 
 def _dispatch(verb: str, words: list[str]) -> int:
@@ -60,10 +58,13 @@ def _dispatch(verb: str, words: list[str]) -> int:
     module = importlib.import_module(f"imgcls_jax.cli.{verb}")
     words, overrides = config.split_argv(words)
     if any(word in ("--help", "-h", "-help") for word in words):
-        print(f"{module.__doc__.strip()}\n{flags.FLAGS.module_help(module)}")
+        print(f"{module.__doc__.strip()}\n\n{module.FLAGS.get_help()}")
         return 0
+    for name in module.FLAGS:
+        module.FLAGS[name].unparse()  # what an earlier call in this process has set
+    flags.FLAGS.mark_as_parsed()  # libraries that define flags ask for it
     try:
-        rest = flags.FLAGS([f"imgcls {verb}", *words])[1:]
+        rest = module.FLAGS([f"imgcls {verb}", *words])[1:]
     except flags.Error as error:
         raise ConfigError(str(error).splitlines()[0], where="command line",
                           fix=f"imgcls {verb} --help lists the flags") from error
@@ -86,8 +87,8 @@ def _say_warning(message, category, filename, lineno, file=None, line=None):
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
-def _report(failure: Failure) -> int:
-    if flags.FLAGS.is_parsed() and flags.FLAGS.debug:
+def _report(failure: Failure, debug: bool) -> int:
+    if debug:
         traceback.print_exc()
     print(failure, file=sys.stderr, flush=True)
     jax = sys.modules.get("jax")

@@ -6,14 +6,10 @@ import sys
 import tempfile
 import time
 
-from absl import flags
-
 from imgcls_jax import config
 from imgcls_jax.cli import _flags
-from imgcls_jax.cli.bench import plain_config
+from imgcls_jax.cli.bench import FLAGS, plain_config
 from imgcls_jax.errors import EnvironmentFailure
-
-FLAGS = flags.FLAGS
 
 
 def main(overrides):
@@ -51,7 +47,7 @@ def _child(overrides) -> dict:
 
     import threading
 
-    _flags.start()
+    _flags.start(FLAGS)
     from imgcls_jax import pipeline
 
     importing = threading.Thread(target=pipeline.tensorflow, daemon=True)

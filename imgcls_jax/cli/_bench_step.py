@@ -4,13 +4,9 @@ import json
 import statistics
 import time
 
-from absl import flags
-
 from imgcls_jax import config
 from imgcls_jax.cli import _flags
-from imgcls_jax.cli.bench import plain_config
-
-FLAGS = flags.FLAGS
+from imgcls_jax.cli.bench import FLAGS, plain_config
 
 PEAK = {  # dense bf16 TFLOP/s as the makers' data sheets have it, by a part of the device's name
     "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "A10G": 70, "L40S": 362, "L4": 121,
@@ -20,7 +16,7 @@ PEAK = {  # dense bf16 TFLOP/s as the makers' data sheets have it, by a part of 
 
 
 def main(overrides):
-    _flags.start()
+    _flags.start(FLAGS)
     import jax
 
     if FLAGS.config:

@@ -11,17 +11,25 @@ from absl import flags
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 
-FLAGS = flags.FLAGS
-_flags.define_config()
-_flags.define_start()
-flags.DEFINE_string("model", "resnet50", "Model, where no config is named.")
-flags.DEFINE_integer("batch", None, "Images per step.", lower_bound=1)
-flags.DEFINE_integer("size", None, "Pixels; by default the model's.", lower_bound=1)
-flags.DEFINE_string("precision", "auto", "f32 | bf16 | f64 | auto.")
-flags.DEFINE_integer("steps", 20, "Steps to time in a round.", lower_bound=1)
-flags.DEFINE_integer("rounds", 5, "Rounds; the median counts.", lower_bound=1)
-flags.DEFINE_bool("compare_init", False, "start: also time a compiled model.init.")
-flags.DEFINE_string("child", None, "start: internal, the measured process.")
+FLAGS = _flags.verb()
+_flags.define_config(FLAGS)
+_flags.define_start(FLAGS)
+flags.DEFINE_string("model", "resnet50", "Model, where no config is named.",
+                    flag_values=FLAGS)
+flags.DEFINE_integer("batch", None, "Images per step.", lower_bound=1,
+                     flag_values=FLAGS)
+flags.DEFINE_integer("size", None, "Pixels; by default the model's.", lower_bound=1,
+                     flag_values=FLAGS)
+flags.DEFINE_string("precision", "auto", "f32 | bf16 | f64 | auto.",
+                    flag_values=FLAGS)
+flags.DEFINE_integer("steps", 20, "Steps to time in a round.", lower_bound=1,
+                     flag_values=FLAGS)
+flags.DEFINE_integer("rounds", 5, "Rounds; the median counts.", lower_bound=1,
+                     flag_values=FLAGS)
+flags.DEFINE_bool("compare_init", False, "start: also time a compiled model.init.",
+                  flag_values=FLAGS)
+flags.DEFINE_string("child", None, "start: internal, the measured process.",
+                    flag_values=FLAGS)
 
 BENCHES = ("start", "step")
 

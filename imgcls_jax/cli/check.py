@@ -9,22 +9,25 @@ from absl import flags
 
 from imgcls_jax.cli import _flags
 
-FLAGS = flags.FLAGS
-_flags.define_config()
-_flags.define_start()
-flags.DEFINE_integer("fake_devices", None, "Check for this many devices, on the CPU.")
-flags.DEFINE_bool("compile", False, "Also compile the step: peak memory and collectives.")
-flags.DEFINE_bool("json", False, "Print JSON.")
+FLAGS = _flags.verb()
+_flags.define_config(FLAGS)
+_flags.define_start(FLAGS)
+flags.DEFINE_integer("fake_devices", None, "Check for this many devices, on the CPU.",
+                     flag_values=FLAGS)
+flags.DEFINE_bool("compile", False, "Also compile the step: peak memory and collectives.",
+                  flag_values=FLAGS)
+flags.DEFINE_bool("json", False, "Print JSON.",
+                  flag_values=FLAGS)
 
 
 def main(words, overrides):
-    loaded = _flags.load_config(words, overrides)
+    loaded = _flags.load_config(FLAGS, words, overrides)
     import jax
 
     if FLAGS.fake_devices:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", FLAGS.fake_devices)
-    _flags.start()
+    _flags.start(FLAGS)
     from imgcls_jax.build import build
 
     facts = examine(build(loaded.config, claim=loaded.claim), compiled=FLAGS.compile)

@@ -10,10 +10,12 @@ import tempfile
 from absl import flags
 
 from imgcls_jax import runtime
+from imgcls_jax.cli import _flags
 from imgcls_jax.errors import EnvironmentFailure
 
-FLAGS = flags.FLAGS
-flags.DEFINE_bool("json", False, "Print JSON.")
+FLAGS = _flags.verb()
+flags.DEFINE_bool("json", False, "Print JSON.",
+                  flag_values=FLAGS)
 
 
 def main(words, overrides):

@@ -12,17 +12,20 @@ from imgcls_jax import config
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 
-FLAGS = flags.FLAGS
-_flags.define_start()
-flags.DEFINE_string("workdir", None, "Folder of the run.")
-flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'best'.")
-flags.DEFINE_bool("json", False, "Print JSON.")
+FLAGS = _flags.verb()
+_flags.define_start(FLAGS)
+flags.DEFINE_string("workdir", None, "Folder of the run.",
+                    flag_values=FLAGS)
+flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'best'.",
+                    flag_values=FLAGS)
+flags.DEFINE_bool("json", False, "Print JSON.",
+                  flag_values=FLAGS)
 
 
 def main(words, overrides):
     if not FLAGS.workdir:
         raise ConfigError("no workdir is named", where="command line", fix="--workdir=FOLDER")
-    _flags.start()
+    _flags.start(FLAGS)
     import jax
 
     from imgcls_jax import checkpoint

@@ -5,11 +5,13 @@ import json
 from absl import flags
 
 from imgcls_jax import config, optim
+from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import near
 
-FLAGS = flags.FLAGS
-flags.DEFINE_bool("json", False, "Print JSON.")
+FLAGS = _flags.verb()
+flags.DEFINE_bool("json", False, "Print JSON.",
+                  flag_values=FLAGS)
 
 
 def _kinds() -> dict:

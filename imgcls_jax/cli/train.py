@@ -15,17 +15,20 @@ from absl import flags
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 
-FLAGS = flags.FLAGS
-_flags.define_config()
-_flags.define_start()
-flags.DEFINE_string("workdir", None, "Folder of the run; by default runs/<date>_<config>.")
-flags.DEFINE_bool("record", False, "Also put the record under experiments/results/.")
-flags.DEFINE_bool("quiet", False, "Print nothing but errors.")
+FLAGS = _flags.verb()
+_flags.define_config(FLAGS)
+_flags.define_start(FLAGS)
+flags.DEFINE_string("workdir", None, "Folder of the run; by default runs/<date>_<config>.",
+                    flag_values=FLAGS)
+flags.DEFINE_bool("record", False, "Also put the record under experiments/results/.",
+                  flag_values=FLAGS)
+flags.DEFINE_bool("quiet", False, "Print nothing but errors.",
+                  flag_values=FLAGS)
 
 
 def main(words, overrides):
-    loaded = _flags.load_config(words, overrides)
-    _flags.start()
+    loaded = _flags.load_config(FLAGS, words, overrides)
+    _flags.start(FLAGS)
     # TensorFlow takes seconds to import; the build and the compiler do not wait for it.
     from imgcls_jax import pipeline
     threading.Thread(target=pipeline.tensorflow, daemon=True).start()
