@@ -1,0 +1,94 @@
+"""The same mathematics on every mesh: 1 device, 8 x 1 and 2 x 4 (data x fsdp), of a whole Run."""
+
+import jax
+import numpy as np
+import pytest
+
+from imgcls_jax import build, sharding, tree
+from imgcls_jax.models import resnet
+
+MESHES = {"1": (1, dict()), "8x1": (8, dict(data=8)), "2x4": (8, dict(data=2, fsdp=4))}
+MODELS = {"batch norm": dict(name="resnet20", width=16, norm_group=8),
+          "dropout": dict(name="vit_mini", patch_size=4, width=64, depth=1, heads=2, stem=(),
+                          dropout=0.2)}
+OPTIMIZERS = {"sgd": (dict(name="sgd", momentum=0.9), 0.1), "adamw": (dict(name="adamw"), 1e-3)}
+SIZE, BATCH = 8, 64
+FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+@pytest.fixture(autouse=True)
+def two_blocks(monkeypatch):
+    """The nine of resnet20 take minutes to compile three times."""
+    network = resnet.ResNet
+    monkeypatch.setattr(resnet, "ResNet", lambda classes, blocks, *rest: network(
+        classes, (1, 1), *rest))
+
+
+def config(model, optimizer, precision, mesh):
+    choice, rate = OPTIMIZERS[optimizer]
+    return {
+        "seed": 0, "data": dict(name="synthetic", size=SIZE, classes=10), "transforms": (),
+        "eval_transforms": (), "device_transforms": (),
+        "model": MODELS[model], "init": None, "task": "multiclass",
+        "loss": dict(name="softmax", smoothing=0.1), "step": dict(name="supervised"),
+        "batch_size": BATCH, "total": dict(steps=3), "optimizer": choice,
+        "schedule": dict(name="cosine", base=rate),
+        "weight_decay": dict(value=1e-2, mode="times_lr"), "clip": dict(norm=1.0), "freeze": (),
+        "ema": dict(decay=0.9), "precision": precision, "mesh": mesh, "evals": {},
+        "checkpoint": dict(every=dict(steps=3)), "stop": None, "log": dict(every=dict(steps=1))}
+
+
+def batches():
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        yield {"image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8),
+               "label": rng.integers(0, 10, BATCH).astype(np.int32),
+               "mask": np.ones(BATCH, np.float32), "id": np.arange(BATCH)}
+
+
+def trained(model, optimizer, precision, mesh):
+    """(state by path, losses) after three steps; the state as whole host arrays."""
+    devices, sizes = MESHES[mesh]
+    run = build.build(config(model, optimizer, precision, sizes), devices=jax.devices()[:devices])
+    state, losses = run.init(), []
+    where = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
+    step = jax.jit(run.step, donate_argnums=0, out_shardings=(where, None),
+                   compiler_options=FAST)
+    for batch in batches():
+        state, sums = step(state, sharding.to_device(batch, BATCH, run.mesh))
+        losses.append(float(sums["loss"]))
+    if mesh == "2x4":
+        held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
+        assert held < 0.5 * tree.size_bytes(state)  # fsdp is really on; the leaves are small
+    return {path: np.asarray(leaf) for path, leaf in tree.flatten(state).items()}, losses
+
+
+@pytest.mark.parametrize("model, optimizer", [
+    ("batch norm", "sgd"), ("dropout", "adamw"),
+    pytest.param("batch norm", "adamw", marks=pytest.mark.nightly),
+    pytest.param("dropout", "sgd", marks=pytest.mark.nightly)])
+def test_three_f64_steps_agree_in_every_leaf(model, optimizer):
+    # In f32 BatchNorm and Adam amplify the order of a sum to percents in three steps.
+    with jax.enable_x64(True):
+        one, losses = trained(model, optimizer, "f64", "1")
+        assert {leaf.dtype for path, leaf in one.items() if path.startswith("params")} == {
+            np.dtype("float64")}
+        for mesh in ("8x1", "2x4"):
+            other, other_losses = trained(model, optimizer, "f64", mesh)
+            np.testing.assert_allclose(other_losses, losses, rtol=1e-12)
+            assert other.keys() == one.keys()
+            for path, leaf in one.items():
+                error = np.linalg.norm(np.subtract(other[path], leaf, dtype=np.float64))
+                assert error <= 1e-10 * np.linalg.norm(leaf), (mesh, path)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_first_f32_loss_agrees(model):
+    losses = []
+    for devices, sizes in MESHES.values():
+        run = build.build(config(model, "sgd", "f32", sizes), devices=jax.devices()[:devices])
+        batch = sharding.to_device(next(batches()), BATCH, run.mesh)
+        first = jax.jit(lambda state, batch, run=run: run.step(state, batch)[1]["loss"],
+                        compiler_options=FAST)
+        losses.append(first(run.init(), batch))
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
