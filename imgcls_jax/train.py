@@ -218,6 +218,7 @@ class _Loop:
         step, sums, ids = self._pending.popleft()
         sums = {name: float(np.asarray(value)) for name, value in sums.items()}
         if sums["nonfinite"]:
+            self.checkpoints.wait()
             good = self.checkpoints.latest()
             raise Diverged(
                 f"step {step} is not finite: loss {sums['loss'] / self.run.batch_size:.4g}, "

@@ -1,0 +1,238 @@
+"""What people get wrong, and what they are told: at most five lines, the exit code, the mending.
+
+Each runs the command itself; nothing that was there before may be lost.
+"""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgcls_jax import train as loop
+from imgcls_jax.__main__ import main
+from imgcls_jax.datasets import DATASETS
+from imgcls_jax.types import Lookup
+from tests.commands import environment, error_lines
+
+TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=1",
+        "--config.model.heads=2", "--config.model.stem=()", "--config.batch_size=16", "--config.total.steps=4", "--config.log.every.steps=1",
+        "--config.checkpoint.every.steps=2", "--config.schedule.warmup.steps=1", "--quiet")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_cache(tmp_path_factory):
+    """Most of these compile the same step: once is enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def told(capsys):
+    """told(code, *words) runs a command that must fail with `code`; returns what it says."""
+    def run(code, *words):
+        capsys.readouterr()
+        assert main([str(word) for word in words]) == code
+        lines = error_lines(capsys.readouterr().err)
+        assert 2 <= len(lines) <= 5 and lines[-1].startswith("fix:"), lines
+        return "\n".join(lines)
+
+    return run
+
+
+# ---- config, exit 2 -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words, says", [
+    (["--config=digit"], "'digits'"),
+    (["--config=digits:vti"], "'vit'"),
+    (["--config=digits", "--config.modle.name=x"], "did you mean 'model'"),
+    (["--config=digits", "--config.model.name=resnet5"], "'resnet50'"),
+    (["--config=digits", "--config.model.widht=3"], "did you mean 'width'"),
+    (["--config=digits", "--config.loss.name=softmx"], "'softmax'"),
+    (["--config=digits", "--config.mesh.fspd=2"], "'fsdp'"),
+    (["--config=digits", "--config.batch_size=many"], "is not a int"),
+    (["--config=digits", "--config.model.width=wide"], "is not a int"),
+    (["--config=digits", "--config.batch_size=60"], "use 56 or 64"),
+    (["--config=digits", "--config.precision=f16"], "bf16"),
+    (["--config=digits", "--config.schedule.warmup.steps=100000"], "shorten it"),
+    (["--config=digits", "--config.checkpoint.best=tset/top1"], "'test/'"),
+    (["--config=digits", "--config.data.train=training"], "use one of ['test', 'train']"),
+    (["--config=digits", "--config.task=multilabel"], "multiclass"),
+    (["--config=digits", "--config.total.steps=-3"], "above 0"),
+    (["--config=imagenet/vit:vit_s16", "--config.transforms[0].size=230"], "224 or 240"),
+    (["--config=digits", "--config.model.norm_group=48"], "norm_group"),
+    (["--config=digits", "--fake_device=8"], "--help"),
+])
+def test_a_wrong_config_is_told_with_the_nearest_right_one(told, words, says):
+    assert says in told(2, "check", *words)
+
+
+def test_an_unknown_verb(told):
+    assert "'train'" in told(2, "tarin", "--config=digits")
+
+
+# ---- data, exit 3 ---------------------------------------------------------------------------
+
+
+def photos(root: Path, classes=("cat", "dog"), count=12) -> Path:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name in classes:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (12, 12, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    return root
+
+
+def folder_words(root, workdir):
+    return ("train", f"--config=finetune:data={root}/,size=8", *TINY, f"--workdir={workdir}")
+
+
+def test_missing_data(told, tmp_path):
+    assert "nowhere" in told(3, *folder_words(tmp_path / "nowhere", tmp_path / "w"))
+
+
+def test_a_folder_without_split_level_and_without_classes(told, tmp_path):
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    assert "train" in told(3, *folder_words(tmp_path / "data", tmp_path / "w"))
+
+
+def test_an_empty_class(told, tmp_path):
+    root = photos(tmp_path / "data")
+    (root / "train" / "emu").mkdir()
+    assert "emu" in told(3, *folder_words(root, tmp_path / "w"))
+
+
+@pytest.mark.parametrize("damage", ["corrupt", "truncated", "empty"])
+def test_a_damaged_image_is_named(told, tmp_path, damage):
+    root = photos(tmp_path / "data")
+    path = root / "train" / "dog" / "7.jpg"
+    data = path.read_bytes()
+    path.write_bytes({"corrupt": b"\xff\xd8\xff\xe0" + b"no image" * 50,
+                      "truncated": data[:len(data) // 2], "empty": b""}[damage])
+    assert str(path) in told(3, *folder_words(root, tmp_path / "w"))
+
+
+def test_a_label_out_of_range_is_named(told, tmp_path, monkeypatch):
+    digits = DATASETS.get("digits")
+    source = digits()
+    whole = source.open("train")
+
+    def read(index):
+        import tensorflow as tf
+
+        row = whole.read(index)
+        return {**row, "label": tf.where(index == 77, 10, row["label"])}
+
+    monkeypatch.setitem(DATASETS._found, "digits", lambda *, fold: dataclasses.replace(
+        source, open=lambda split: Lookup(whole.size, read, whole.where)))
+    said = told(3, "train", "--config=digits", *TINY, "--config.total.steps=100",
+                f"--workdir={tmp_path / 'w'}")
+    assert "10" in said and whole.where(77) in said
+
+
+# ---- the workdir, exits 2, 4 and 6 ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("trained") / "w"
+    assert main(["train", "--config=digits", *TINY, f"--workdir={workdir}"]) == 0
+    return workdir
+
+
+def again(workdir, *more):
+    return ("train", "--config=digits", *TINY, f"--workdir={workdir}", *more)
+
+
+def test_a_workdir_that_cannot_be_written(told, tmp_path):
+    # Under /proc nothing can be made, by root neither; a folder of mode 555 would not stop root.
+    assert "workdir" in told(6, *again("/proc/imgcls"))
+    (tmp_path / "file").write_text("mine")
+    assert "workdir" in told(6, *again(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk(told, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path / "w")
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    said = told(6, *again(tmp_path / "w", "--config.total.steps=6"))
+    assert "1,000 are free" in said and "step 4 is saved" in said
+    assert (tmp_path / "w" / "checkpoints" / "4").is_dir()
+
+
+def test_an_unwritable_disk_found_by_a_real_command(tmp_path):
+    """A file system of 300 KB: the process ends with 6 and says what is missing."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+    code = limit + "import sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
+        "from imgcls_jax.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *again(tmp_path / "w")],
+                          env=environment("off"), capture_output=True, text=True)
+    assert done.returncode == 6, done.stderr
+    assert "File too large" in done.stderr and len(error_lines(done.stderr)) <= 5
+
+
+def test_a_changed_config_is_refused_and_nothing_is_touched(told, trained):
+    said = told(2, *again(trained, "--config.batch_size=32"))
+    assert "batch_size: 16 -> 32" in said
+    assert (trained / "checkpoints" / "4").is_dir()
+
+
+def test_two_jobs_in_one_workdir(told, trained):
+    from imgcls_jax.workdir import Lock
+
+    lock = Lock(trained)
+    try:
+        assert "another job is running here" in told(2, *again(trained))
+    finally:
+        lock.release()
+    assert main(list(again(trained))) == 0
+
+
+def test_no_good_checkpoint(told, trained, tmp_path):
+    workdir = tmp_path / "w"
+    shutil.copytree(trained, workdir)
+    for path in (workdir / "checkpoints").glob("*/config/metadata"):
+        path.unlink()
+    assert "config/metadata is missing" in told(4, *again(workdir))
+    assert len(list((workdir / "checkpoints").glob("*/weights"))) == 2, "nothing is lost"
+
+
+def test_evaluating_what_is_no_workdir(told, tmp_path):
+    assert "no checkpoint" in told(4, "eval", f"--workdir={tmp_path}")
+
+
+# ---- a loss that is not finite, exit 5 ------------------------------------------------------
+
+
+def test_a_non_finite_loss_stops_there_and_is_never_saved(told, tmp_path, monkeypatch):
+    compile_step = loop.compile_step
+
+    def with_nan_at_step_3(run):
+        step = run.step
+
+        def broken(state, batch):
+            import jax
+            import jax.numpy as jnp
+
+            poison = jnp.where(state.step == 2, jnp.nan, 1.0)
+            params = jax.tree.map(lambda leaf: leaf * poison, state.params)
+            after, sums = step(state.replace(params=params), batch)
+            return after, sums
+
+        return compile_step(dataclasses.replace(run, step=broken))
+
+    monkeypatch.setattr(loop, "compile_step", with_nan_at_step_3)
+    workdir = tmp_path / "w"
+    said = told(5, *again(workdir, "--config.checkpoint.every.steps=1"))
+    assert "step 3 is not finite" in said and "step 2 is saved" in said
+    assert sorted(p.name for p in (workdir / "checkpoints").glob("[0-9]*")) == ["1", "2"]
