@@ -2,16 +2,16 @@
 
 A step is one folder and one commit of three items: `weights` (params, model_state, ema),
 `training` (step, opt_state) and `config` (JSON, with the score). Orbax restores flipped bits
-silently and takes an empty folder for a step, so that a commit here is a marker file, and before it
-is written the digest of every file goes into a manifest, which is compared when restoring.
+silently and takes an empty folder for a step: here a commit is a marker file, written after a
+manifest of digests (manifest.py) that is compared when restoring.
 """
 
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import warnings
@@ -26,103 +26,28 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint.path import atomicity
 
-from imgcls_jax import tree
+from imgcls_jax import manifest, tree
 from imgcls_jax.errors import CheckpointError, EnvironmentFailure
 from imgcls_jax.types import TrainState
 
 ITEMS = ("weights", "training", "config")
-MARKER = "commit_success.txt"  # Orbax's
-MANIFEST = "manifest.json"
-# Orbax stamps this one with the time after the commit; nothing of ours is read from it.
-UNSIGNED = (MANIFEST, MARKER, "_CHECKPOINT_METADATA")
 MARGIN = 1.1  # a step takes a little more room than its arrays
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every item of every save
-
-
-# ---- one step's folder ----------------------------------------------------------------------
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in UNSIGNED:
-            with path.open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
-def _own_digest(digests: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
-
-
-def _sign(folder: Path):
-    """Writes the manifest, whole and on the disk."""
-    digests = _digests(folder)
-    temporary = folder / f".{MANIFEST}.tmp"
-    with temporary.open("w") as file:
-        json.dump({"sha256": digests, "own": _own_digest(digests)}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / MANIFEST)
-
-
-def verify(folder: Path) -> str | None:
-    """What is wrong with a step's folder: None if nothing; "no manifest" if it cannot be known."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        wanted = manifest["sha256"]
-        if manifest["own"] != _own_digest(wanted):
-            raise ValueError
-    except FileNotFoundError:
-        return "no manifest"
-    except (ValueError, KeyError, TypeError):
-        return f"{MANIFEST} is damaged"
-    found = _digests(folder)
-    for name, digest in wanted.items():
-        if name not in found:
-            return f"{name} is missing"
-        if found[name] != digest:
-            return f"{name} is damaged"
-    return None
-
-
-def _steps(directory: Path) -> list[int]:
-    """Committed steps, the newest first."""
-    if not directory.is_dir():
-        return []
-    names = [p.name for p in directory.iterdir() if p.name.isdigit() and (p / MARKER).is_file()]
-    return sorted(map(int, names), reverse=True)
+# Orbax tells of every item of every save, and of an error with the tracebacks of all its threads;
+# what it raises says enough.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 def _read_json_item(folder: Path) -> dict:
     return json.loads((folder / "config" / "metadata").read_text())
 
 
-def _score(folder: Path) -> float | None:
+def _score(folder: Path) -> tuple[float | None, int]:
+    """(score, 1 where the highest is best, else -1) of a step; no score of a damaged one."""
     with contextlib.suppress(OSError, ValueError):
-        return _read_json_item(folder).get("score")
-    return None
-
-
-def _newest_good(directory: Path, steps: list[int]) -> tuple[int | None, list[str]]:
-    """(the first good one of the steps, what is wrong with those before it).
-
-    A step without a manifest, such as one copied by hand, is used where none is verified.
-    """
-    unknown, complaints = None, []
-    for step in steps:
-        problem = verify(directory / str(step))
-        if problem is None:
-            return step, complaints
-        if problem == "no manifest" and unknown is None:
-            unknown = step
-        complaints.append(f"checkpoint {step} is not used: {problem}")
-    if unknown is not None:
-        complaints.append(f"checkpoint {unknown} has no manifest and is used unverified: there is "
-                          "no verified one")
-    return unknown, complaints
+        item = _read_json_item(folder)
+        return item.get("score"), -1 if item.get("best_mode") == "min" else 1
+    return None, 1
 
 
 def _agree(choose) -> int | None:
@@ -162,15 +87,14 @@ def choose(directory: Path, step: int | str = "latest") -> int:
     directory = Path(directory).absolute()
 
     def chosen():
-        steps = _steps(directory)
+        steps = manifest.steps(directory)
         if not steps:
             raise CheckpointError("there is no checkpoint", where=str(directory),
                                   fix="name the workdir of a run that has saved one")
         if step == "best":
-            scores = {s: _read_json_item(directory / str(s)) for s in steps}
-            sign = {s: 1 if v.get("best_mode", "max") == "max" else -1 for s, v in scores.items()}
-            scored = [s for s in steps if scores[s].get("score") is not None]
-            steps = sorted(scored, key=lambda s: (-sign[s] * scores[s]["score"], -s))[:1]
+            scores = [(*_score(directory / str(s)), s) for s in steps]
+            steps = [s for _, s in sorted(((sign * score, s) for score, sign, s in scores
+                                           if score is not None), reverse=True)]
             if not steps:
                 raise CheckpointError("no checkpoint has a score", where=str(directory),
                                       fix="set config.checkpoint.best in training, or use latest")
@@ -179,7 +103,7 @@ def choose(directory: Path, step: int | str = "latest") -> int:
                 raise CheckpointError(f"there is no checkpoint {step!r}", where=str(directory),
                                       fix=f"use one of {sorted(steps)}, 'latest' or 'best'")
             steps = [int(step)]
-        found, complaints = _newest_good(directory, steps)
+        found, complaints = manifest.first_good(directory, steps)
         _warn(directory, complaints)
         if found is None:
             raise _none_good(directory, complaints)
@@ -202,7 +126,7 @@ def restore_weights(directory: Path, step: int | str = "latest",
     """
     saved, found = read_config(directory, step)
     folder = Path(directory).absolute() / str(found)
-    with ocp.StandardCheckpointer() as reader:
+    with _reading(folder), ocp.StandardCheckpointer() as reader:
         stored = _stored(reader, folder / "weights")
         if state is not None:
             _compare(_weights(state), stored, folder)
@@ -210,6 +134,19 @@ def restore_weights(directory: Path, step: int | str = "latest",
         else:
             target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), stored)
         return reader.restore(folder / "weights", target), saved, found
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """What Orbax says of a folder that it cannot read, such as an unverified one, for a person."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{error}".strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(f"the checkpoint cannot be read: {reason[0][:300]}",
+                              where=str(folder),
+                              fix="restore its files from a copy, or move it away to use the one "
+                                  "before it") from error
 
 
 def _weights(state: TrainState) -> dict:
@@ -274,63 +211,72 @@ class Checkpoints:
     def _manager(self) -> ocp.CheckpointManager:
         """Orbax's manager; made after `restore` has put the folder in order, for it lists it."""
         if self._lazy is None:
-            self._scores.update({s: _score(self.directory / str(s))
-                                 for s in _steps(self.directory)})
+            self._scores.update({s: _score(self.directory / str(s))[0]
+                                 for s in manifest.steps(self.directory)})
             policy = _Retention(self._keep, 1 if self._mode == "max" else -1, self._scores)
             with self._mended():
                 self._lazy = ocp.CheckpointManager(
                     self.directory, item_names=ITEMS, options=ocp.CheckpointManagerOptions(
                         temporary_path_class=atomicity.CommitFileTemporaryPath,
                         preservation_policy=policy,
-                        async_options=ocp.AsyncOptions(post_finalization_callback=self._seal)))
+                        async_options=ocp.AsyncOptions(
+                            post_finalization_callback=self._seal,
+                            # Otherwise a folder that cannot be made leaves threads behind that
+                            # keep the process from ending for five minutes.
+                            create_directories_asynchronously=False)))
         return self._lazy
 
     def _seal(self):
         # Orbax calls this when all files are there and before it writes the marker, so that a
         # committed step always has its manifest.
         if jax.process_index() == 0:
-            _sign(self.directory / str(self._saving))
+            manifest.sign(self.directory / str(self._saving))
 
     def restore(self, state: TrainState) -> tuple[TrainState, dict, int] | None:
         """(state, config item, step) of the newest good step, or None where there is none yet.
 
         state: abstract, with the shardings to restore to, of any topology. Newer steps that are
-        damaged are named in warnings and moved to `damaged/` beside the folder. Raises
-        CheckpointError if there are steps and none is good, or the trees differ.
+        damaged are named in warnings and moved to `damaged/` beside the folder. Called before
+        anything is saved. Raises CheckpointError if there are steps and none is good, or the trees
+        differ.
         """
         step = _agree(self._put_in_order)
         if step is None:
             return None
         folder = self.directory / str(step)
-        with ocp.StandardCheckpointer() as reader:
-            for item, wanted in (("weights", _weights(state)), ("training", _training(state))):
-                _compare(wanted, _stored(reader, folder / item), folder)
-        found = self._manager.restore(step, args=ocp.args.Composite(
-            weights=ocp.args.StandardRestore(_weights(state)),
-            training=ocp.args.StandardRestore(_training(state))))
-        state = TrainState(**found["training"], **found["weights"])
-        return state, _read_json_item(folder), step
+        with _reading(folder):
+            with ocp.StandardCheckpointer() as reader:
+                for item, wanted in (("weights", _weights(state)), ("training", _training(state))):
+                    _compare(wanted, _stored(reader, folder / item), folder)
+            found = self._manager.restore(step, args=ocp.args.Composite(
+                weights=ocp.args.StandardRestore(_weights(state)),
+                training=ocp.args.StandardRestore(_training(state))))
+            return (TrainState(**found["training"], **found["weights"]), _read_json_item(folder),
+                    step)
 
     def _put_in_order(self) -> int | None:
-        """Removes what killed saves left; the newest good step, those above it moved away."""
-        for folder in self.directory.iterdir() if self.directory.is_dir() else ():
-            if not folder.is_dir() or (folder / MARKER).is_file():
-                continue
-            if folder.name.isdigit() and verify(folder) is None:
-                (folder / MARKER).touch()  # whole, as a copy that lost its marker
-            elif folder.name.isdigit() or "orbax-checkpoint-tmp" in folder.name:
-                logging.warning("removing an unfinished checkpoint: %s", folder)
-                shutil.rmtree(folder)
-        steps = _steps(self.directory)
-        step, complaints = _newest_good(self.directory, steps)
+        """The newest good step; those above it are moved away, what killed saves left removed."""
+        steps = manifest.steps(self.directory)
+        step, complaints = manifest.first_good(self.directory, steps)
         _warn(self.directory, complaints)
         if steps and step is None:
             raise _none_good(self.directory, complaints)
-        for bad in (s for s in steps if s > step):
-            aside = self.directory.parent / "damaged" / str(bad)
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.parent.mkdir(exist_ok=True)
-            shutil.move(self.directory / str(bad), aside)
+        folders = self.directory.iterdir() if self.directory.is_dir() else ()
+        for folder in sorted(folder for folder in folders if folder.is_dir()):
+            number = manifest.number(folder)
+            if number in steps and number > step:
+                aside = self.directory.parent / "damaged" / folder.name
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                shutil.move(folder, aside)
+                logging.warning("moved to %s", aside)
+            elif number is None or (folder / manifest.MARKER).is_file():
+                continue
+            elif manifest.verify(folder) is None:
+                (folder / manifest.MARKER).touch()  # killed before it, or a copy that lost it
+            else:
+                logging.warning("removing an unfinished checkpoint: %s", folder)
+                shutil.rmtree(folder)
         return step
 
     def save(self, step: int, state: TrainState, config: Mapping[str, Any],
@@ -341,9 +287,11 @@ class Checkpoints:
         before this one failed.
         """
         self.wait()
-        if step in _steps(self.directory):
+        if step in manifest.steps(self.directory):
             return
         self._check_room(state)
+        if score is not None and not math.isfinite(score):
+            score = None  # no order among them
         self._saving, self._scores[step] = step, score
         item = {**config, "score": score, "best_mode": self._mode}
         with self._mended():
@@ -356,7 +304,7 @@ class Checkpoints:
         needed = int(tree.size_bytes(state) * MARGIN) + (1 << 16)
         place = self.directory if self.directory.is_dir() else self.directory.parent
         free = shutil.disk_usage(place).free
-        if jax.process_index() == 0 and free < needed:
+        if _agree(lambda: int(free < needed)):
             raise self._not_written(f"{needed:,} bytes are needed, {free:,} are free")
 
     def _not_written(self, why: str) -> EnvironmentFailure:
@@ -379,10 +327,13 @@ class Checkpoints:
                          or getattr(error, "errno", None) == c), None)
             if code is None:
                 raise
-            unfinished = self.directory / str(self._saving)
-            if jax.process_index() == 0 and not (unfinished / MARKER).exists():
-                shutil.rmtree(unfinished, ignore_errors=True)
+            self._remove_unfinished()
             raise self._not_written(os.strerror(code)) from error
+
+    def _remove_unfinished(self):
+        folder = self.directory / str(self._saving)
+        if jax.process_index() == 0 and not (folder / manifest.MARKER).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def wait(self):
         """Until everything is saved. Raises EnvironmentFailure if it cannot be."""
@@ -393,12 +344,15 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The newest committed step."""
-        return next(iter(_steps(self.directory)), None)
+        return next(iter(manifest.steps(self.directory)), None)
 
     def reached_preemption(self, step: int) -> bool:
         """Whether the processes have agreed to stop behind this step (jax.distributed only)."""
         return jax.process_count() > 1 and self._manager.reached_preemption(step)
 
     def close(self):
+        """Waits, and lets go. Raises EnvironmentFailure if what was being saved cannot be."""
         if self._lazy is not None:
-            self._lazy.close()
+            with self._mended():
+                self._lazy.close()
+            self._remove_unfinished()  # threads of a failed save may have written on

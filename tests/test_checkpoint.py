@@ -13,7 +13,7 @@ import optax
 import pytest
 from jax.sharding import Mesh
 
-from imgcls_jax import checkpoint, sharding, tree
+from imgcls_jax import checkpoint, manifest, sharding, tree
 from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.errors import CheckpointError, EnvironmentFailure
 from imgcls_jax.types import TrainState
@@ -169,7 +169,7 @@ def test_two_hundred_flipped_bits_are_never_restored_silently(two_steps, tmp_pat
         directory = tmp_path / str(i) / "checkpoints"
         shutil.copytree(two_steps[0], directory)
         flip(directory / "2" / names[rng.integers(len(names))], rng)
-        problem = checkpoint.verify(directory / "2")
+        problem = manifest.verify(directory / "2")
         assert problem and "damaged" in problem
         shutil.rmtree(directory.parent)
 
@@ -179,7 +179,7 @@ def test_an_empty_step_and_strange_files_are_ignored(two_steps, tmp_path):
     (directory / "9").mkdir()
     (directory / "notes").mkdir()
     (directory / "README").write_text("mine")
-    state, _, step = restored(directory, states[2])
+    _, _, step = restored(directory, states[2])
     assert step == 2 and (directory / "notes").exists() and (directory / "README").exists()
     assert not (directory / "9").exists()
 
@@ -295,7 +295,7 @@ def test_a_disk_that_fills_while_saving_leaves_no_remains(two_steps, tmp_path, m
     def full(folder):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_sign", full)
+    monkeypatch.setattr(manifest, "sign", full)
     checkpoints.save(3, states[2], META)
     with pytest.raises(EnvironmentFailure, match="No space left"):
         checkpoints.wait()
@@ -306,16 +306,16 @@ def test_a_disk_that_fills_while_saving_leaves_no_remains(two_steps, tmp_path, m
 
 KILLED = """
 import os, signal, sys
-import imgcls_jax.checkpoint as checkpoint
+from imgcls_jax import checkpoint, manifest
 from tests.test_checkpoint import META, make_state, mesh, abstract
 directory, point = sys.argv[1:]
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 if point == "before the manifest":
-    checkpoint._sign = die
+    manifest.sign = die
 elif point == "before the marker":
-    sign = checkpoint._sign
-    checkpoint._sign = lambda folder: (sign(folder), die())
+    sign = manifest.sign
+    manifest.sign = lambda folder: (sign(folder), die())
 state = make_state(mesh(1), 3.0)
 checkpoints = checkpoint.Checkpoints(directory, keep=1 if point == "while deleting" else 10)
 checkpoints.restore(abstract(state, mesh(1)))
@@ -354,8 +354,8 @@ def test_killed_while_saving(two_steps, tmp_path, point):
     checkpoints.save(4, state, META)
     checkpoints.wait()
     checkpoints.close()
-    assert all(checkpoint.verify(directory / str(s)) is None
-               for s in checkpoint._steps(directory) if s >= step)
+    assert all(manifest.verify(directory / str(s)) is None
+               for s in manifest.steps(directory) if s >= step)
 
 
 def test_the_manifest_lists_every_file_but_those_written_after_it(two_steps):

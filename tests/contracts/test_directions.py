@@ -19,7 +19,7 @@ OPEN = {"models", "datasets", "transforms", "device_transforms", "losses", "metr
 ROWS = ("cli __main__", "train predict", "build", "evaluators",
         "pipeline input_faults optim checkpoint init pretrained",
         "models datasets transforms device_transforms losses metrics steps exporters compress "
-        "report config sharding log workdir runtime hlo",
+        "report config sharding log workdir runtime hlo manifest",
         "layers", "types registry tree errors __init__")
 ROW = {name: number for number, names in enumerate(ROWS) for name in names.split()}
 

@@ -1,0 +1,96 @@
+"""A checkpoint step's folder: signed when it is whole, and what is wrong with it later.
+
+The manifest holds the digest of every file and one of its own. Orbax's marker, written after it,
+says that the step is committed; either of the two makes a folder a step.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+MARKER = "commit_success.txt"  # Orbax's
+MANIFEST = "manifest.json"
+# Orbax stamps this one with the time after the manifest; nothing of ours is read from it.
+UNSIGNED = (MANIFEST, MARKER, "_CHECKPOINT_METADATA")
+UNKNOWN = "no manifest"
+
+
+def sign(folder: Path):
+    """Writes the manifest, whole and on the disk."""
+    digests = _digests(folder)
+    temporary = folder / f".{MANIFEST}.tmp"
+    with temporary.open("w") as file:
+        json.dump({"sha256": digests, "own": _own_digest(digests)}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MANIFEST)
+
+
+def verify(folder: Path) -> str | None:
+    """What is wrong with a step's folder: None if nothing, UNKNOWN without a manifest."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        wanted = manifest["sha256"]
+        if manifest["own"] != _own_digest(wanted):
+            raise ValueError
+    except FileNotFoundError:
+        return UNKNOWN
+    except (ValueError, KeyError, TypeError):
+        return f"{MANIFEST} is damaged"
+    found = _digests(folder)
+    for name, digest in wanted.items():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != digest:
+            return f"{name} is damaged"
+    return None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in UNSIGNED:
+            with path.open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _own_digest(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def number(folder: Path) -> int | None:
+    """The step that a folder is named after."""
+    name = folder.name
+    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else None
+
+
+def steps(directory: Path) -> list[int]:
+    """Steps that were saved to their end, whole or damaged since, the newest first."""
+    if not directory.is_dir():
+        return []
+    return sorted((number(folder) for folder in directory.iterdir() if number(folder) is not None
+                   and ((folder / MARKER).is_file() or (folder / MANIFEST).is_file())),
+                  reverse=True)
+
+
+def first_good(directory: Path, candidates: Iterable[int]) -> tuple[int | None, list[str]]:
+    """(the first good step of the candidates, what is wrong with those before it).
+
+    A step without a manifest is used where none is verified.
+    """
+    unknown, complaints = None, []
+    for step in candidates:
+        problem = verify(directory / str(step))
+        if problem is None:
+            return step, complaints
+        if problem == UNKNOWN and unknown is None:
+            unknown = step
+        complaints.append(f"checkpoint {step} is not used: {problem}")
+    if unknown is not None:
+        complaints.append(f"checkpoint {unknown} has no manifest and is used unverified: there is "
+                          "no verified one")
+    return unknown, complaints
