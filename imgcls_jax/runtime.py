@@ -97,6 +97,8 @@ def commit() -> str | None:
         return subprocess.run(["git", "-C", str(Path(__file__).parent), *words], check=True,
                               capture_output=True, text=True, timeout=10).stdout.strip()
     try:
+        # An installed package may lie inside a checkout of something else.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
