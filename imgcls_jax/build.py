@@ -40,6 +40,9 @@ def tracing(where: str):
 
 def model(choice: Mapping, classes: int, dtype: str) -> tuple[Any, ModelSpec]:
     """config.model -> (linen module, its facts)."""
+    if "dtype" in choice:
+        raise ConfigError("the dtype of the model is that of the run", where="config.model.dtype",
+                          fix="set config.precision")
     make = MODELS.bind(choice, "config.model")
     with tracing("config.model"):
         module = make(classes, dtype=dtype)

@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from imgcls_jax import build, config, datasets, tree
+from imgcls_jax.errors import ConfigError
 from imgcls_jax.types import Source
 
 # Stands for what is not on this machine: a folder of images, ImageNet.
@@ -79,3 +80,9 @@ def test_a_docstring_opens_with_the_claim_and_shows_the_command(name):
     assert f"imgcls train --config={name}" in doc and len(doc.splitlines()[0]) > 20
     for claim in claims(name).values():
         assert {"top1", "source"} <= set(claim)
+
+
+def test_a_dtype_of_the_models_own_is_refused():
+    chosen = config.load("digits", [("model.dtype", "bfloat16")]).config
+    with pytest.raises(ConfigError, match=r"config\.precision"):
+        build.build(chosen)
