@@ -23,7 +23,7 @@ def get_config(variant="resnet"):
     c.device_transforms = ()
     c.model = {
         "resnet": dict(name="resnet20", width=32, norm_group=32),
-        "vit": dict(name="vit_ti16", patch_size=2),
+        "vit": dict(name="vit_mini", patch_size=2, norm_group=32),
     }[variant]
     c.init = None
     c.task = "multiclass"
