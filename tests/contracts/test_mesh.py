@@ -12,7 +12,7 @@ MODELS = {"batch norm": dict(name="resnet20", width=16, norm_group=8),
           "dropout": dict(name="vit_mini", patch_size=4, width=64, depth=1, heads=2, stem=(),
                           dropout=0.2)}
 OPTIMIZERS = {"sgd": (dict(name="sgd", momentum=0.9), 0.1), "adamw": (dict(name="adamw"), 1e-3)}
-SIZE, BATCH = 8, 64
+SIZE, BATCH = 8, 16  # groups of 8 then span four devices
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
