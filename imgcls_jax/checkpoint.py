@@ -161,8 +161,11 @@ def _stored(reader, folder: Path):
     """Shapes and dtypes of an item on the disk."""
     found = reader.metadata(folder)
     found = getattr(found, "item_metadata", found)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-                        getattr(found, "tree", found))
+    found = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+                         getattr(found, "tree", found))
+    if not jax.tree.leaves(found):
+        raise ValueError(f"{folder.name} has no readable metadata")
+    return found
 
 
 def _compare(wanted, stored, folder: Path):

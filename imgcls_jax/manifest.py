@@ -82,15 +82,17 @@ def first_good(directory: Path, candidates: Iterable[int]) -> tuple[int | None, 
 
     A step without a manifest is used where none is verified.
     """
-    unknown, complaints = None, []
+    problems = {}
     for step in candidates:
         problem = verify(directory / str(step))
         if problem is None:
-            return step, complaints
-        if problem == UNKNOWN and unknown is None:
-            unknown = step
-        complaints.append(f"checkpoint {step} is not used: {problem}")
-    if unknown is not None:
-        complaints.append(f"checkpoint {unknown} has no manifest and is used unverified: there is "
-                          "no verified one")
-    return unknown, complaints
+            break
+        problems[step] = problem
+    else:
+        step = next((step for step, problem in problems.items() if problem == UNKNOWN), None)
+    complaints = [f"checkpoint {other} is not used: {problem}"
+                  for other, problem in problems.items() if other != step]
+    if step in problems:
+        complaints.append(f"checkpoint {step} has no manifest and is used unverified: there is no "
+                          "verified one")
+    return step, complaints

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import warnings
@@ -177,7 +178,8 @@ def test_two_hundred_flipped_bits_are_never_restored_silently(two_steps, tmp_pat
 def test_an_empty_step_and_strange_files_are_ignored(two_steps, tmp_path):
     directory, states = copy(two_steps, tmp_path)
     (directory / "9").mkdir()
-    (directory / "notes").mkdir()
+    for name in ("notes", "007", "²", "3.orbax-checkpoint-tmp"):
+        (directory / name).mkdir()
     (directory / "README").write_text("mine")
     _, _, step = restored(directory, states[2])
     assert step == 2 and (directory / "notes").exists() and (directory / "README").exists()
@@ -200,6 +202,26 @@ def test_a_step_without_manifest_is_used_only_where_none_is_verified(two_steps, 
         state, _, step = restored(directory, states[1])
     assert step == 1
     assert_equal(state, states[1])
+
+
+def test_an_unverified_step_that_cannot_be_read_is_no_traceback(two_steps, tmp_path):
+    directory, states = copy(two_steps, tmp_path)
+    shutil.rmtree(directory / "1")
+    (directory / "2" / "manifest.json").unlink()
+    (directory / "2" / "weights" / "_METADATA").write_text("{")
+    with pytest.warns(UserWarning, match="used unverified"):
+        with pytest.raises(CheckpointError, match="cannot be read") as error:
+            restored(directory, states[2])
+    assert len(str(error.value).splitlines()) <= 5
+
+
+def test_a_damaged_copy_without_marker_is_moved_and_not_removed(two_steps, tmp_path):
+    directory, states = copy(two_steps, tmp_path)
+    (directory / "2" / "commit_success.txt").unlink()
+    (directory / "2" / "weights" / "_METADATA").write_text("{")
+    with pytest.warns(UserWarning, match="checkpoint 2 is not used: weights/_METADATA is damaged"):
+        assert restored(directory, states[2])[2] == 1
+    assert (directory.parent / "damaged" / "2" / "training" / "_METADATA").exists()
 
 
 def test_where_none_is_good_each_is_named(two_steps, tmp_path):
@@ -262,6 +284,20 @@ def test_the_lowest_score_is_best_where_the_config_says_min(tmp_path):
     assert checkpoint.choose(tmp_path / "c", "best") == 2
 
 
+def test_the_best_is_the_best_good_one(tmp_path):
+    state, directory = make_state(mesh(1)), tmp_path / "c"
+    checkpoints = Checkpoints(directory, keep=9)
+    for step, score in ((1, 0.7), (2, 0.8), (3, 0.9), (4, float("nan")), (5, 0.1)):
+        checkpoints.save(step, state, META, score)
+    checkpoints.close()
+    (directory / "3" / "weights" / "_METADATA").write_text("{")
+    with pytest.warns(UserWarning, match="checkpoint 3 is not used: weights/_METADATA is damaged"):
+        assert checkpoint.choose(directory, "best") == 2
+    (directory / "2" / "config" / "metadata").write_text("{")
+    with pytest.warns(UserWarning):
+        assert checkpoint.choose(directory, "best") == 1
+
+
 def test_weights_come_without_the_optimizer(two_steps, tmp_path):
     directory, states = copy(two_steps, tmp_path)
     weights, config, step = checkpoint.restore_weights(directory, 1)
@@ -304,58 +340,170 @@ def test_a_disk_that_fills_while_saving_leaves_no_remains(two_steps, tmp_path, m
     assert restored(directory, states[2])[2] == 2
 
 
-KILLED = """
-import os, signal, sys
-from imgcls_jax import checkpoint, manifest
-from tests.test_checkpoint import META, make_state, mesh, abstract
-directory, point = sys.argv[1:]
-def die(*_, **__):
-    os.kill(os.getpid(), signal.SIGKILL)
-if point == "before the manifest":
-    manifest.sign = die
-elif point == "before the marker":
-    sign = manifest.sign
-    manifest.sign = lambda folder: (sign(folder), die())
-state = make_state(mesh(1), 3.0)
-checkpoints = checkpoint.Checkpoints(directory, keep=1 if point == "while deleting" else 10)
-checkpoints.restore(abstract(state, mesh(1)))
-if point == "while deleting":
-    import pathlib, shutil
-    def half(path, *a, **k):
-        for file in list(pathlib.Path(path).rglob("*"))[:5]:
-            file.is_file() and file.unlink()
-        die()
-    import etils.epath
-    type(etils.epath.Path(directory)).rmtree = half
-    shutil.rmtree = half
-checkpoints.save(3, state, META)
-if point == "at once":
-    die()
+READ_ONLY = """
+import sys, time
+from pathlib import Path
+from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax.errors import EnvironmentFailure
+from tests.test_checkpoint import META, make_state, mesh
+def refuse(*_, **__):
+    raise OSError(30, "Read-only file system")
+checkpoints, state = Checkpoints(Path(sys.argv[1]), keep=2), make_state(mesh(1))
+checkpoints.save(1, state, META)
 checkpoints.wait()
-die()
+import pathlib, os
+pathlib.Path.mkdir = os.mkdir = os.makedirs = refuse
+try:
+    checkpoints.save(2, state, META)
+    checkpoints.wait()
+except EnvironmentFailure as error:
+    print(error)
+checkpoints.close()
 """
 
 
-@pytest.mark.parametrize("point", ["at once", "before the manifest", "before the marker",
-                                   "while deleting"])
-def test_killed_while_saving(two_steps, tmp_path, point):
+def test_a_folder_that_cannot_be_made_does_not_hold_the_process(tmp_path):
+    """Orbax's threads would wait five minutes for the folder, and the process for them."""
+    done = subprocess.run([sys.executable, "-c", READ_ONLY, str(tmp_path / "c")], timeout=60,
+                          env=environment(tmp_path / "cache"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Read-only" in done.stdout and "step 1 is saved" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+TWO = """
+import sys
+import jax
+import numpy as np
+directory, port, process = sys.argv[1:]
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(process))
+from imgcls_jax import sharding
+from imgcls_jax.checkpoint import Checkpoints
+from tests.test_checkpoint import META, abstract, make_state
+where = sharding.make_mesh(fsdp=4)
+checkpoints = Checkpoints(directory, keep=2)
+wanted = make_state(where, 2.0)
+state, _, step = checkpoints.restore(abstract(wanted, where))
+assert step == 2
+for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(wanted), strict=True):
+    for a, b in zip(one.addressable_shards, other.addressable_shards, strict=True):
+        assert np.asarray(a.data).tobytes() == np.asarray(b.data).tobytes()
+for step in (3, 4):
+    checkpoints.save(step, make_state(where, float(step)), META)
+assert not checkpoints.reached_preemption(4)
+checkpoints.close()
+"""
+
+
+def test_two_processes_restore_and_save_one_checkpoint(two_steps, tmp_path):
     directory, states = copy(two_steps, tmp_path)
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(directory), point],
-                            env=environment(tmp_path / "cache"), capture_output=True, text=True)
-    assert killed.returncode == -9, killed.stderr
-    states = {**states, 3: make_state(mesh(1), 3.0)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        state, _, step = restored(directory, states[2])
-    assert_equal(state, states[step])
-    assert step >= 2
-    checkpoints = Checkpoints(directory, keep=10)  # and the next save finds a clean folder
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    processes = [subprocess.Popen([sys.executable, "-c", TWO, str(directory), str(port), str(i)],
+                                  env=environment(tmp_path / "cache", devices=2), text=True,
+                                  stderr=subprocess.PIPE) for i in range(2)]
+    try:
+        said = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert manifest.steps(directory) == [4, 3]
+    state, _, step = restored(directory, states[1], mesh(8, fsdp=2))
+    assert step == 4
+    assert_equal(state, make_state(mesh(1), 4.0))
+
+
+POINTS = ("before the folder", "in the empty folder", "among the arrays", "behind the arrays",
+          "before the manifest", "within the manifest", "before the marker", "before deleting",
+          "while deleting")
+
+KILLED = """
+import os, pathlib, shutil, signal, sys
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.path import atomicity
+from imgcls_jax import checkpoint, manifest
+from tests.test_checkpoint import META, POINTS, abstract, make_state, mesh
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def with_death_after(function):
+    return lambda *a, **k: (function(*a, **k), die())
+
+async def death_after_create(path):
+    await create(path)
+    die()
+
+def delete_some(path, *_, **__):
+    for file in [f for f in pathlib.Path(path).rglob("*") if f.is_file()][::2]:
+        file.unlink()
+    die()
+
+def set_to_die(point, directory):
+    if point == "before the folder":
+        atomicity.CommitFileTemporaryPath.create = die
+    elif point == "in the empty folder":
+        atomicity.CommitFileTemporaryPath.create = death_after_create
+    elif point == "behind the arrays":
+        ocp.StandardCheckpointHandler.finalize = die
+    elif point == "before the manifest":
+        manifest.sign = die
+    elif point == "within the manifest":
+        manifest.os.fsync = die
+    elif point == "before the marker":
+        manifest.sign = with_death_after(manifest.sign)
+    elif "deleting" in point:
+        shutil.rmtree = die if point == "before deleting" else delete_some
+        type(epath.Path(directory)).rmtree = shutil.rmtree
+
+def save(directory, point):
+    state = make_state(mesh(1), 3.0)
+    checkpoints = checkpoint.Checkpoints(directory, keep=1 if "deleting" in point else 10)
     checkpoints.restore(abstract(state, mesh(1)))
-    checkpoints.save(4, state, META)
+    set_to_die(point, directory)
+    checkpoints.save(3, state, META)
+    if point == "among the arrays":
+        die()
     checkpoints.wait()
-    checkpoints.close()
-    assert all(manifest.verify(directory / str(s)) is None
-               for s in manifest.steps(directory) if s >= step)
+
+create = atomicity.CommitFileTemporaryPath.create
+for point in POINTS:  # JAX has no threads before its first array: a fork is safe, and saves imports
+    child = os.fork()
+    if not child:
+        save(os.path.join(sys.argv[1], point, "checkpoints"), point)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (point, status)
+"""
+
+
+def test_a_kill_at_any_point_of_a_save_leaves_a_whole_step(two_steps, tmp_path):
+    for point in POINTS:
+        shutil.copytree(two_steps[0], tmp_path / point / "checkpoints")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=120,
+                            env=environment(tmp_path / "cache"), capture_output=True, text=True)
+    assert killed.returncode == 0, killed.stderr
+    states = {**two_steps[1], 3: make_state(mesh(1), 3.0)}
+    whole = POINTS.index("before the marker")
+    for number, point in enumerate(POINTS):
+        directory = tmp_path / point / "checkpoints"
+        checkpoints = Checkpoints(directory, keep=10)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a killed save is no damage
+            state, _, step = checkpoints.restore(abstract(states[2], mesh(1)))
+        assert step == (3 if number >= whole else 2), point
+        assert_equal(state, states[step])
+        checkpoints.save(4, state, META)
+        checkpoints.wait()
+        checkpoints.close()
+        found = {int(p.name) for p in directory.iterdir()}
+        assert found - {1, 2} == {step, 4} - {1, 2}, f"no remains of a save killed {point}"
+        assert manifest.verify(directory / "4") is None
+        assert not (directory.parent / "damaged").exists()
 
 
 def test_the_manifest_lists_every_file_but_those_written_after_it(two_steps):
