@@ -237,6 +237,9 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
         datasets.size(source, split)  # an unknown split is refused now, not after an epoch
         chosen = {k: v for k, v in choice.items() if k not in ("split", "every")}
         evaluator = EVALUATORS.bind(chosen, f"config.evals.{name}")
+        if not isinstance(choice.get("every", 1), int):
+            raise ConfigError(f"every={choice['every']!r} is no duration",
+                              where=f"config.evals.{name}.every", fix="use dict(epochs=1)")
         evaluations[name] = Evaluation(
             run=evaluator(predict, functools.partial(eval_batches, split), what),
             every=choice.get("every", total_steps))

@@ -69,9 +69,12 @@ def state_shardings(state: Any, mesh: Mesh, rules: tuple = ()) -> Any:
     rules: ((regex of the path, (axis or None, ...)), ...); the first whole match wins over the
     shape. Works on any tree of leaves with a shape.
     """
+    unused = {pattern for pattern, _ in rules}
+
     def sharding(path: str, leaf) -> NamedSharding:
         for pattern, axes in rules:
             if re.fullmatch(pattern, path) and len(axes) == len(leaf.shape):
+                unused.discard(pattern)
                 return NamedSharding(mesh, PartitionSpec(*axes))
         size, spec = mesh.shape["fsdp"], [None] * len(leaf.shape)
         fits = [i for i, n in enumerate(leaf.shape) if n % size == 0]
@@ -79,7 +82,12 @@ def state_shardings(state: Any, mesh: Mesh, rules: tuple = ()) -> Any:
             spec[max(fits, key=lambda i: leaf.shape[i])] = "fsdp"
         return NamedSharding(mesh, PartitionSpec(*spec))
 
-    return tree.map_with_path(sharding, state)
+    shardings = tree.map_with_path(sharding, state)
+    if unused:
+        raise ConfigError(f"{min(unused)!r} matches no leaf of as many dimensions as it has axes",
+                          where="config.mesh.rules",
+                          fix=f"paths are as {', '.join(list(tree.flatten(state))[:3])}")
+    return shardings
 
 
 def abstract(state: Any, shardings: Any) -> Any:
@@ -111,10 +119,14 @@ def to_device(batch: Batch, batch_size: int, mesh: Mesh) -> Batch:
 
 
 def prefetch(batches: Iterator[Batch], put: Callable[[Batch], Batch], depth: int = 2) -> Iterator:
-    """(host batch, device batch) pairs, `depth` transfers ahead of the consumer."""
-    queue: deque = deque()
+    """(host batch, device batch) pairs; up to `depth` transfers run ahead of the consumer.
+
+    The first is given as soon as it is there: a slow input does not delay it for the others.
+    """
+    queue, ahead = deque(), 1
     for batch in batches:
         queue.append((batch, put(batch)))
-        if len(queue) > depth:
+        if len(queue) >= ahead:
             yield queue.popleft()
+            ahead = depth + 1
     yield from queue

@@ -62,7 +62,8 @@ class Lock:
         self._file.flush()
 
     def release(self):
-        self.path.unlink(missing_ok=True)
+        # The file stays: were it removed, two jobs could hold locks on two files of its name.
+        self._file.truncate(0)
         self._file.close()
 
 

@@ -1,6 +1,7 @@
 """Eight virtual CPU devices for every test, set before jax is imported; random variables."""
 
 import os
+import socket
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
@@ -27,3 +28,11 @@ def random_variables():
         return jax.tree.map(leaf, jax.eval_shape(module.init, jax.random.key(0), images))
 
     return draw
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]

@@ -171,11 +171,12 @@ def test_a_full_disk(told, trained, tmp_path, monkeypatch):
 
 
 def test_an_unwritable_disk_found_by_a_real_command(tmp_path):
-    """A file system of 300 KB: the process ends with 6 and says what is missing."""
+    """No file may grow over 20 kB: the process ends with 6 and says what is missing."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
     code = limit + "import sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
         "from imgcls_jax.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, *again(tmp_path / "w")],
+    words = again(tmp_path / "w", "--config.model.width=64")
+    done = subprocess.run([sys.executable, "-c", code, *words],
                           env=environment("off"), capture_output=True, text=True)
     assert done.returncode == 6, done.stderr
     assert "File too large" in done.stderr and len(error_lines(done.stderr)) <= 5

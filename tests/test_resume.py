@@ -2,7 +2,6 @@
 
 import random
 import signal
-import socket
 import time
 
 import numpy as np
@@ -128,21 +127,14 @@ def test_ctrl_c_saves_exits_75_and_goes_on(cache, whole, tmp_path):
     stop_and_go_on(cache, whole, tmp_path / "cut", signal.SIGINT)
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def start_two(cache, workdir, *more):
-    port = free_port()
+def start_two(cache, port, workdir, *more):
     return [start(cache, *more, f"--workdir={workdir}", f"--coordinator=127.0.0.1:{port}",
                   "--processes=2", f"--process_id={i}", devices=2) for i in range(2)]
 
 
-def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(cache, tmp_path):
+def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(cache, free_port, tmp_path):
     cut = tmp_path / "cut"
-    processes = start_two(cache, cut, *words(cut, 5000, 10000))
+    processes = start_two(cache, free_port, cut, *words(cut, 5000, 10000))
     try:
         assert wait_for_step(processes[0], cut, 5)
         processes[1].send_signal(signal.SIGTERM)

@@ -18,7 +18,11 @@ FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes"
 
 @pytest.fixture(autouse=True)
 def two_blocks(monkeypatch):
-    """The nine of resnet20 take minutes to compile three times."""
+    shorten(monkeypatch)
+
+
+def shorten(monkeypatch):
+    """Two blocks: the nine of resnet20 take minutes to compile three times."""
     network = resnet.ResNet
     monkeypatch.setattr(resnet, "ResNet", lambda classes, blocks, *rest: network(
         classes, (1, 1), *rest))
