@@ -51,10 +51,16 @@ def model(choice: Mapping, classes: int, dtype: str) -> tuple[Any, ModelSpec]:
 
 
 def statistics(data: Mapping, spec: ModelSpec, channels: int) -> tuple[tuple, tuple]:
-    """(mean, std) per channel: those of config.data, else the model's, averaged for one channel."""
-    mean, std = tuple(data.get("mean", spec.mean)), tuple(data.get("std", spec.std))
-    if channels == 1 and len(mean) > 1 and "mean" not in data:
-        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    """(mean, std) per channel: those of config.data, else the model's. One number is every
+    channel's; the model's three are averaged for one channel."""
+    def fit(values, averaged: bool):
+        values = tuple(values)
+        if averaged and channels == 1:
+            return (sum(values) / len(values),)
+        return values * channels if len(values) == 1 else values
+
+    mean = fit(data.get("mean", spec.mean), "mean" not in data)
+    std = fit(data.get("std", spec.std), "std" not in data)
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise ConfigError(f"mean={mean}, std={std} for {channels} channels",
                           where="config.data.mean", fix="give a number per channel, std above 0")

@@ -12,7 +12,6 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -90,9 +89,11 @@ def _recording(recorded: Recorded) -> Iterator[None]:
         note(collection, scope, name, init_fn, arguments)
         return variable(scope, collection, name, init_fn, *arguments, **options)
 
-    with mock.patch.object(Scope, "param", noting_param), \
-            mock.patch.object(Scope, "variable", noting_variable):
+    Scope.param, Scope.variable = noting_param, noting_variable
+    try:
         yield
+    finally:
+        Scope.param, Scope.variable = param, variable
 
 
 def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:
@@ -104,15 +105,14 @@ def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:
     given = next((a for a in arguments if isinstance(a, tuple)), None)
     if given is not None and tuple(given) != tuple(shape.shape):
         return None  # a lifted transformation added an axis
-    known = _KNOWN.get(_kind(initialiser))
-    if known and given is not None:
-        number = zlib.crc32(path.encode())
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, number])))
-        return known(rng, shape.shape, **_settings(initialiser))
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(path.encode()))
+    known, number = _KNOWN.get(_kind(initialiser)), zlib.crc32(path.encode())
     try:
+        if known and given is not None:
+            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, number])))
+            return known(rng, shape.shape, **_settings(initialiser))
+        key = jax.random.fold_in(jax.random.key(seed), number)
         values = initialiser(*((key,) if keyed else ()), *arguments)
-    except jax.errors.UnexpectedTracerError:
+    except jax.errors.JAXTypeError:
         return None  # it closes over a value of the trace
     if isinstance(values, jax.core.Tracer) or values.shape != shape.shape:
         return None
