@@ -20,7 +20,8 @@ from imgcls_jax.types import Lookup
 from tests.commands import environment, error_lines
 
 TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=1",
-        "--config.model.heads=2", "--config.model.stem=()", "--config.batch_size=16", "--config.total.steps=4", "--config.log.every.steps=1",
+        "--config.model.heads=2", "--config.model.stem=()", "--config.batch_size=16",
+        "--config.total.steps=4", "--config.log.every.steps=1",
         "--config.checkpoint.every.steps=2", "--config.schedule.warmup.steps=1", "--quiet")
 
 
