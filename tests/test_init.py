@@ -1,0 +1,169 @@
+"""Variables drawn from shapes: the distributions of linen's own init, without compiling it."""
+
+import logging
+import time
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core.scope import Scope
+from scipy import stats
+
+from imgcls_jax import init, tree
+from imgcls_jax.models import MODELS
+
+SHAPE = (3, 3, 16, 64)
+INITIALISERS = {
+    "zeros": nn.initializers.zeros,
+    "ones": nn.initializers.ones,
+    "constant": nn.initializers.constant(0.3),
+    "uniform": nn.initializers.uniform(0.2),
+    "normal": nn.initializers.normal(0.02),
+    "truncated_normal": nn.initializers.truncated_normal(0.02),
+    "truncated_normal, own bounds": nn.initializers.truncated_normal(0.5, lower=-1.0, upper=3.0),
+    "lecun_normal": nn.initializers.lecun_normal(),
+    "lecun_uniform": nn.initializers.lecun_uniform(),
+    "glorot_normal": nn.initializers.glorot_normal(),
+    "xavier_uniform": nn.initializers.xavier_uniform(),
+    "he_normal": nn.initializers.he_normal(),
+    "kaiming_uniform": nn.initializers.kaiming_uniform(),
+    "fan_out": nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+    "fan_geo_avg": nn.initializers.variance_scaling(1.0, "fan_geo_avg", "uniform"),
+    "axes": nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1),
+                                             out_axis=3, batch_axis=2),
+}
+UNBOUNDED = ("normal", "fan_out")
+
+
+class Leaves(nn.Module):
+    """One parameter per initialiser, all of one shape."""
+
+    initialisers: dict
+    shape: tuple = SHAPE
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        for name, initialiser in self.initialisers.items():
+            self.param(name, initialiser, self.shape)
+        return x
+
+
+def draw(module, seed=0):
+    return init.initialise(module, (2, 4, 4, 3), seed)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw(Leaves(INITIALISERS))["params"]
+
+
+@pytest.mark.parametrize("name", INITIALISERS)
+def test_an_initialiser_of_jax_is_drawn_on_the_host_from_its_distribution(name, drawn):
+    assert init._kind(INITIALISERS[name]) in init._KNOWN
+    ours = drawn[name]
+    theirs = np.asarray(INITIALISERS[name](jax.random.key(1), SHAPE, jnp.float32))
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    if theirs.std() == 0:
+        np.testing.assert_array_equal(ours, theirs)
+        return
+    assert stats.ks_2samp(ours.ravel(), theirs.ravel()).pvalue > 1e-3
+    np.testing.assert_allclose(ours.std(), theirs.std(), rtol=0.03)
+    if name not in UNBOUNDED:
+        for end in (np.min, np.max):  # where the distribution is cut
+            np.testing.assert_allclose(end(ours), end(theirs), rtol=0.01, atol=1e-4)
+
+
+def test_values_are_a_function_of_seed_and_path_alone(drawn):
+    again = draw(Leaves({name: INITIALISERS[name] for name in reversed(INITIALISERS)}))["params"]
+    for name in INITIALISERS:
+        np.testing.assert_array_equal(drawn[name], again[name])
+    other = draw(Leaves(INITIALISERS), seed=1)["params"]
+    assert np.abs(np.corrcoef(drawn["normal"].ravel(), other["normal"].ravel())[0, 1]) < 0.03
+    assert np.abs(np.corrcoef(drawn["normal"].ravel(), drawn["fan_out"].ravel())[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vit_mini"])
+def test_shapes_and_dtypes_are_those_of_init(name):
+    module = MODELS.bind(dict(name=name), "model")(10)
+    images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    wanted = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), images)
+    assert not tree.diff(dict(wanted), init.abstract(module, images.shape))
+    found = init.initialise(module, images.shape, 0)
+    assert not tree.diff(dict(wanted), found)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found))
+    assert module.apply(found, np.zeros(images.shape, np.float32), train=False).shape == (2, 10)
+
+
+def test_floats_take_the_dtype_asked_for():
+    module = MODELS.bind(dict(name="resnet20"), "model")(10)
+    found = init.initialise(module, (2, 32, 32, 3), 0, dtype="bfloat16")
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(found)} == {"bfloat16"}
+
+
+def test_any_other_initialiser_is_called_as_it_is():
+    others = {"orthogonal": nn.initializers.orthogonal(),
+              "own": lambda key, shape: jnp.full(shape, 7.0)}
+    params = draw(Leaves(others, (6, 6)))["params"]
+    np.testing.assert_allclose(params["orthogonal"] @ params["orthogonal"].T, np.eye(6), atol=1e-5)
+    assert (params["own"] == 7).all()
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _=None):
+        return nn.Dense(x.shape[-1], name="dense")(x), None
+
+
+class Scanned(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        scan = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=4)
+        return scan(name="blocks")(x, None)[0]
+
+
+class OfTheData(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        center = jnp.arange(3.0)
+        x += self.param("center", nn.initializers.constant(center), (3,))
+        x *= self.param("scale", lambda key: 1 + x.std((0, 1, 2)))
+        return x + self.variable("stats", "noise", lambda: jax.random.normal(
+            self.make_rng("params"), (3,))).value
+
+
+@pytest.mark.parametrize("module", [Scanned(), OfTheData()])
+def test_what_shapes_do_not_tell_is_left_to_a_compiled_init(module, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = draw(module)
+    assert "compiling init" in caplog.text
+    wanted = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((2, 4, 4, 3))))
+    assert not tree.diff(dict(wanted), found)
+    leaf = found["params"]["center"] if "center" in found["params"] else \
+        found["params"]["blocks"]["dense"]["kernel"]
+    assert len(np.unique(leaf, axis=0)) == len(leaf), "each layer has its own draw"
+
+
+def test_flax_is_as_before_also_after_an_error():
+    before = Scope.param, Scope.variable
+    with pytest.raises(ZeroDivisionError):
+        draw(Leaves({"bad": lambda key, shape: 1 / 0}))
+    assert (Scope.param, Scope.variable) == before
+
+
+@pytest.mark.nightly
+def test_resnet50_takes_a_tenth_of_a_compiled_init():
+    module = MODELS.bind(dict(name="resnet50"), "model")(1000)
+    images = jnp.zeros((1, 224, 224, 3))
+    draw(Leaves(INITIALISERS))
+
+    def seconds(function):
+        began = time.perf_counter()
+        jax.block_until_ready(function())
+        return time.perf_counter() - began
+
+    ours = seconds(lambda: init.initialise(module, images.shape, 0))
+    theirs = seconds(lambda: jax.jit(lambda key: module.init(key, images, train=False))(
+        jax.random.key(0)))
+    assert ours < theirs / 10, f"{ours:.2f}s against {theirs:.2f}s"
