@@ -1,11 +1,13 @@
 """config -> Run: the only file where the registries meet. Below it nobody sees a config."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ from imgcls_jax.evaluators import EVALUATORS
 from imgcls_jax.losses import LOSSES
 from imgcls_jax.metrics import METRICS
 from imgcls_jax.models import MODELS
-from imgcls_jax.registry import bind
+from imgcls_jax.registry import bind, near
 from imgcls_jax.steps import STEPS, Parts
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Evaluation, ModelSpec, Run, Task, TrainState
@@ -30,9 +32,10 @@ def tracing(where: str):
     """Turns what a model refuses while it is traced into a ConfigError."""
     try:
         yield
-    except ValueError as error:
-        raise ConfigError(str(error).strip().splitlines()[0], where=where,
-                          fix="change the argument it names") from error
+    except (ValueError, TypeError, ArithmeticError, flax.errors.FlaxError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConfigError(reason[0][:300], where=where,
+                          fix="change the argument it names; --debug shows the line") from error
 
 
 # ---- the model and what its outputs mean ----------------------------------------------------
@@ -54,14 +57,15 @@ def statistics(data: Mapping, spec: ModelSpec, channels: int) -> tuple[tuple, tu
     """(mean, std) per channel: those of config.data, else the model's. One number is every
     channel's; the model's three are averaged for one channel."""
     def fit(values, averaged: bool):
-        values = tuple(values)
+        values = tuple(values) if isinstance(values, tuple | list) else (values,)
         if averaged and channels == 1:
             return (sum(values) / len(values),)
         return values * channels if len(values) == 1 else values
 
     mean = fit(data.get("mean", spec.mean), "mean" not in data)
     std = fit(data.get("std", spec.std), "std" not in data)
-    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+    numbers = all(isinstance(value, int | float) for value in (*mean, *std))
+    if not numbers or len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise ConfigError(f"mean={mean}, std={std} for {channels} channels",
                           where="config.data.mean", fix="give a number per channel, std above 0")
     return mean, std
@@ -124,8 +128,13 @@ def _initial_weights(choice: Mapping, fresh: dict) -> dict:
     saved = tree.flatten({"params": (average or saved)["params"],
                           **(average or saved)["model_state"]})
     wanted = tree.flatten(fresh)
-    kept = {path for path in wanted
-            if any(path.split("/", 1)[1].startswith(prefix) for prefix in reset)}
+    matched = {prefix: {path for path in wanted if path.split("/", 1)[1].startswith(prefix)}
+               for prefix in reset}
+    for prefix, paths in matched.items():
+        if not paths:
+            raise ConfigError(f"no variable begins with {prefix!r}", where="config.init.reset",
+                              fix=near(prefix, {path.split("/")[1] for path in wanted}))
+    kept = set().union(*matched.values())
     difference = tree.diff({p: v for p, v in wanted.items() if p not in kept},
                            {p: v for p, v in saved.items() if p not in kept})
     if difference:
@@ -158,17 +167,21 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     wide = str(jnp.promote_types(dtype, jnp.float32))
     data = {k: v for k, v in config["data"].items() if k not in ("train", "eval", "mean", "std")}
     source = DATASETS.bind(data, "config.data")()
+    if source.channels not in (1, 3):
+        raise ConfigError(f"channels={source.channels}", where="config.data.channels",
+                          fix="use 1 (gray) or 3 (color)")
     train_split = config["data"].get("train", "train")
     examples, batch_size = datasets.size(source, train_split), config["batch_size"]
     c = {key: configs.resolve(value, examples=examples, batch_size=batch_size, where=key)
          for key, value in config.items()}
-    total_steps = c["total"]
+    total_steps = configs.steps(config["total"], examples=examples, batch_size=batch_size,
+                                where="total")
 
     # ---- mesh
     mesh = bind(sharding.make_mesh, c["mesh"], "config.mesh")(devices)
     rules = tuple(c["mesh"].get("rules", ()))
-    accumulate = c["step"].get("accumulate", 1)
-    sharding.check_batch(batch_size, mesh, accumulate)
+    make_step = STEPS.bind(c["step"], "config.step")
+    sharding.check_batch(batch_size, mesh, make_step.keywords.get("accumulate", 1))
 
     # ---- input
     train_transforms = chain(c["transforms"], TRANSFORMS, "config.transforms")
@@ -208,7 +221,7 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
             images, targets = mix(jax.random.fold_in(key, i), images, targets)
         return images, targets
 
-    step = STEPS.bind(c["step"], "config.step")(Parts(
+    step = make_step(Parts(
         apply=module.apply, task=what, optimizer=optimizer, normalise=normalise, augment=augment,
         ema=average, seed=c["seed"]))
     make_state = functools.partial(_state, optimizer=optimizer, averaged=average is not None)
@@ -237,18 +250,26 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
         put = functools.partial(sharding.to_device, batch_size=eval_batch_size, mesh=mesh)
         return (batch for _, batch in sharding.prefetch(host, put))
 
+    # What an evaluation would stumble over is refused now, not after an epoch.
+    eval_size = image_size(eval_transforms, source, "config.eval_transforms")
+    if eval_size != (height, width):
+        with tracing("config.eval_transforms"):
+            jax.eval_shape(predict, shapes, jax.ShapeDtypeStruct((1, *eval_size, source.channels),
+                                                                 jnp.uint8))
     evaluations = {}
     for name, choice in c["evals"].items():
-        split = choice.get("split", c["data"].get("eval", "validation"))
-        datasets.size(source, split)  # an unknown split is refused now, not after an epoch
-        chosen = {k: v for k, v in choice.items() if k not in ("split", "every")}
-        evaluator = EVALUATORS.bind(chosen, f"config.evals.{name}")
-        if not isinstance(choice.get("every", 1), int):
-            raise ConfigError(f"every={choice['every']!r} is no duration",
-                              where=f"config.evals.{name}.every", fix="use dict(epochs=1)")
+        where = f"config.evals.{name}"
+        choice = choice or {}
+        shared = {k: choice[k] for k in ("split", "every", "metrics") if k in choice}
+        evaluator = EVALUATORS.bind({k: v for k, v in choice.items() if k not in shared}, where)
+        split, every, metrics = bind(_evaluation, shared, where)()
+        split = split or c["data"].get("eval", "validation")
+        datasets.size(source, split)
+        own = what if metrics is None else dataclasses.replace(
+            what, metrics=dict(enumerate(chain(metrics, METRICS, f"{where}.metrics"))))
         evaluations[name] = Evaluation(
-            run=evaluator(predict, functools.partial(eval_batches, split), what),
-            every=choice.get("every", total_steps))
+            run=evaluator(predict, functools.partial(eval_batches, split), own),
+            every=every or total_steps)
 
     keep = bind(_checkpoint, c["checkpoint"], "config.checkpoint")()
     stop = bind(_stop, c["stop"], "config.stop")() if c["stop"] is not None else None
@@ -257,25 +278,40 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
         if metric is not None and metric.split("/")[0] not in evaluations:
             raise ConfigError(f"no evaluation gives {metric!r}", where=f"config.{key}",
                               fix=f"begin with one of {[f'{name}/' for name in evaluations]}")
-    eval_size = image_size(eval_transforms, source, "config.eval_transforms")
     return Run(
         config=config, claim=claim, source=source, spec=spec, module=module, task=what, mesh=mesh,
         abstract_state=sharding.abstract(state, shardings), init=initial_state, step=step,
         schedule=schedule, batches=batches, abstract_batch=abstract_batch,
         evaluations=evaluations, total_steps=total_steps, steps_per_epoch=examples / batch_size,
-        batch_size=batch_size, log_every=bind(_log, c["log"], "config.log")(),
+        batch_size=batch_size, log=bind(_log, c["log"], "config.log")(),
         checkpoint=keep, stop=stop,
         preprocessing={"transforms": config["eval_transforms"], "mean": mean, "std": std,
                        "channels": source.channels, "image_size": eval_size})
 
 
-def _log(*, every: int = 50) -> int:
-    return every
+def _at_least_1(where: str, **numbers: int):
+    for name, number in numbers.items():
+        if number < 1:
+            raise ConfigError(f"{name}={number}", where=f"{where}.{name}", fix="use 1 or more")
 
 
-def _checkpoint(*, every: int, keep: int = 3, best: str | None = None, best_mode: str = "max"):
+def _log(*, every: int = 50, wandb: str | None = None):
+    _at_least_1("config.log", every=every)
+    return {"every": every, "wandb": wandb}
+
+
+def _evaluation(*, split: str | None = None, every: int | None = None,
+                metrics: tuple | None = None):
+    """What `build` takes of every evaluation. metrics: choices that replace the task's."""
+    return split, every, metrics
+
+
+def _checkpoint(*, every: int, keep: int = 3, best: str | None = None,
+                best_mode: Literal["max", "min"] = "max"):
+    _at_least_1("config.checkpoint", every=every, keep=keep)
     return {"every": every, "keep": keep, "best": best, "best_mode": best_mode}
 
 
-def _stop(*, metric: str, patience: int, mode: str = "max"):
+def _stop(*, metric: str, patience: int, mode: Literal["max", "min"] = "max"):
+    _at_least_1("config.stop", patience=patience)
     return {"metric": metric, "patience": patience, "mode": mode}

@@ -1,9 +1,11 @@
-"""What a run says: rows in metrics.jsonl, TensorBoard, lines or a bar in the terminal.
+"""What a run says: rows in metrics.jsonl, TensorBoard, W&B, lines or a bar in the terminal.
 
 Process 0 alone writes. A logger never ends a run: what cannot be written is said once.
 """
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -15,18 +17,23 @@ import rich.progress
 
 
 class Log:
-    """Opened on a workdir; rows later than `step`, left by a run that was killed, are dropped."""
+    """Opened on a workdir; rows later than `step`, left by a run that was killed, are dropped.
 
-    def __init__(self, workdir: Path, *, step: int, total: int, quiet: bool = False):
+    wandb: a project of Weights & Biases that rows also go to; it needs the `wandb` extra.
+    """
+
+    def __init__(self, workdir: Path, *, step: int, total: int, quiet: bool = False,
+                 wandb: str | None = None, config: Mapping | None = None):
         self.workdir, self.total = workdir, total
         self.main = jax.process_index() == 0
         self.console = rich.console.Console(stderr=False, highlight=False, soft_wrap=True)
-        self._bar = self._task = self._tensorboard = None
+        self._bar = self._task = self._tensorboard = self._wandb = None
         self._warned: set[str] = set()
         self.quiet = quiet or not self.main
         if self.main:
             self._guard("metrics.jsonl", lambda: _truncate(workdir / "metrics.jsonl", step))
-            self._guard("tb", self._open_tensorboard)
+            if wandb:
+                self._guard("wandb", lambda: self._open_wandb(wandb, config))
         if self.console.is_terminal and not self.quiet:
             self._bar = rich.progress.Progress(
                 "{task.description}", rich.progress.BarColumn(),
@@ -35,11 +42,19 @@ class Log:
             self._bar.start()
 
     def _open_tensorboard(self):
-        # clu's writer is TensorFlow's: imported here, after the input has imported it anyway.
+        # clu's writer is TensorFlow's, which would take the accelerators: it is imported with the
+        # first row, when the input has kept TensorFlow off them.
         from clu import metric_writers
 
         self._tensorboard = metric_writers.AsyncWriter(
             metric_writers.SummaryWriter(str(self.workdir / "tb")))
+
+    def _open_wandb(self, project: str, config: Mapping | None):
+        import wandb
+
+        # The name of the folder is the run's: a resumed run goes on in the same one.
+        self._wandb = wandb.init(project=project, dir=str(self.workdir), config=dict(config or {}),
+                                 id=self.workdir.resolve().name, resume="allow")
 
     def _guard(self, what: str, write):
         """Runs `write`; a failure is said once and ends nothing."""
@@ -50,16 +65,24 @@ class Log:
         except Exception as error:  # TensorFlow's are of no narrower kind
             if what not in self._warned:
                 self._warned.add(what)
-                print(f"warning: {what} is not written from here on: {error}", file=sys.stderr)
+                with contextlib.suppress(OSError):
+                    print(f"warning: {what} cannot be written: {error}", file=sys.stderr)
 
     def row(self, step: int, values: Mapping):
-        """One row: appended to metrics.jsonl, numbers also to TensorBoard."""
+        """One row: appended to metrics.jsonl, numbers also to TensorBoard and W&B."""
         row = {"step": step, **values}
         self._guard("metrics.jsonl", lambda: _append(self.workdir / "metrics.jsonl",
                                                      json.dumps(row)))
-        if self._tensorboard:
-            scalars = {k: v for k, v in values.items() if isinstance(v, int | float)}
-            self._guard("tb", lambda: self._tensorboard.write_scalars(step, scalars))
+        scalars = {k: v for k, v in values.items() if isinstance(v, int | float)}
+        if "tb" not in self._warned:
+            self._guard("tb", lambda: self._plot(step, scalars))
+        if self._wandb:
+            self._guard("wandb", lambda: self._wandb.log(scalars, step=step))
+
+    def _plot(self, step: int, scalars: Mapping):
+        if not self._tensorboard:
+            self._open_tensorboard()
+        self._tensorboard.write_scalars(step, scalars)
 
     def line(self, text: str):
         """One line: to the terminal, and to train.log with the time."""
@@ -68,15 +91,23 @@ class Log:
         self._guard("train.log", lambda: _append(
             self.workdir / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}"))
         if not self.quiet:
+            self._guard("the terminal", lambda: self._print(text))
+
+    def _print(self, text: str):
+        try:
             if self._bar:
                 self.console.print(text, markup=False)
             else:  # plain: rich would fold long lines in a file or pipe
                 print(text, flush=True)
+        except OSError:  # the reader of a pipe has gone; what stays unwritten must not fail later
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise
 
-    def progress(self, step: int, text: str = ""):
+    def progress(self, step: int):
         """Moves the bar, where there is one."""
         if self._bar:
-            self._bar.update(self._task, completed=step, description=text or None)
+            self._bar.update(self._task, completed=step)
 
     def close(self):
         if self._bar:
@@ -84,6 +115,9 @@ class Log:
         if self._tensorboard:
             self._guard("tb", self._tensorboard.close)
             self._tensorboard = None
+        if self._wandb:
+            self._guard("wandb", self._wandb.finish)
+            self._wandb = None
 
 
 def _append(path: Path, line: str):

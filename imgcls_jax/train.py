@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import functools
 import signal
+import statistics
 import time
 import warnings
 import zlib
@@ -14,10 +15,11 @@ import jax
 import numpy as np
 
 from imgcls_jax import config as configs
-from imgcls_jax import runtime, sharding, workdir
+from imgcls_jax import runtime, sharding, tree, workdir
 from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.errors import ConfigError, Diverged, Preempted
 from imgcls_jax.log import Log, duration, read_rows
+from imgcls_jax.registry import near
 from imgcls_jax.types import Run, TrainState
 
 
@@ -38,19 +40,23 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
             compiling = compile_step(run)
             state, history, stopped = _restore(run, checkpoints, directory)
             start = int(state.step)
-            log = Log(directory, step=start, total=run.total_steps, quiet=quiet)
+            log = Log(directory, step=start, total=run.total_steps, quiet=quiet,
+                      wandb=run.log["wandb"], config=run.config)
             log.line(_headline(run, directory, start, name))
             if main:
                 _describe(run, directory)
             loop = _Loop(run, checkpoints, log, signals, history)
-            if not stopped and start < run.total_steps:
+            stopped = stopped or loop.catch_up(state, start)
+            going_on = not stopped and start < run.total_steps
+            if going_on:
                 stopped = loop.run_steps(state, start, compiling)
             checkpoints.wait()
             results = _results(run, loop.history, stopped, directory)
             if main:
                 workdir.write_json(directory / "results.json", results)
-                workdir.write_json(directory / "record.json",
-                                   record(run, directory, name, results, loop.rate))
+                if going_on or not (directory / "record.json").exists():
+                    workdir.write_json(directory / "record.json",
+                                       record(run, directory, name, results))
             log.line(_summary(results))
             return results
     finally:
@@ -64,14 +70,19 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
 # ---- before the first step ------------------------------------------------------------------
 
 
+def lower_step(run: Run) -> jax.stages.Lowered:
+    """The step for its mesh: the state is donated and comes back where it lay."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
+    step = jax.jit(run.step, donate_argnums=0, out_shardings=(shardings, None))
+    return step.lower(run.abstract_state, run.abstract_batch)
+
+
 def compile_step(run: Run) -> concurrent.futures.Future:
     """The compiled step and its seconds, in a thread: the first batch is decoded meanwhile."""
     def compiled():
         began = time.perf_counter()
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
-        step = jax.jit(run.step, donate_argnums=0, out_shardings=(shardings, None))
         try:
-            program = step.lower(run.abstract_state, run.abstract_batch).compile()
+            program = lower_step(run).compile()
         except ValueError as error:
             raise ConfigError(str(error).strip().splitlines()[0], where="the training step",
                               fix="see imgcls check") from error
@@ -107,11 +118,14 @@ def _restore(run: Run, checkpoints: Checkpoints, directory: Path):
     if changed:
         warnings.warn(f"versions changed since the checkpoint: {', '.join(changed)}; the run goes "
                       "on, but not bit for bit", stacklevel=2)
-    return state, list(saved["history"]), saved["stopped"]
+    # A run that early stopping has ended goes on where the config now asks for something else.
+    asked_then = configs.plain(saved["config"])["stop"]
+    return state, list(saved["history"]), (
+        saved["stopped"] if asked_then == run.config["stop"] else None)
 
 
 def _headline(run: Run, directory: Path, start: int, name: str) -> str:
-    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(run.abstract_state.params))
+    count = tree.count(run.abstract_state.params)
     devices = run.mesh.devices.size
     return (f"{name or run.spec.name}: {run.spec.name}, {count:,} parameters, {run.source.name}, "
             f"{run.total_steps} steps of {run.batch_size} on {devices} "
@@ -130,7 +144,8 @@ def _describe(run: Run, directory: Path):
 class Signals:
     """The first SIGTERM or Ctrl-C asks the loop to save and stop, the second ends it at once.
 
-    Under jax.distributed SIGTERM is JAX's: it makes all processes agree on the step to stop at.
+    With several processes SIGTERM is JAX's, which makes all agree on the step to stop at; Ctrl-C
+    is passed on as one, for it comes to each process at another step, or to one alone.
     """
 
     def __init__(self):
@@ -138,10 +153,11 @@ class Signals:
         self._old: dict = {}
 
     def __enter__(self):
-        kinds = [signal.SIGINT] + [signal.SIGTERM] * (jax.process_count() == 1)
+        handlers = ({signal.SIGINT: self._handle, signal.SIGTERM: self._handle}
+                    if jax.process_count() == 1 else {signal.SIGINT: self._pass_on})
         try:
-            for kind in kinds:
-                self._old[kind] = signal.signal(kind, self._handle)
+            for kind, handler in handlers.items():
+                self._old[kind] = signal.signal(kind, handler)
         except ValueError:  # not in the main thread, as in a notebook's worker: no handlers
             pass
         return self
@@ -152,9 +168,13 @@ class Signals:
             signal.raise_signal(number)
         self.asked = signal.Signals(number).name
 
+    def _pass_on(self, number, frame):
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+
     def __exit__(self, *_):
-        for kind, handler in self._old.items():
-            signal.signal(kind, handler)
+        for kind, handler in self._old.items():  # None is one that Python did not install
+            signal.signal(kind, signal.SIG_DFL if handler is None else handler)
 
 
 # ---- the loop -------------------------------------------------------------------------------
@@ -166,7 +186,6 @@ class _Loop:
     def __init__(self, run, checkpoints, log, signals, history):
         self.run, self.checkpoints, self.log, self.signals = run, checkpoints, log, signals
         self.history = history  # one dict per evaluated step
-        self.rate = None  # images per second over the whole session, compiling left out
         self._sums = collections.Counter()
         self._ids = 0
         self._pending: collections.deque = collections.deque()
@@ -196,9 +215,9 @@ class _Loop:
                 self._fetch()  # the previous step's numbers, while this one runs
             last = step == run.total_steps
             preempted = self.signals.asked or self.checkpoints.reached_preemption(step)
-            evaluate = [name for name, e in run.evaluations.items() if last or step % e.every == 0]
+            evaluate = self._due(step)
             save = last or preempted or step % run.checkpoint["every"] == 0
-            if evaluate or save or step % run.log_every == 0:
+            if evaluate or save or step % run.log["every"] == 0:
                 self._flush(step, host)
             if evaluate and not preempted:
                 self._evaluate(state, step, evaluate)
@@ -212,6 +231,21 @@ class _Loop:
                 return stopped
             self.log.progress(step)
             batch = next(batches)
+
+    def _due(self, step: int) -> list[str]:
+        """The evaluations that belong to this step."""
+        return [name for name, evaluation in self.run.evaluations.items()
+                if step == self.run.total_steps or step % evaluation.every == 0]
+
+    def catch_up(self, state: TrainState, step: int) -> str | None:
+        """Evaluations of a restored step that a pre-emption left no time for; whether to stop."""
+        last = self.history[-1] if self.history else {}
+        done = {key.split("/")[0] for key in last} if last.get("step") == step else set()
+        missing = [name for name in self._due(step) if name not in done] if step else []
+        if not missing:
+            return None
+        self._evaluate(state, step, missing)
+        return self._patience_ended(step)
 
     def _fetch(self):
         """Adds the oldest step's Sums; Diverged if that step was not finite."""
@@ -238,7 +272,6 @@ class _Loop:
         taken, steps = now - self._since, int(self._sums["steps"])
         run, images = self.run, steps * self.run.batch_size
         self._spent, self._session_steps = self._spent + taken, self._session_steps + steps
-        self.rate = self._session_steps * run.batch_size / self._spent
         metrics = {}
         for metric in run.task.metrics.values():
             metrics |= metric.finish(self._sums)
@@ -266,11 +299,24 @@ class _Loop:
         began = time.perf_counter()
         values = {f"{name}/{key}": value for name in names for key, value in
                   self.run.evaluations[name].run(state.eval_variables()).items()}
-        self.history.append({"step": step, **values})
+        self._check_named(names, values)
+        if self.history and self.history[-1]["step"] == step:
+            self.history[-1] |= values
+        else:
+            self.history.append({"step": step, **values})
         self.log.row(step, values)
         shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
         self.log.line(f"step {step}: {shown} ({duration(time.perf_counter() - began)})")
         self._since += time.perf_counter() - began
+
+    def _check_named(self, names: list[str], values: Mapping):
+        """What the config names of an evaluation must be in it: it would be waited for in vain."""
+        stop = self.run.stop or {}
+        for key, metric in (("checkpoint.best", self.run.checkpoint["best"]),
+                            ("stop.metric", stop.get("metric"))):
+            if metric and metric.split("/")[0] in names and metric not in values:
+                raise ConfigError(f"the evaluation gives no {metric!r}", where=f"config.{key}",
+                                  fix=near(metric, values))
 
     def _patience_ended(self, step: int) -> str | None:
         """Early stopping: why the run ends here, or None."""
@@ -349,11 +395,13 @@ def _summary(results: Mapping) -> str:
     return f"done at step {results['step']}{reason}. {shown}. {results['workdir']}/results.json"
 
 
-def record(run: Run, directory: Path, name: str, results: Mapping, rate: float | None) -> dict:
+def record(run: Run, directory: Path, name: str, results: Mapping) -> dict:
     """All that a reader needs to trust a result, or to make it again."""
     path = directory / "metrics.jsonl"
     curve = [row for _, row in read_rows(path)] if path.exists() else []
+    rates = [row["images_per_second"] for row in curve if "images_per_second" in row]
     return {"config_name": name, "claim": run.claim, "result": results, "config": run.config,
             "config_digest": configs.digest(run.config), "seed": run.config["seed"],
-            "finished": time.strftime("%Y-%m-%d"), "images_per_second": rate,
+            "finished": time.strftime("%Y-%m-%d"),
+            "images_per_second": statistics.median(rates) if rates else None,
             **runtime.environment(), "curve": curve}

@@ -190,7 +190,7 @@ class Run:
     total_steps: int
     steps_per_epoch: float
     batch_size: int
-    log_every: int
+    log: Mapping[str, Any]  # every (steps), wandb (project or None)
     checkpoint: Mapping[str, Any]  # every, keep, best
     stop: Mapping[str, Any] | None  # metric, patience (steps), mode
     preprocessing: Mapping[str, Any]  # eval transforms, mean, std, channels, image size
