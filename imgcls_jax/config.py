@@ -199,9 +199,10 @@ def check(config: Mapping):
         if key not in config:
             raise ConfigError(f"config lacks the key {key!r}", where=f"config.{key}",
                               fix=f"set c.{key} in the config file")
-    if config["batch_size"] < 1:
-        raise ConfigError(f"batch_size={config['batch_size']}", where="config.batch_size",
-                          fix="use 1 or more")
+    for key, least in (("batch_size", 1), ("seed", 0)):
+        if config[key] < least:
+            raise ConfigError(f"{key}={config[key]}", where=f"config.{key}",
+                              fix=f"use {least} or more")
 
 
 # ---- durations ------------------------------------------------------------------------------
@@ -231,6 +232,8 @@ def resolve(value, *, examples: int, batch_size: int, where: str):
     if is_duration(value):
         return steps(value, **given, where=where)
     if isinstance(value, Mapping):
+        if any(unit in value for unit in UNITS):
+            steps(value, **given, where=where)  # a unit beside something else: refused
         return {k: resolve(v, **given, where=f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, tuple):
         return tuple(resolve(v, **given, where=f"{where}[{i}]") for i, v in enumerate(value))

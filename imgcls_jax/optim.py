@@ -34,7 +34,7 @@ def sgd(*, momentum: float = 0.9, nesterov: bool = False) -> optax.GradientTrans
 
 @OPTIMIZERS.register()
 def adamw(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
-          mu_dtype: str | None = None) -> optax.GradientTransformation:
+          mu_dtype: Literal["bfloat16", "float32"] | None = None) -> optax.GradientTransformation:
     """Adam (arXiv 1412.6980); with weight_decay.mode="times_lr" AdamW (arXiv 1711.05101).
 
     mu_dtype: dtype of the first moment, such as "bfloat16"; None keeps the parameters'.
@@ -127,7 +127,7 @@ def ema(*, decay: float, warmup: bool = False) -> Callable:
 def _matching(pattern: str, params, where: str):
     try:
         mask = tree.match(pattern, params)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise ConfigError(f"{pattern!r} is no regular expression: {error}", where=where,
                           fix="write it as Python's re does, as in '.*kernel'") from error
     if not any(jax.tree.leaves(mask)):

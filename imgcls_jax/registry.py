@@ -95,8 +95,9 @@ def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functo
                               fix=near(name, allowed) if allowed else "it takes no arguments")
         hint = typing.get_type_hints(function).get(name, Any)
         if not _fits(value, hint):
-            raise ConfigError(f"{name}={value!r} is a {type(value).__name__}",
-                              where=f"{where}.{name}", fix=f"give a value of type {_say(hint)}")
+            kind = "" if typing.get_origin(hint) is typing.Literal else type(value).__name__
+            raise ConfigError(f"{name}={value!r}" + (f" is a {kind}" if kind else ""),
+                              where=f"{where}.{name}", fix=f"give {_say(hint)}")
     missing = [name for name, p in allowed.items()
                if p.default is p.empty and name not in arguments]
     if missing:
@@ -106,7 +107,10 @@ def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functo
 
 
 def _say(hint) -> str:
-    return getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
+    """What may stand there: "a value of type int", "one of 'zero', 'reflect'"."""
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
+    return f"a value of type {hint if typing.get_args(hint) else getattr(hint, '__name__', hint)}"
 
 
 def _fits(value, hint) -> bool:

@@ -28,7 +28,9 @@ def make_mesh(devices=None, *, data: int = -1, fsdp: int = 1, model: int = 1,
 
     `rules` is checked here and used by `state_shardings`. Raises ConfigError if sizes do not fit.
     """
-    devices = np.array(jax.devices() if devices is None else devices)
+    # By process, so that each one's rows of a batch are contiguous: by id they need not be.
+    devices = np.array(sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+                       if devices is None else devices)
     sizes = [data, fsdp, model]
     named = dict(zip(AXES, sizes, strict=True))
     if sizes.count(-1) > 1 or any(n < 1 and n != -1 for n in sizes):
@@ -40,7 +42,11 @@ def make_mesh(devices=None, *, data: int = -1, fsdp: int = 1, model: int = 1,
     if np.prod(sizes) != devices.size:
         raise ConfigError(f"mesh {named} does not fit {devices.size} devices", where="config.mesh",
                           fix="their product must be the number of devices; -1 fills the rest")
-    for pattern, axes in rules:
+    for rule in rules:
+        if not isinstance(rule, tuple) or list(map(type, rule)) != [str, tuple]:
+            raise ConfigError(f"{rule!r} is no rule", where="config.mesh.rules",
+                              fix="write it as ('.*/kernel', ('fsdp', None))")
+        pattern, axes = rule
         for axis in axes:
             if axis is not None and axis not in AXES:
                 raise ConfigError(f"rule {pattern!r} names an axis {axis!r}",
@@ -52,7 +58,7 @@ def make_mesh(devices=None, *, data: int = -1, fsdp: int = 1, model: int = 1,
 def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1):
     """ConfigError, with the two nearest sizes, unless every microbatch divides over the mesh."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    parts = shards * accumulate
+    parts = shards * max(accumulate, 1)
     if batch_size % parts:
         below, above = batch_size // parts * parts, -(-batch_size // parts) * parts
         over = f"{shards} devices (mesh {dict(mesh.shape)})"
