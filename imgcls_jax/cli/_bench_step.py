@@ -38,6 +38,7 @@ def measure(chosen: dict, *, steps: int, rounds: int) -> dict:
 
     from imgcls_jax import hlo, runtime, sharding
     from imgcls_jax.build import build
+    from imgcls_jax.train import compile_step
 
     run = build(chosen)
     began = time.perf_counter()
@@ -48,9 +49,7 @@ def measure(chosen: dict, *, steps: int, rounds: int) -> dict:
             "label": rng.integers(0, len(run.source.classes), run.batch_size, np.int32),
             "mask": np.ones(run.batch_size, np.float32)}
     batch = sharding.to_device(host, run.batch_size, run.mesh)
-    began = time.perf_counter()
-    step = jax.jit(run.step, donate_argnums=0).lower(state, batch).compile()
-    compile_seconds = time.perf_counter() - began
+    step, compile_seconds = compile_step(run).result()
     facts = hlo.summary(step)
 
     taken, losses = [], []

@@ -40,10 +40,10 @@ def examine(run, *, compiled: bool = False) -> dict:
 
     from imgcls_jax import tree
     from imgcls_jax.build import tracing
+    from imgcls_jax.train import lower_step
 
     with tracing("config"):
-        lowered = jax.jit(run.step, donate_argnums=0).lower(run.abstract_state,
-                                                            run.abstract_batch)
+        lowered = lower_step(run)
     state, batch = run.abstract_state, run.abstract_batch
     claimed = (run.claim or {}).get("params")
     parameters = tree.count(state.params)
