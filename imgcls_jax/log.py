@@ -66,7 +66,7 @@ class Log:
             if what not in self._warned:
                 self._warned.add(what)
                 with contextlib.suppress(OSError):
-                    print(f"warning: {what} cannot be written: {error}", file=sys.stderr)
+                    print(f"warning: {what} is not written: {error}", file=sys.stderr)
 
     def row(self, step: int, values: Mapping):
         """One row: appended to metrics.jsonl, numbers also to TensorBoard and W&B."""

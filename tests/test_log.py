@@ -1,6 +1,8 @@
 """Rows that survive a kill, a logger that ends nothing."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -9,7 +11,7 @@ from imgcls_jax.log import Log, duration, read_rows
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    monkeypatch.setattr(Log, "_open_tensorboard", lambda self: None)
+    monkeypatch.setattr(Log, "_plot", lambda *_: None)
 
     def opened(step=0, **options):
         return Log(tmp_path, step=step, total=10, **options)
@@ -61,6 +63,23 @@ def test_a_tensorboard_that_cannot_be_written_ends_nothing(tmp_path, capsys):
     opened.close()
     assert steps(tmp_path) == [1, 2, 3]
     assert capsys.readouterr().err.count("tb is not written") == 1
+
+
+def test_a_reader_that_has_gone_ends_nothing(tmp_path):
+    # As `imgcls train | head -1`: the pipe is closed while the run goes on.
+    program = ("import sys; from pathlib import Path; from imgcls_jax.log import Log\n"
+               "log = Log(Path(sys.argv[1]), step=0, total=10)\n"
+               "for i in range(3): log.line(f'line {i}'); sys.stdin.readline()\n")
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "line 0\n"
+        process.stdout.close()
+        process.stdin.write("\n" * 3)
+        process.stdin.close()
+        said = process.stderr.read()
+    assert process.returncode == 0 and said.count("the terminal is not written") == 1
+    assert (tmp_path / "train.log").read_text().count("line") == 3
 
 
 def test_only_process_0_writes(log, tmp_path, monkeypatch, capsys):
