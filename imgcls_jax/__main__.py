@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import os
 import pkgutil
+import signal
 import sys
 import traceback
 import warnings
@@ -13,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from imgcls_jax import cli, config
-from imgcls_jax.errors import ConfigError, EnvironmentFailure, Failure
+from imgcls_jax.errors import ConfigError, EnvironmentFailure, Failure, Preempted
 from imgcls_jax.registry import near
 
 
@@ -47,9 +48,12 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        return _leave(128 + signal.SIGINT)
     except Exception as error:
         failure = _known(error)
         if failure is None:
+            _leave(Failure.code, error)
             raise
         return _report(failure, "--debug" in argv)
 
@@ -82,6 +86,9 @@ def _known(error: Exception) -> Failure | None:
             f"out of memory: {text.splitlines()[0][:200] if text else 'on the host'}",
             where="the device" if "RESOURCE" in text else "the host",
             fix="lower config.batch_size, or raise config.step.accumulate or config.mesh.fsdp")
+    if isinstance(error, ModuleNotFoundError) and not error.name.startswith("imgcls_jax"):
+        return EnvironmentFailure(f"the package {error.name!r} is not installed",
+                                  where=sys.executable, fix="imgcls doctor lists what is missing")
     return None
 
 
@@ -94,13 +101,21 @@ def _report(failure: Failure, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     print(failure, file=sys.stderr, flush=True)
+    return failure.code if isinstance(failure, Preempted) else _leave(failure.code)
+
+
+def _leave(code: int, error: Exception | None = None) -> int:
+    """The code, for a process alone; one of several ends here, with the traceback of `error`."""
     jax = sys.modules.get("jax")
-    if jax and jax.distributed.is_initialized() and failure.code != 75:
+    if jax and jax.distributed.is_initialized():
         # The others wait for us in a collective: leaving without the farewell of
         # jax.distributed, which would wait for them, is what ends them.
+        if error:
+            traceback.print_exception(error)
         sys.stdout.flush()
-        os._exit(failure.code)
-    return failure.code
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

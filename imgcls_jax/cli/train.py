@@ -3,6 +3,7 @@
 imgcls train --config=digits --workdir=W
 """
 
+import contextlib
 import re
 import shlex
 import sys
@@ -31,22 +32,31 @@ def main(words, overrides):
     _flags.start(FLAGS)
     # TensorFlow takes seconds to import; the build and the compiler do not wait for it.
     from imgcls_jax import pipeline
-    threading.Thread(target=pipeline.tensorflow, daemon=True).start()
+    threading.Thread(target=_import, args=(pipeline.tensorflow,), daemon=True).start()
     import jax
 
     from imgcls_jax.build import build
     from imgcls_jax.train import train
-    from imgcls_jax.workdir import read_json, write_json
+    from imgcls_jax.workdir import failure, read_json, write_json
 
     workdir = _workdir(loaded.name, jax.process_count())
     run = build(loaded.config, claim=loaded.claim)
     train(run, workdir, name=loaded.name, quiet=FLAGS.quiet)
     if FLAGS.record and jax.process_index() == 0:
         results = Path("experiments/results")
-        results.mkdir(parents=True, exist_ok=True)
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise failure(error, results) from error
         path = results / f"{_slug(loaded.name)}.json"
         write_json(path, read_json(workdir / "record.json"))
-        print(f"recorded in {path}")
+        if not FLAGS.quiet:
+            print(f"recorded in {path}")
+
+
+def _import(tensorflow):
+    with contextlib.suppress(ImportError):  # said when it is needed
+        tensorflow()
 
 
 def _slug(name: str) -> str:
