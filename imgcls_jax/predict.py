@@ -5,7 +5,7 @@ The preprocessing is the one the checkpoint was evaluated with; no config is nee
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,31 +53,31 @@ class Model:
         decoded.
         """
         items = [images] if isinstance(images, str | bytes | Path) else list(images)
+        if not items:
+            return np.zeros((0, len(self.labels)), np.float32)
         out = []
         for batch in self._batches(items, batch_size):
             logits = np.asarray(self._apply_bytes(self.variables, batch["image"]))
             out.append(jax.nn.softmax(logits, -1)[batch["mask"] > 0])
-        return np.concatenate(out) if out else np.zeros((0, len(self.labels)), np.float32)
+        return np.concatenate(out)
 
     def _batches(self, items: list, batch_size: int):
         transforms = build.chain(self.preprocessing["transforms"], build.TRANSFORMS, "transforms")
-        return pipeline.eval_batches(_lookup(items), transforms,
-                                     batch_size=min(batch_size, max(len(items), 1)),
-                                     rows=slice(0, min(batch_size, max(len(items), 1))),
-                                     channels=self.preprocessing["channels"], classes=1)
+        size = min(batch_size, len(items))
+        return pipeline.eval_batches(_lookup(items), transforms, batch_size=size,
+                                     rows=slice(0, size), classes=1,
+                                     channels=self.preprocessing["channels"])
 
 
-def _lookup(items: Iterable) -> Lookup:
+def _lookup(items: Sequence) -> Lookup:
     """Items as a split whose labels are all 0."""
-    items = list(items)
-
     def fetch(index):
         item = items[int(index)]
         return Path(item).read_bytes() if isinstance(item, str | Path) else item
 
     def read(index):
         tf = pipeline.tensorflow()
-        arrays = bool(items) and isinstance(items[0], np.ndarray)
+        arrays = isinstance(items[0], np.ndarray)
         image = tf.numpy_function(fetch, [index], tf.uint8 if arrays else tf.string)
         image.set_shape((None, None, items[0].shape[-1]) if arrays else ())
         return {"image": image, "label": tf.constant(0, tf.int32)}
