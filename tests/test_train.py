@@ -104,6 +104,34 @@ def test_it_stops_early_and_stays_stopped(tmp_path):
     assert results["step"] == 12 and "has not risen since step 4" in results["stopped"]
     assert checkpoint.choose(workdir / "checkpoints") == 12
     assert train(workdir, *words) == results
+    more = train(workdir, *words[:2], "--config.stop.patience.steps=12", words[3])
+    assert more["step"] == 16, "asked for more patience, it goes on"
+
+
+@pytest.mark.parametrize("step", [4, 8])  # the last step among them
+def test_an_evaluation_that_a_preemption_cut_off_is_made_up_for(run, step, tmp_path, monkeypatch):
+    words = ("--config.total.steps=8", "--config.checkpoint.best=test/top1",
+             f"--workdir={tmp_path / 'w'}")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoints, "reached_preemption", lambda self, at: at == step)
+        assert main([*WORDS, *words]) == 75
+    assert main([*WORDS, *words]) == 0
+    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    assert {**results, "workdir": ""} == {**run[1], "workdir": ""}
+    assert [row["step"] for row in rows(tmp_path / "w") if "test/top1" in row] == [4, 8]
+
+
+def test_a_metric_that_no_evaluation_gives_is_told_with_the_nearest(tmp_path, capsys):
+    assert main([*WORDS, "--config.total.steps=8", "--config.checkpoint.best=test/topp1",
+                 f"--workdir={tmp_path / 'w'}"]) == 2
+    assert "did you mean 'test/top1'" in capsys.readouterr().err
+
+
+def test_running_a_finished_run_again_keeps_its_record(run):
+    workdir, _ = run
+    before = (workdir / "record.json").read_bytes()
+    train(workdir, "--config.total.steps=8", "--config.checkpoint.best=test/top1")
+    assert (workdir / "record.json").read_bytes() == before
 
 
 def test_the_average_is_what_is_evaluated(tmp_path):
