@@ -132,12 +132,14 @@ def start_two(cache, port, workdir, *more):
                   "--processes=2", f"--process_id={i}", devices=2) for i in range(2)]
 
 
-def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(cache, free_port, tmp_path):
+@pytest.mark.parametrize("kind", [
+    signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
+def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(cache, free_port, tmp_path, kind):
     cut = tmp_path / "cut"
     processes = start_two(cache, free_port, cut, *words(cut, 5000, 10000))
     try:
         assert wait_for_step(processes[0], cut, 5)
-        processes[1].send_signal(signal.SIGTERM)
+        processes[1].send_signal(kind)
         ends = [process.communicate(timeout=120) for process in processes]
     finally:
         for process in processes:
