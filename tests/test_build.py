@@ -24,7 +24,6 @@ def built(spec, *overrides):
     ("digits", "checkpoint.keep=0", "config.checkpoint.keep"),
     ("digits", "mesh.rules=(('a',),)", "config.mesh.rules"),
     ("digits", "freeze=(3,)", "config.freeze"),
-    ("digits", "model.width=0", "config.model"),
     ("digits:vit", "model.heads=5", "config.model"),
     ("digits:vit", "model.patch_size=0", "config.model"),
     ("digits", "seed=-1", "config.seed"),
