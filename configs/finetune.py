@@ -9,12 +9,12 @@ Keys of the variant: model; data, a folder (train/val/CLASS/* or CLASS/*) or the
 
 from ml_collections import ConfigDict
 
-from imgcls_jax.config import parse_variant
+from imgcls_jax.config import is_folder, parse_variant
 
 
 def get_config(variant=""):
     v = parse_variant(variant, model="resnet20", data="digits", weights="", size=0)
-    folder = "/" in v["data"] or v["data"].startswith(".")
+    folder = is_folder(v["data"])
     digits = v["data"] == "digits"
     size = v["size"] or (8 if digits else 224)
     c = ConfigDict()

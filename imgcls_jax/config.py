@@ -13,6 +13,7 @@ import importlib.util
 import json
 import math
 import re
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ KEYS = {  # every config has exactly these: name -> the types its value may have
     "checkpoint": dict, "stop": (dict, type(None)), "log": dict,
 }
 UNITS = ("epochs", "steps", "examples")
-SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh")
-"""Keys that may differ when a workdir is resumed: what was trained so far stays valid."""
+SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir",
+                  "data.data_dir")
+"""Keys that may differ when a workdir is resumed: what was trained so far stays valid, and data
+may move."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +101,28 @@ def _read_json(path: Path) -> dict:
 def _execute(path: Path):
     spec = importlib.util.spec_from_file_location(f"imgcls_config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = error.lineno if isinstance(error, SyntaxError) else _line_in(path, error)
+        raise ConfigError(f"the config file fails: {type(error).__name__}: {error}",
+                          where=f"{path}, line {line}", fix="mend it there") from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} has no get_config()", where=f"--config={path}",
                           fix="a config is a Python file with get_config() -> ConfigDict")
     return module
+
+
+def _line_in(path: Path, error: Exception) -> int | None:
+    """The last line of the file that the error passed through."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+             if frame.filename == str(path)]
+    return lines[-1] if lines else None
+
+
+def is_folder(text: str) -> bool:
+    """Whether `text` means a folder rather than the name of a dataset."""
+    return "/" in text or text.startswith(".") or Path(text).is_dir()
 
 
 def _get_config(module, variant: str, spec: str):

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import functools
+import re
 import signal
 import statistics
 import time
@@ -101,8 +102,8 @@ def _restore(run: Run, checkpoints: Checkpoints, directory: Path):
         return run.init(), [], None
     state, saved, _ = restored
     changes = configs.diff(configs.plain(saved["config"]), run.config)
-    refused = [line for line in changes if line.split(":")[0].split(".")[0].split("[")[0]
-               not in configs.SAFE_TO_CHANGE]
+    refused = [line for line in changes
+               if not re.match(rf"({'|'.join(configs.SAFE_TO_CHANGE)})\b", line)]
     if refused:
         more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
         raise ConfigError(f"the config differs from the one this workdir was trained with: "
@@ -287,7 +288,7 @@ class _Loop:
         first = next(iter(metrics), None)
         shown = f" {first} {metrics[first]:.1%}" if first else ""
         self.log.line(
-            f"step {step}/{run.total_steps} (epoch {step / run.steps_per_epoch:.1f}/{epochs:.0f}) "
+            f"step {step}/{run.total_steps} (epoch {step / run.steps_per_epoch:.1f}/{epochs:.3g}) "
             f"loss {values['train/loss']:.4f}{shown} lr {values['learning_rate']:.2e} "
             f"gnorm {values['gradient_norm']:.2f} | {speed['images_per_second']:,.0f} images/s, "
             f"waiting for data {speed['data_wait']:.0%} | ETA {duration(left)}")

@@ -215,3 +215,18 @@ def test_durations_are_resolved_wherever_they_stand():
     value = {"a": ({"epochs": 1}, {"name": "x", "every": {"examples": 100}}), "b": "epochs"}
     assert config.resolve(value, examples=1000, batch_size=50, where="config") == {
         "a": (20, {"name": "x", "every": 2}), "b": "epochs"}
+
+
+@pytest.mark.parametrize("text, line", [("def get_config(:\n", 1), ("x = 1\ny = x.z\n", 2)])
+def test_a_config_file_that_fails_is_told_with_its_line(tmp_path, text, line):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"mine.py, line {line}"):
+        config.load(str(path))
+
+
+def test_a_folder_is_told_from_the_name_of_a_dataset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not config.is_folder("photos") and config.is_folder("./photos")
+    (tmp_path / "photos").mkdir()
+    assert config.is_folder("photos")
