@@ -65,6 +65,17 @@ def test_a_wrong_line_ends_in_three_lines_and_code_2(words, said):
     assert all(word in "\n".join(lines) for word in said), lines
 
 
+def test_every_kind_is_listed_with_a_line_about_each(capsys):
+    from imgcls_jax.cli.list import _kinds
+
+    for kind, registry in _kinds().items():
+        assert command.main(["list", kind]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == registry.names()
+        assert all(len(line.split()) > 1 for line in lines)
+        assert (" parameters " in lines[0]) == (kind == "models")
+
+
 def test_debug_adds_the_traceback():
     status, _, lines = imgcls("train", "--debug")
     assert status == 2 and any("Traceback" in line for line in lines)

@@ -107,7 +107,7 @@ def render(facts: dict) -> str:
     per, steps = facts["bytes_per_device"], facts["steps"]
     claimed = facts["claimed_parameters"]
     note = "" if claimed is None else (" (as claimed)" if claimed == facts["parameters"] else
-                                       f" (CLAIMED: {claimed:,})")
+                                       f" (the config claims {claimed:,})")
     shape = "x".join(map(str, facts["input"]))
     lines = [
         f"model      {facts['model']}, {facts['parameters']:,} parameters{note}",

@@ -48,8 +48,9 @@ def main(words, overrides):
         print(json.dumps(rows, indent=1, default=str))
         return
     for row in rows:
-        facts = [f"{row['params']:>13,} parameters  {row['image_size']:>4} px"] * ("params" in row)
-        print(f"{row['name']:24} {'  '.join([*facts, row['about']])}")
+        facts = (f"{row['params']:>13,} parameters  {row['image_size']:>4} px  "
+                 if "params" in row else "")
+        print(f"{row['name']:24} {facts}{row['about']}")
 
 
 def _about(function, facts: dict) -> dict:

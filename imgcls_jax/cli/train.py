@@ -55,7 +55,8 @@ def main(words, overrides):
 
 
 def _import(tensorflow):
-    with contextlib.suppress(ImportError):  # said when it is needed
+    # ImportError: said when it is needed. RuntimeError: the command has ended before the import.
+    with contextlib.suppress(ImportError, RuntimeError):
         tensorflow()
 
 
