@@ -243,6 +243,18 @@ def _variant(function: Callable) -> Callable:
     return function
 
 
+@MODELS.register(params=5_719_720, **IMAGENET)
+@_variant
+def vit_ti8(num_classes, **options):
+    return ViT(num_classes, 8, 192, 12, 3, **options)
+
+
+@MODELS.register(params=5_694_376, **IMAGENET)
+@_variant
+def vit_ti14(num_classes, **options):
+    return ViT(num_classes, 14, 192, 12, 3, **options)
+
+
 @MODELS.register(params=5_717_416, **IMAGENET)
 @_variant
 def vit_ti16(num_classes, **options):
@@ -303,6 +315,12 @@ def vit_b32(num_classes, **options):
     return ViT(num_classes, 32, 768, 12, 12, **options)
 
 
+@MODELS.register(params=304_338_920, **IMAGENET)
+@_variant
+def vit_l8(num_classes, **options):
+    return ViT(num_classes, 8, 1024, 24, 16, **options)
+
+
 @MODELS.register(params=304_203_752, **IMAGENET)
 @_variant
 def vit_l14(num_classes, **options):
@@ -321,6 +339,12 @@ def vit_l32(num_classes, **options):
     return ViT(num_classes, 32, 1024, 24, 16, **options)
 
 
+@MODELS.register(params=632_214_760, **IMAGENET)
+@_variant
+def vit_h8(num_classes, **options):
+    return ViT(num_classes, 8, 1280, 32, 16, **options)
+
+
 @MODELS.register(params=632_045_800, **IMAGENET)
 @_variant
 def vit_h14(num_classes, **options):
@@ -331,6 +355,12 @@ def vit_h14(num_classes, **options):
 @_variant
 def vit_h16(num_classes, **options):
     return ViT(num_classes, 16, 1280, 32, 16, **options)
+
+
+@MODELS.register(params=634_960_360, **IMAGENET)
+@_variant
+def vit_h32(num_classes, **options):
+    return ViT(num_classes, 32, 1280, 32, 16, **options)
 
 
 @MODELS.register(image_size=32, classes=10, mean=(0.4914, 0.4822, 0.4465),
