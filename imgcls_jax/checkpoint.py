@@ -9,11 +9,13 @@ manifest of digests (manifest.py) that is compared when restoring.
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import logging
 import math
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +38,23 @@ MARGIN = 1.1  # a step takes a little more room than its arrays
 # Orbax tells of every item of every save, and of an error with the tracebacks of all its threads;
 # what it raises says enough.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+
+@functools.cache
+def _hush_failed_writes():
+    """When one write of a save fails, Orbax raises that and closes its event loop under the others.
+
+    What those say on the way out, through asyncio's log and Python's last resort, is no news.
+    """
+    def told(record) -> bool:
+        return "exception was never retrieved" not in record.getMessage()
+
+    def unraisable(args, others=sys.unraisablehook):
+        if str(args.exc_value) != "Event loop is closed":
+            others(args)
+
+    logging.getLogger("asyncio").addFilter(told)
+    sys.unraisablehook = unraisable
 
 
 def _read_json_item(folder: Path) -> dict:
@@ -217,6 +236,7 @@ class Checkpoints:
             self._scores.update({s: _score(self.directory / str(s))[0]
                                  for s in manifest.steps(self.directory)})
             policy = _Retention(self._keep, 1 if self._mode == "max" else -1, self._scores)
+            _hush_failed_writes()
             with self._mended():
                 self._lazy = ocp.CheckpointManager(
                     self.directory, item_names=ITEMS, options=ocp.CheckpointManagerOptions(

@@ -261,6 +261,8 @@ def _threads() -> int:
 def tensorflow():
     """TensorFlow, imported when first needed and kept off the accelerators, which are JAX's."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Serves convolutions, which no input has, and tells of itself on every start.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
     for kind in ("GPU", "TPU"):

@@ -87,7 +87,8 @@ def test_eight_devices_give_the_numbers_of_one_and_groups_inside_shards_do_not_c
         mesh = Mesh(np.array(jax.devices()), "data")
         sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
         y, state = jax.jit(lambda x: train(module, v, x))(sharded)
-        np.testing.assert_allclose(y, expected, rtol=1e-12)
+        # An output near 0 is a difference of numbers near 1: its error is relative to those.
+        np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12),
                      state, expected_state)
         program = jax.jit(lambda x: train(module, v, x)[0]).lower(sharded).compile().as_text()
