@@ -63,8 +63,30 @@ class Weights:
 
 
 @dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the files of one publisher name the tensors of a model; read by pretrained/names.py.
+
+    format: "torch" | "npz": what leaves are called, and the order of their axes.
+    renames: (regex of our path, theirs), the first that matches in full counts. Of a module's path
+      ("stage1_block0/conv1"), theirs is their module ("layer1.0.conv1"); of a leaf's ("token"),
+      their tensor. Theirs may hold groups of the match, be a function of the match, or be several
+      names, which are parts of our last axis.
+    unused: regexes of tensors in their files that this model leaves out.
+    patches: regex of the kernel [p*p*C, D] that is a convolution [p, p, C, D] there.
+    shapes: (regex of their name, shape) of tensors that have axes of size 1 there, such as
+      (-1, 1, 1).
+    """
+
+    format: str
+    renames: tuple[tuple[str, Any], ...]
+    unused: tuple[str, ...] = ()
+    patches: str = ""
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """What is known of a model without building it."""
+    """What is known of a model without building it. layouts: by publisher, as "torchvision"."""
 
     name: str
     image_size: int
@@ -76,6 +98,7 @@ class ModelSpec:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     weights: Mapping[str, Weights] = dataclasses.field(default_factory=dict)
+    layouts: Mapping[str, Layout] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,19 @@ import jax.numpy as jnp
 from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.models import MODELS
+from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1512.03385"
+TORCH = Layout("torch", (  # torchvision/models/resnet.py; timm's resnet.py has the same names
+    (r"stem_conv", r"conv1"),
+    (r"stem_norm", r"bn1"),
+    (r"stage(\d)_block(\d+)/conv(\d)", r"layer\1.\2.conv\3"),
+    (r"stage(\d)_block(\d+)/norm(\d)", r"layer\1.\2.bn\3"),
+    (r"stage(\d)_block(\d+)/shortcut_conv", r"layer\1.\2.downsample.0"),
+    (r"stage(\d)_block(\d+)/shortcut_norm", r"layer\1.\2.downsample.1"),
+    (r"head", r"fc")))
+IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
+            "layouts": {"torchvision": TORCH, "timm": TORCH}}
 CIFAR = {"image_size": 32, "classes": 10, "mean": (0.4914, 0.4822, 0.4465),
          "std": (0.2470, 0.2435, 0.2616), "head": "head", "paper": PAPER}
 
@@ -105,35 +116,35 @@ def _norm(module, name, zero=False):
     return BatchNorm(module.norm_group, scale_init=init, dtype=module.dtype, name=name)
 
 
-@MODELS.register(image_size=224, params=11_689_512, head="head", paper=PAPER)
+@MODELS.register(params=11_689_512, **IMAGENET)
 def resnet18(num_classes: int, *, width: int = 64, norm_group: int | None = None,
              zero_init: bool = False, dtype: str = "float32") -> nn.Module:
     return ResNet(num_classes, (2, 2, 2, 2), False, width, norm_group=norm_group,
                   zero_init=zero_init, dtype=dtype)
 
 
-@MODELS.register(image_size=224, params=21_797_672, head="head", paper=PAPER)
+@MODELS.register(params=21_797_672, **IMAGENET)
 def resnet34(num_classes: int, *, width: int = 64, norm_group: int | None = None,
              zero_init: bool = False, dtype: str = "float32") -> nn.Module:
     return ResNet(num_classes, (3, 4, 6, 3), False, width, norm_group=norm_group,
                   zero_init=zero_init, dtype=dtype)
 
 
-@MODELS.register(image_size=224, params=25_557_032, head="head", paper=PAPER)
+@MODELS.register(params=25_557_032, **IMAGENET)
 def resnet50(num_classes: int, *, width: int = 64, norm_group: int | None = None,
              zero_init: bool = False, dtype: str = "float32") -> nn.Module:
     return ResNet(num_classes, (3, 4, 6, 3), True, width, norm_group=norm_group,
                   zero_init=zero_init, dtype=dtype)
 
 
-@MODELS.register(image_size=224, params=44_549_160, head="head", paper=PAPER)
+@MODELS.register(params=44_549_160, **IMAGENET)
 def resnet101(num_classes: int, *, width: int = 64, norm_group: int | None = None,
               zero_init: bool = False, dtype: str = "float32") -> nn.Module:
     return ResNet(num_classes, (3, 4, 23, 3), True, width, norm_group=norm_group,
                   zero_init=zero_init, dtype=dtype)
 
 
-@MODELS.register(image_size=224, params=60_192_808, head="head", paper=PAPER)
+@MODELS.register(params=60_192_808, **IMAGENET)
 def resnet152(num_classes: int, *, width: int = 64, norm_group: int | None = None,
               zero_init: bool = False, dtype: str = "float32") -> nn.Module:
     return ResNet(num_classes, (3, 8, 36, 3), True, width, norm_group=norm_group,

@@ -13,9 +13,36 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.models import MODELS
+from imgcls_jax.types import Layout
 
 PAPER = "arXiv 2010.11929"
-IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER}
+TORCHVISION = Layout("torch", (  # torchvision/models/vision_transformer.py
+    (r"token", r"class_token"),
+    (r"positions", r"encoder.pos_embedding"),
+    (r"patches", r"conv_proj"),
+    (r"block(\d+)/norm(\d)", r"encoder.layers.encoder_layer_\1.ln_\2"),
+    (r"block(\d+)/attention/qkv/kernel",
+     r"encoder.layers.encoder_layer_\1.self_attention.in_proj_weight"),
+    (r"block(\d+)/attention/qkv/bias",
+     r"encoder.layers.encoder_layer_\1.self_attention.in_proj_bias"),
+    (r"block(\d+)/attention/out", r"encoder.layers.encoder_layer_\1.self_attention.out_proj"),
+    (r"block(\d+)/mlp/hidden", r"encoder.layers.encoder_layer_\1.mlp.0"),
+    (r"block(\d+)/mlp/out", r"encoder.layers.encoder_layer_\1.mlp.3"),
+    (r"norm", r"encoder.ln"),
+    (r"head", r"heads.head")), patches=r"patches/kernel")
+TIMM = Layout("torch", (  # timm/models/vision_transformer.py
+    (r"token", r"cls_token"),
+    (r"positions", r"pos_embed"),
+    (r"patches", r"patch_embed.proj"),
+    (r"block(\d+)/norm(\d)", r"blocks.\1.norm\2"),
+    (r"block(\d+)/attention/qkv", r"blocks.\1.attn.qkv"),
+    (r"block(\d+)/attention/out", r"blocks.\1.attn.proj"),
+    (r"block(\d+)/mlp/hidden", r"blocks.\1.mlp.fc1"),
+    (r"block(\d+)/mlp/out", r"blocks.\1.mlp.fc2"),
+    (r"norm", r"norm"),
+    (r"head", r"head")), patches=r"patches/kernel")
+IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
+            "layouts": {"torchvision": TORCHVISION, "timm": TIMM}}
 
 
 def attend(queries, keys, values):

@@ -1,0 +1,81 @@
+"""The rule by which parity cases draw every tensor and image: from names, shapes and a seed alone.
+
+numpy only. A recorder draws a reference model's tensors by it and writes a few logits; a test draws
+the same tensors and compares ours. So a case holds no weights. Only uniform numbers are drawn:
+their stream is the same in every version of numpy.
+"""
+
+import zlib
+
+import numpy as np
+
+MEAN_UNIT, VAR_UNIT = 16, 8  # codes of BatchNorm statistics: sixteenths of sd, eighths of log2
+
+
+def _uniform(seed: int, name: str, shape, low: float, high: float) -> np.ndarray:
+    number = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
+    draw = np.random.Generator(np.random.Philox(number)).random(shape, np.float64)
+    return (low + (high - low) * draw).astype(np.float32)
+
+
+def tensor(name: str, shape: tuple[int, ...], *, normalised: bool = True, seed: int = 0):
+    """f32 values of a parameter under its torch name; none is at a value that hides a mistake.
+
+    Matrices and kernels keep the size of a signal (fan-in); scales lie around 1, biases around 0,
+    layer scales in 0.1 to 0.5. normalised: the net has normalisation layers; without any, kernels
+    make up for the halving by ReLU.
+    """
+    leaf = name.rsplit(".", 1)[-1]
+    if "layer_scale" in name or leaf in ("gamma", "gamma_1", "gamma_2"):
+        return _uniform(seed, name, shape, 0.1, 0.5)
+    if len(shape) < 2:
+        around = 0.0 if leaf.endswith("bias") else 1.0
+        half = 0.2 if leaf.endswith("bias") else 0.5
+        return _uniform(seed, name, shape, around - half, around + half)
+    if leaf in ("cls_token", "class_token", "dist_token", "pos_embed", "pos_embedding"):
+        return _uniform(seed, name, shape, -0.5, 0.5)
+    gain = 1.0 if normalised else 2.0
+    bound = (3 * gain / np.prod(shape[1:])) ** 0.5
+    return _uniform(seed, name, shape, -bound, bound)
+
+
+def images(size: int, channels: int = 3, batch: int = 2, seed: int = 0) -> np.ndarray:
+    """f32[B,size,size,channels] of about unit variance: noise over coarse blocks."""
+    name = f"images {size} {channels}"
+    fine = _uniform(seed, f"{name} fine", (batch, size, size, channels), -1.2, 1.2)
+    coarse = _uniform(seed, f"{name} coarse", (batch, 8, 8, channels), -1.2, 1.2)
+    index = np.arange(size) * 8 // size
+    return fine + coarse[:, index][:, :, index]
+
+
+def encode(mean: np.ndarray, var: np.ndarray, name: str, seed: int = 0):
+    """Statistics as measured -> (i8, i8) codes of them, the variance off by up to a third."""
+    off = _uniform(seed, f"{name} off", var.shape, -3.0, 3.0)
+    log = np.clip(np.rint(np.log2(np.maximum(var, 1e-4)) * VAR_UNIT + off), -127, 127)
+    sd = np.exp2(log / VAR_UNIT / 2)
+    shift = _uniform(seed, f"{name} shift", mean.shape, -0.3, 0.3)
+    return (np.clip(np.rint((mean / sd + shift) * MEAN_UNIT), -127, 127).astype(np.int8),
+            log.astype(np.int8))
+
+
+def decode(mean_code: np.ndarray, var_code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes -> (running_mean, running_var) f32, the very numbers the reference was run with."""
+    var = np.exp2(var_code.astype(np.float64) / VAR_UNIT)
+    return ((mean_code / MEAN_UNIT * np.sqrt(var)).astype(np.float32), var.astype(np.float32))
+
+
+def state_dict(case) -> dict[str, np.ndarray]:
+    """All tensors of a recorded case (an npz with `names`, `shapes`, and codes), by torch name."""
+    found = {}
+    normalised = bool(case["normalised"])
+    for name, shape in zip(case["names"].tolist(), case["shapes"].tolist(), strict=True):
+        shape = tuple(int(n) for n in shape.split(",") if n)
+        prefix, _, leaf = name.rpartition(".")
+        if leaf == "running_mean":
+            mean, var = decode(case[f"mean:{prefix}"], case[f"var:{prefix}"])
+            found[name], found[f"{prefix}.running_var"] = mean, var
+        elif leaf == "num_batches_tracked":
+            found[name] = np.array(7, np.int64)
+        elif leaf != "running_var":
+            found[name] = tensor(name, shape, normalised=normalised)
+    return found

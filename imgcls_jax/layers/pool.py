@@ -1,0 +1,50 @@
+"""Pooling as torch counts it: padding on both sides, optionally rounding sizes up."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+def max_pool(x, size: int, stride: int, *, padding: int = 0, ceil: bool = False):
+    """f[B,H,W,C] -> the maximum of each window. ceil: a last window may hang over the edge, if it
+    begins inside (torch.nn.MaxPool2d, ceil_mode)."""
+    return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, (1, size, size, 1),
+                             (1, stride, stride, 1), _edges(x, size, stride, padding, ceil))
+
+
+def avg_pool(x, size: int, stride: int, *, padding: int = 0, count_padding: bool = True):
+    """f[B,H,W,C] -> the mean of each window. count_padding: padded zeros count in the divisor, as
+    torch.nn.AvgPool2d has it by default."""
+    edges = _edges(x, size, stride, padding, False)
+    window = (1, size, size, 1), (1, stride, stride, 1), edges
+    total = lax.reduce_window(x, np.array(0, x.dtype), lax.add, *window)
+    if count_padding or not padding:
+        return total / (size * size)
+    ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
+    return total / lax.reduce_window(ones, np.array(0, x.dtype), lax.add, *window)
+
+
+def adaptive_avg_pool(x, size: int):
+    """f[B,H,W,C] -> f[B,size,size,C]: cell i is the mean of rows floor(i H / size) up to
+    ceil((i + 1) H / size), as torch.nn.AdaptiveAvgPool2d."""
+    for axis in (1, 2):
+        length = x.shape[axis]
+        if length == size:
+            continue
+        weights = np.zeros((size, length))
+        for i in range(size):
+            first, last = i * length // size, -(-(i + 1) * length // size)
+            weights[i, first:last] = 1 / (last - first)
+        x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(weights, x.dtype), ((axis,), (1,))), -1, axis)
+    return x
+
+
+def _edges(x, size: int, stride: int, padding: int, ceil: bool):
+    edges = [(0, 0)]
+    for length in x.shape[1:3]:
+        free = length + 2 * padding - size
+        beyond = -free % stride if ceil else 0
+        if beyond and free + beyond >= length + padding:  # the last window would hold padding alone
+            beyond = 0
+        edges.append((padding, padding + beyond))
+    return [*edges, (0, 0)]

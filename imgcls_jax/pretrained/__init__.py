@@ -1,0 +1,1 @@
+"""Published weights: files -> tensors -> leaves of our variables, fitted to another size."""

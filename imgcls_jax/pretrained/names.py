@@ -1,0 +1,118 @@
+"""Tensors of a published layout <-> the leaves of our variables.
+
+A layout says, beside the model, how its files call our leaves; which leaf of a module a tensor is,
+and how its axes lie there, is the same for every model of a format (torch, npz, keras).
+"""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from imgcls_jax import tree
+from imgcls_jax.types import Layout
+
+LEAVES = {
+    "torch": {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean",
+              "var": "running_var"},
+    "npz": {"kernel": "kernel", "scale": "scale", "bias": "bias", "mean": "mean", "var": "var"},
+}
+SEPARATOR = {"torch": ".", "npz": "/"}
+COUNTER = "num_batches_tracked"  # torch counts the batches of each BatchNorm; nothing reads it
+FILLERS = {"torch": (rf".*\.{COUNTER}|{COUNTER}",), "npz": ()}
+
+
+def theirs(path: str, layout: Layout) -> tuple[str, ...]:
+    """The names of the tensors that make up our leaf at "params/block0/attention/qkv/kernel".
+
+    A rename whose pattern is the whole path (without the collection) gives whole names; one whose
+    pattern is the path of the module gives modules, to which the leaf's name is added. The first
+    that matches counts. Several names are parts of our last axis, in order. None: ().
+    """
+    module, _, leaf = path.partition("/")[2].rpartition("/")
+    whole = f"{module}/{leaf}" if module else leaf
+    suffix = SEPARATOR[layout.format] + LEAVES[layout.format].get(leaf, leaf)
+    for pattern, replacement in layout.renames:
+        for text, end in ((whole, ""), (module, suffix)):
+            match = re.fullmatch(pattern, text) if text else None
+            if match:
+                parts = replacement(match) if callable(replacement) else replacement
+                parts = (parts,) if isinstance(parts, str) else parts
+                return tuple((part if callable(replacement) else match.expand(part)) + end
+                             for part in parts)
+    return ()
+
+
+def to_variables(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray],
+                 layout: Layout) -> tuple[dict[str, np.ndarray], tree.Difference]:
+    """(leaves by path, what does not fit) of a file's tensors for the paths of `wanted`.
+
+    wanted: our leaves or their shapes by path, as of tree.flatten({"params": ..., ...}). Leaves of
+    another shape are among those returned, in the file's size: adapt.py may fit them.
+    """
+    found, missing, used = {}, [], set()
+    for path, leaf in wanted.items():
+        names = theirs(path, layout)
+        if not names or not all(name in tensors for name in names):
+            missing.append(f"{path} ({' + '.join(names) or 'no name in this layout'})")
+            continue
+        used.update(names)
+        parts = [_ours(np.asarray(tensors[name]), path, tuple(leaf.shape), len(names), layout)
+                 for name in names]
+        found[path] = parts[0] if len(parts) == 1 else np.concatenate(parts, -1)
+    ignored = "|".join((*FILLERS[layout.format], *layout.unused))
+    extra = [name for name in tensors if name not in used
+             and not (ignored and re.fullmatch(ignored, name))]
+    differ = [f"{path} ({' + '.join(theirs(path, layout))}): the model has "
+              f"{list(wanted[path].shape)}, the file {list(value.shape)}"
+              for path, value in found.items() if value.shape != tuple(wanted[path].shape)]
+    return found, tree.Difference(tuple(missing), tuple(extra), tuple(differ))
+
+
+def to_tensors(leaves: Mapping[str, np.ndarray], layout: Layout, *, channels: int = 3
+               ) -> dict[str, np.ndarray]:
+    """The inverse of `to_variables`: our leaves by path -> a file's tensors by name.
+
+    Raises KeyError for a leaf that the layout has no name for. torch's counters of batches, which
+    we do not keep, are 0.
+    """
+    tensors = {}
+    for path, value in leaves.items():
+        names = theirs(path, layout)
+        if not names:
+            raise KeyError(path)
+        for name, part in zip(names, np.split(np.asarray(value), len(names), -1), strict=True):
+            tensors[name] = _theirs(part, path, layout, channels)
+        if layout.format == "torch" and path.endswith("/mean"):
+            counter = names[0].rpartition(".")[0] + f".{COUNTER}"
+            tensors[counter] = np.zeros((), np.int64)
+    return tensors
+
+
+def _is_patches(path: str, layout: Layout) -> bool:
+    return bool(layout.patches) and re.fullmatch(layout.patches, path.partition("/")[2]) is not None
+
+
+def _ours(value: np.ndarray, path: str, shape: tuple[int, ...], parts: int, layout: Layout):
+    """Their axes -> ours; a reshape where only the grouping of the axes differs."""
+    if layout.format == "torch" and path.endswith("/kernel"):
+        value = value.transpose((2, 3, 1, 0) if value.ndim == 4 else range(value.ndim)[::-1])
+    if _is_patches(path, layout):
+        return value.reshape(-1, value.shape[-1])
+    part = (*shape[:-1], shape[-1] // parts) if shape else shape
+    # Axes of one element, and in npz files heads apart from their width; never a true transpose.
+    grouping = value.size == np.prod(part) if layout.format == "npz" else (
+        [n for n in value.shape if n > 1] == [n for n in part if n > 1])
+    return value.reshape(part) if grouping else value
+
+
+def _theirs(value: np.ndarray, path: str, layout: Layout, channels: int):
+    if layout.format == "torch" and path.endswith("/kernel"):
+        if _is_patches(path, layout):  # [p*p*C, D] -> [p, p, C, D]
+            side = round((value.shape[0] / channels) ** 0.5)
+            value = value.reshape(side, side, channels, -1)
+        value = value.transpose((3, 2, 0, 1) if value.ndim == 4 else range(value.ndim)[::-1])
+    name = theirs(path, layout)[0]
+    shape = next((shape for pattern, shape in layout.shapes if re.fullmatch(pattern, name)),
+                 value.shape)
+    return np.ascontiguousarray(value).reshape(shape)

@@ -1,0 +1,25 @@
+"""Our logits against those of torchvision and timm, with every tensor drawn anew by a rule."""
+
+import pytest
+
+from imgcls_jax.models import MODELS
+from tests.pretrained import parity
+
+CASES = [pytest.param(case, size, marks=() if params < parity.SMALL and i == 0 else
+                      pytest.mark.nightly)
+         for case, params in parity.cases().items() for i, size in enumerate(parity.sizes(case))]
+
+
+@pytest.mark.parametrize("case, size", CASES)
+def test_logits_are_the_references(case, size):
+    found = parity.compare(case, size)
+    assert found["error"] <= found["allowed"], found
+    if 10 * found["reference_error"] > 1e-3 * found["across"]:
+        assert parity.compare(case, size, "float64")["relative"] <= 1e-6
+
+
+@pytest.mark.parametrize("case", parity.cases())
+def test_parameters_are_as_many_as_the_references(case):
+    name, arguments = parity.ours(case)
+    if not arguments:
+        assert MODELS.facts(name)["params"] == int(parity.load(case)["params"])
