@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls_jax import checkpoint, datasets, init, optim, pipeline, runtime, sharding, tree
 from imgcls_jax import config as configs
+from imgcls_jax import datasets, init, optim, pipeline, runtime, sharding, tree
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
@@ -21,6 +21,7 @@ from imgcls_jax.evaluators import EVALUATORS
 from imgcls_jax.losses import LOSSES
 from imgcls_jax.metrics import METRICS
 from imgcls_jax.models import MODELS
+from imgcls_jax.pretrained import load
 from imgcls_jax.registry import bind, near
 from imgcls_jax.steps import STEPS, Parts
 from imgcls_jax.transforms import TRANSFORMS
@@ -117,32 +118,19 @@ def image_size(transforms, source, where: str) -> tuple[int, int]:
 # ---- the state ------------------------------------------------------------------------------
 
 
-def _initial_weights(choice: Mapping, fresh: dict) -> dict:
-    """config.init: fresh variables with those of a workdir in their place, but for `reset`."""
+def _initial_weights(choice: Mapping, fresh: dict, spec: ModelSpec) -> dict:
+    """config.init: fresh variables with those of a workdir or file in their place, but `reset`."""
     def initial(*, weights: str, reset: tuple[str, ...] = ()):
         return weights, reset
 
     weights, reset = bind(initial, choice, "config.init")()
-    saved, _, _ = checkpoint.restore_weights(f"{weights}/checkpoints")
-    average = saved.get("ema")
-    saved = tree.flatten({"params": (average or saved)["params"],
-                          **(average or saved)["model_state"]})
     wanted = tree.flatten(fresh)
-    matched = {prefix: {path for path in wanted if path.split("/", 1)[1].startswith(prefix)}
-               for prefix in reset}
-    for prefix, paths in matched.items():
-        if not paths:
+    inside = {path.split("/", 1)[1] for path in wanted}
+    for prefix in reset:
+        if not any(path.startswith(prefix) for path in inside):
             raise ConfigError(f"no variable begins with {prefix!r}", where="config.init.reset",
-                              fix=near(prefix, {path.split("/")[1] for path in wanted}))
-    kept = set().union(*matched.values())
-    difference = tree.diff({p: v for p, v in wanted.items() if p not in kept},
-                           {p: v for p, v in saved.items() if p not in kept})
-    if difference:
-        raise ConfigError(f"the weights of {weights} do not fit:\n{difference}",
-                          where="config.init",
-                          fix="name what shall start anew in config.init.reset, as ('head',)")
-    return tree.unflatten({p: fresh_leaf if p in kept else np.asarray(saved[p])
-                           for p, fresh_leaf in wanted.items()}, fresh)
+                              fix=near(prefix, {path.split("/")[0] for path in inside}))
+    return load.into(fresh, load.read(weights, spec, wanted), spec, reset=reset)
 
 
 def _state(variables: Mapping, optimizer, averaged: bool) -> TrainState:
@@ -231,7 +219,7 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     def initial_state() -> TrainState:
         variables = init.initialise(module, sample, c["seed"], dtype=wide)
         if c["init"] is not None:
-            variables = _initial_weights(c["init"], variables)
+            variables = _initial_weights(c["init"], variables, spec)
         placed = sharding.place(variables, {"params": shardings.params, **shardings.model_state})
         return jax.jit(make_state, out_shardings=shardings)(placed)
 

@@ -5,15 +5,20 @@ The preprocessing is the one the checkpoint was evaluated with; no config is nee
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
-from imgcls_jax import build, checkpoint, pipeline, runtime
+from imgcls_jax import build, checkpoint, init, pipeline, runtime, tree
 from imgcls_jax import config as configs
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.pretrained import load as pretrained
+from imgcls_jax.registry import near
 from imgcls_jax.types import Lookup, ModelSpec
 
 
@@ -42,6 +47,28 @@ class Model:
         return jax.jit(lambda variables, x: self.module.apply(variables, normalise(x),
                                                               train=False))
 
+    def features(self, images) -> np.ndarray:
+        """f32[B,H,W,C], normalised already -> f32[B,D]: what the head receives."""
+        return np.asarray(self._featurise(self.variables, images)[""])
+
+    def intermediates(self, images, pattern: str) -> dict[str, np.ndarray]:
+        """Outputs of the submodules whose whole path matches the regex `pattern`, by path.
+
+        images: as of `logits`. Paths are those of the parameters: "stage1_block0", ".*/attention".
+        ConfigError if none matches.
+        """
+        found = jax.jit(functools.partial(_intermediates, self.module, pattern=pattern))(
+            self.variables, images)
+        if not found:
+            paths = {path.rsplit("/", 1)[0] for path in tree.flatten(self.variables["params"])}
+            raise ConfigError(f"no submodule is called {pattern!r}", where="intermediates",
+                              fix=near(pattern, paths))
+        return {path: np.asarray(value) for path, value in found.items()}
+
+    @functools.cached_property
+    def _featurise(self):
+        return jax.jit(functools.partial(_head_input, self.module, self.spec.head))
+
     def logits(self, images) -> np.ndarray:
         """f32[B,H,W,C], normalised already -> f32[B,K]."""
         return np.asarray(self._apply(self.variables, images))
@@ -67,6 +94,35 @@ class Model:
         return pipeline.eval_batches(_lookup(items), transforms, batch_size=size,
                                      rows=slice(0, size), classes=1,
                                      channels=self.preprocessing["channels"])
+
+
+def _head_input(module, head: str, variables, images) -> dict:
+    """{"": what the submodule `head` is called with}."""
+    found = {}
+
+    def note(call, arguments, options, context):
+        if "/".join(context.module.path) == head and context.method_name == "__call__":
+            found[""] = arguments[0]
+        return call(*arguments, **options)
+
+    with nn.intercept_methods(note):
+        module.apply(variables, images, train=False)
+    return found
+
+
+def _intermediates(module, variables, images, *, pattern: str) -> dict:
+    found = {}
+
+    def note(call, arguments, options, context):
+        out = call(*arguments, **options)
+        path = "/".join(context.module.path)
+        if context.method_name == "__call__" and re.fullmatch(pattern, path):
+            found[path] = out
+        return out
+
+    with nn.intercept_methods(note):
+        module.apply(variables, images, train=False)
+    return found
 
 
 def _lookup(items: Sequence) -> Lookup:
@@ -103,3 +159,35 @@ def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
     values = weights.get("ema") or weights
     return Model(module, {"params": values["params"], **values["model_state"]}, spec, labels,
                  preprocessing)
+
+
+def of_file(file: str | Path, config: Mapping) -> Model:
+    """The model of `config.model` with the weights of a file, and the preprocessing of the config.
+
+    As many classes as the head in the file has, named by number. Raises CheckpointError if the
+    file does not fit, ConfigError for a config that cannot be.
+    """
+    transforms = build.chain(config["eval_transforms"], build.TRANSFORMS, "config.eval_transforms")
+    channels = config["data"].get("channels", 3)
+    size = next((t.size for t in reversed(transforms) if getattr(t, "size", None)), None)
+    if size is None:
+        raise ConfigError("the images have no one size", where="config.eval_transforms",
+                          fix="end with a transform that gives one, such as center_crop")
+    dtype = runtime.compute_dtype(config["precision"])
+
+    def fresh(classes: int):
+        module, spec = build.model(config["model"], classes, dtype)
+        with build.tracing("config.model"):
+            return module, spec, init.abstract(module, (1, *size, channels))
+
+    module, spec, shapes = fresh(1000)
+    found = pretrained.read(file, spec, tree.flatten(shapes))
+    head = found.leaves.get(f"params/{spec.head}/kernel")
+    if head is not None and head.shape[-1] != 1000:
+        module, spec, shapes = fresh(head.shape[-1])
+    variables = pretrained.into(shapes, found, spec)
+    mean, std = build.statistics(config["data"], spec, channels)
+    labels = tuple(map(str, range(tree.flatten(shapes)[f"params/{spec.head}/kernel"].shape[-1])))
+    return Model(module, variables, spec, labels, {
+        "transforms": config["eval_transforms"], "mean": mean, "std": std, "channels": channels,
+        "image_size": size})

@@ -18,6 +18,7 @@ def _kinds() -> dict:
     from imgcls_jax.datasets import DATASETS
     from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
     from imgcls_jax.evaluators import EVALUATORS
+    from imgcls_jax.exporters import EXPORTERS
     from imgcls_jax.losses import LOSSES
     from imgcls_jax.metrics import METRICS
     from imgcls_jax.models import MODELS
@@ -25,7 +26,7 @@ def _kinds() -> dict:
     from imgcls_jax.transforms import TRANSFORMS
 
     registries = (MODELS, DATASETS, TRANSFORMS, DEVICE_TRANSFORMS, LOSSES, METRICS, EVALUATORS,
-                  STEPS, optim.OPTIMIZERS, optim.SCHEDULES)
+                  STEPS, EXPORTERS, optim.OPTIMIZERS, optim.SCHEDULES)
     return {registry.plural: registry for registry in registries}
 
 

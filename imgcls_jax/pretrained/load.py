@@ -1,52 +1,87 @@
-"""A file of published weights -> the variables of a model, or a list of what keeps it from it."""
+"""Weights of a workdir or of a published file -> the variables of a model, or what keeps it."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax import tree
+from imgcls_jax import checkpoint, tree
 from imgcls_jax.errors import CheckpointError
 from imgcls_jax.pretrained import adapt, files, names
 from imgcls_jax.types import Layout, ModelSpec
 
 
-def variables(path: Path, spec: ModelSpec, fresh: Mapping, *, reset: Sequence[str] = ()) -> dict:
-    """The variables of `fresh` with the file's values in their place.
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Leaves by our paths; what of the model the source lacks, and what it has besides."""
 
-    fresh: {"params": ..., ...}, of the wanted shapes; leaves whose path begins with one of `reset`
-    keep its values. A table of positions and a stem are fitted to another size, and it is said.
-    Raises CheckpointError with what is only in the file, only in the model, or of another shape.
+    leaves: Mapping[str, np.ndarray]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    source: str
+
+
+def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> Found:
+    """The leaves that a workdir or a file holds of a model.
+
+    wanted: its leaves, or their shapes, by path. Raises CheckpointError if there is none to read.
     """
+    place = Path(weights)
+    if place.is_file():
+        return _of_file(place, spec, wanted)
+    if not (place / "checkpoints").is_dir():
+        raise CheckpointError(f"{str(weights)!r} is neither a workdir nor a file of weights",
+                              where="weights", fix=f"give a workdir, or a file: {files.FORMATS}")
+    saved, _, _ = checkpoint.restore_weights(place / "checkpoints")
+    saved = saved.get("ema") or saved
+    leaves = tree.flatten({"params": saved["params"], **saved["model_state"]})
+    return Found(leaves, tuple(p for p in wanted if p not in leaves),
+                 tuple(p for p in leaves if p not in wanted), str(weights))
+
+
+def _of_file(path: Path, spec: ModelSpec, wanted: Mapping) -> Found:
     tensors = files.read(path)
-    wanted = tree.flatten(fresh)
-    kept = {p for p in wanted if p.split("/", 1)[1].startswith(tuple(reset))} if reset else set()
     publisher, layout = recognise(tensors, wanted, spec, path)
-    found, difference = names.to_variables(tensors, wanted, layout)
-    problems = []
-    for leaf_path, leaf in wanted.items():
-        if leaf_path in kept or leaf_path not in found:
-            continue
-        fitted = adapt.fit(leaf_path, found[leaf_path], leaf.shape)
-        if fitted is None:
-            problems += [line for line in difference.differ if line.startswith(f"{leaf_path} (")]
-        elif fitted is not found[leaf_path]:
-            logging.warning("%s: %s fitted to %s", leaf_path, list(found[leaf_path].shape),
-                            list(leaf.shape))
-            found[leaf_path] = fitted
-    unfit = tree.Difference(
-        tuple(line for line in difference.only_wanted if line.split(" (")[0] not in kept),
-        difference.only_found, tuple(problems))
-    if unfit:
-        only_head = not unfit.only_found and all(
-            f"/{spec.head}/" in line for line in (*unfit.only_wanted, *unfit.differ))
+    leaves, difference = names.to_variables(tensors, wanted, layout)
+    return Found(leaves, difference.only_wanted, difference.only_found,
+                 f"{path} ({publisher} layout)")
+
+
+def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] = ()) -> dict:
+    """The variables `fresh` with what was found in their place.
+
+    Leaves whose path begins with one of `reset` keep their values. A table of positions and a stem
+    are fitted to another size, which is logged. Raises CheckpointError with all that is missing,
+    not wanted, or of another shape.
+    """
+    wanted = tree.flatten(fresh)
+    kept = {p for p in wanted if reset and p.split("/", 1)[1].startswith(tuple(reset))}
+    values, differ = {}, []
+    for path, leaf in wanted.items():
+        if path in kept:
+            values[path] = leaf
+        elif path in found.leaves:
+            value = found.leaves[path]
+            fitted = adapt.fit(path, value, leaf.shape)
+            if fitted is None:
+                differ.append(f"{path}: the model has {list(leaf.shape)}, the weights "
+                              f"{list(value.shape)}")
+                continue
+            if fitted is not value:
+                logging.warning("%s: %s fitted to %s", path, list(value.shape), list(leaf.shape))
+            values[path] = np.asarray(fitted).astype(leaf.dtype)
+    missing = [line for line in found.missing if line.split(" (")[0] not in kept]
+    extra = [line for line in found.extra if line not in kept]
+    difference = tree.Difference(tuple(missing), tuple(extra), tuple(differ))
+    if difference:
+        head = all(f"/{spec.head}/" in line for line in (*missing, *differ)) and not extra
         raise CheckpointError(
-            f"the weights ({publisher} layout) do not fit {spec.name}:\n{unfit}", where=str(path),
-            fix=f"start the head anew, as {spec.head!r} in config.init.reset" if only_head else
-            "take the file of this very model, or name what shall start anew in config.init.reset")
-    return tree.unflatten({p: leaf if p in kept else found[p].astype(leaf.dtype)
-                           for p, leaf in wanted.items()}, fresh)
+            f"the weights do not fit {spec.name}:\n{difference}", where=found.source,
+            fix=f"start the head anew: ({spec.head!r},) as reset" if head else
+            "take the weights of this very model, or name in reset what shall start anew")
+    return tree.unflatten(values, fresh)
 
 
 def recognise(tensors: Mapping[str, np.ndarray], wanted: Mapping, spec: ModelSpec,
@@ -62,6 +97,6 @@ def recognise(tensors: Mapping[str, np.ndarray], wanted: Mapping, spec: ModelSpe
         some = ", ".join(sorted(tensors)[:3])
         raise CheckpointError(f"none of its {len(tensors)} tensors is one of {spec.name}: {some}",
                               where=str(path),
-                              fix="take the file of this very model; known layouts are "
+                              fix="take the file of this very model; its layouts are "
                                   f"{', '.join(spec.layouts) or 'none'}")
     return best, spec.layouts[best]

@@ -61,7 +61,7 @@ class _Tensor:
             raise Refused("a tensor that reaches beyond its storage")
         strides = [s * flat.itemsize for s in self.strides]
         view = np.lib.stride_tricks.as_strided(flat[self.offset:], self.shape, strides)
-        return np.ascontiguousarray(view)
+        return view.copy()  # ascontiguousarray would make a number an array of one
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *_) -> _Tensor:

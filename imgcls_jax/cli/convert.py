@@ -1,0 +1,101 @@
+"""Makes a workdir of published weights: imgcls convert --model=resnet50 --weights=FILE --workdir=W
+
+FILE is a .pth of torch.save (read without torch), .safetensors or .npz, in a layout that the model
+knows. The workdir is one that eval, predict, export and config.init take. Arguments of the model
+are set as in a config: --config.model.norm_group=32.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from imgcls_jax import config
+from imgcls_jax.cli import _flags
+from imgcls_jax.errors import ConfigError
+
+FLAGS = _flags.verb()
+flags.DEFINE_string("model", None, "The model the weights are of (imgcls list models).",
+                    flag_values=FLAGS)
+flags.DEFINE_string("weights", None, "The file.", flag_values=FLAGS)
+flags.DEFINE_string("workdir", None, "Folder to make.", flag_values=FLAGS)
+flags.DEFINE_string("labels", None, "File of class names, one a line; by default those of ImageNet "
+                    "for 1,000 classes, else numbers.", flag_values=FLAGS)
+flags.DEFINE_integer("size", None, "Pixels; by default the model's.", lower_bound=1,
+                     flag_values=FLAGS)
+flags.DEFINE_integer("resize", None, "Short side before the center crop; by default 8/7 of the "
+                     "size.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string("interpolation", "bilinear", "Of that resizing.", flag_values=FLAGS)
+flags.DEFINE_integer("channels", 3, "Channels of the images: 1 or 3.", flag_values=FLAGS)
+
+
+def main(words, overrides):
+    for name in ("model", "weights", "workdir"):
+        if not FLAGS[name].value:
+            raise ConfigError(f"no --{name} is given", where="command line",
+                              fix="imgcls convert --model=NAME --weights=FILE --workdir=W")
+    workdir = Path(FLAGS.workdir)
+    if (workdir / "checkpoints").exists():
+        raise ConfigError("there are checkpoints in this workdir", where=str(workdir),
+                          fix="name a new --workdir")
+    chosen = _config(overrides)
+    print(convert(chosen, Path(FLAGS.weights), workdir, labels=_labels(FLAGS.labels)))
+
+
+def _config(overrides) -> dict:
+    """A complete config: evaluation on ImageNet with the preprocessing of the weights."""
+    from imgcls_jax.models import MODELS
+
+    size = FLAGS.size or MODELS.facts(FLAGS.model)["image_size"]
+    chosen = config.load(f"finetune:model={FLAGS.model},data=imagenet2012,size={size}").config
+    chosen["data"]["channels"] = FLAGS.channels
+    chosen["eval_transforms"] = (
+        {"name": "resize_small", "size": FLAGS.resize or size * 8 // 7,
+         "interpolation": FLAGS.interpolation}, {"name": "center_crop", "size": size})
+    return config.override(chosen, overrides)
+
+
+def _labels(path: str | None) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    try:
+        return tuple(Path(path).read_text().split("\n")[:-1])
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the labels cannot be read: {error}", where=path,
+                          fix="give a text file with a class name on every line") from error
+
+
+def convert(chosen: dict, file: Path, workdir: Path, *, labels=None) -> str:
+    """Writes the workdir; says what it did."""
+    import jax.numpy as jnp
+
+    from imgcls_jax import predict, runtime, tree
+    from imgcls_jax import workdir as folders
+    from imgcls_jax.checkpoint import Checkpoints
+    from imgcls_jax.datasets import DATASETS
+    from imgcls_jax.types import TrainState
+
+    model = predict.of_file(file, chosen)
+    classes = len(model.labels)
+    imagenet = DATASETS.get("imagenet2012")().classes
+    labels = labels or (imagenet if classes == len(imagenet) else model.labels)
+    if len(labels) != classes:
+        raise ConfigError(f"{len(labels)} labels for a head of {classes} classes",
+                          where="--labels", fix="give a name for every class, one a line")
+    params, model_state = model.variables["params"], dict(model.variables)
+    del model_state["params"]
+    lock = folders.open_workdir(workdir, main=True)
+    keeper = Checkpoints(workdir / "checkpoints", keep=1)
+    try:
+        state = TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state={})
+        keeper.save(0, state, {
+            "config": chosen, "classes": labels, "model": model.spec.name,
+            "preprocessing": model.preprocessing, "versions": runtime.versions(),
+            "history": [], "stopped": f"converted from {file.name}"})
+        keeper.wait()
+        folders.write_json(workdir / "config.json", chosen)
+        folders.write_json(workdir / "labels.json", labels)
+    finally:
+        keeper.close()
+        lock.release()
+    return (f"{model.spec.name}, {tree.count(params):,} parameters, {classes} classes, from "
+            f"{file.name}, in {workdir}")

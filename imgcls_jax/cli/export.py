@@ -1,0 +1,41 @@
+"""Writes a trained model for other programs: imgcls export --workdir=W --format=safetensors --out=F
+
+safetensors: --layout=torchvision|timm names and orders the tensors as that codebase does.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from imgcls_jax.cli import _flags
+from imgcls_jax.errors import ConfigError
+
+FLAGS = _flags.verb()
+_flags.define_start(FLAGS)
+flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=FLAGS)
+flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'best'.",
+                    flag_values=FLAGS)
+flags.DEFINE_string("format", "safetensors", "An exporter (imgcls list exporters).",
+                    flag_values=FLAGS)
+flags.DEFINE_string("layout", "torchvision", "Whose names and axes: torchvision or timm.",
+                    flag_values=FLAGS)
+flags.DEFINE_string("out", None, "File to write.", flag_values=FLAGS)
+
+
+def main(words, overrides):
+    if not FLAGS.workdir or not FLAGS.out:
+        raise ConfigError("export needs --workdir and --out", where="command line",
+                          fix="imgcls export --workdir=W --format=safetensors --out=FILE")
+    _flags.start(FLAGS)
+    from imgcls_jax import predict
+    from imgcls_jax.exporters import EXPORTERS
+    from imgcls_jax.workdir import failure
+
+    exporter = EXPORTERS.get(FLAGS.format, "--format")
+    model, out = predict.load(FLAGS.workdir, step=FLAGS.step), Path(FLAGS.out)
+    try:
+        exporter(model.module.apply, model.variables, model.spec, out, layout=FLAGS.layout,
+                 channels=model.preprocessing["channels"])
+    except OSError as error:
+        raise failure(error, out) from error
+    print(f"{model.spec.name} in {out}, {out.stat().st_size:,} bytes, read back and compared")

@@ -1,0 +1,112 @@
+"""Labels images with a trained workdir: imgcls predict --workdir=W a.jpg photos/ --top=5
+
+Folders are searched for images; `-` reads paths from the standard input, one a line. A file that
+cannot be read is reported in its place and does not stop the others.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import flags
+
+from imgcls_jax.cli import _flags
+from imgcls_jax.errors import ConfigError, DataError
+
+FLAGS = _flags.verb()
+_flags.define_start(FLAGS)
+flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=FLAGS)
+flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'best'.",
+                    flag_values=FLAGS)
+flags.DEFINE_integer("top", 5, "Labels per image.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("batch", 64, "Images at a time.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_enum("format", "table", ("table", "json", "jsonl", "csv"), "How to print.",
+                  flag_values=FLAGS)
+flags.DEFINE_bool("strict", False, "End with code 3 if a file cannot be read.", flag_values=FLAGS)
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+
+def main(words, overrides):
+    if not FLAGS.workdir:
+        raise ConfigError("no workdir is named", where="command line", fix="--workdir=FOLDER")
+    if overrides:
+        raise ConfigError(f"predict takes no --config.{overrides[0][0]}", where="command line",
+                          fix="the preprocessing is that of the checkpoint")
+    paths = list(find(words))
+    if not paths:
+        raise ConfigError("no images are named", where="command line",
+                          fix="imgcls predict --workdir=W FILE or FOLDER ...")
+    _flags.start(FLAGS)
+    from imgcls_jax import predict
+
+    model = predict.load(FLAGS.workdir, step=FLAGS.step)
+    rows = (row for start in range(0, len(paths), FLAGS.batch)
+            for row in label(model, paths[start:start + FLAGS.batch], FLAGS.top, FLAGS.batch))
+    failed = 0
+    for row in show(rows, FLAGS.format, FLAGS.top):
+        failed += not row["ok"]
+    return DataError.code if failed and FLAGS.strict else 0
+
+
+def find(words) -> Iterator[Path]:
+    """The files that words of the command line mean; those of a folder by name."""
+    for word in words:
+        if word == "-":
+            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+        elif Path(word).is_dir():
+            yield from sorted(path for path in Path(word).rglob("*")
+                              if path.suffix.lower() in IMAGES and path.is_file())
+        else:
+            yield Path(word)
+
+
+def label(model, paths: list[Path], top: int, batch: int) -> list[dict]:
+    """A row per file: {"file", "ok", "topk": [{"id", "label", "prob"}], "error"}."""
+    try:
+        probabilities = model(paths, batch_size=batch)
+    except (DataError, OSError) as error:
+        if len(paths) > 1:  # one of them: each by itself
+            return [row for path in paths for row in label(model, [path], top, 1)]
+        what = error.what if isinstance(error, DataError) else error.strerror
+        return [{"file": str(paths[0]), "ok": False, "topk": [], "error": what}]
+    rows = []
+    for path, row in zip(paths, probabilities, strict=True):
+        order = row.argsort()[::-1][:top]
+        rows.append({"file": str(path), "ok": True, "error": None,
+                     "topk": [{"id": int(i), "label": model.labels[i], "prob": float(row[i])}
+                              for i in order]})
+    return rows
+
+
+def show(rows, form: str, top: int) -> Iterator[dict]:
+    """Prints each row when it is there, and passes it on."""
+    out = csv.writer(sys.stdout)
+    if form == "csv":
+        out.writerow(["file", "error", *(f"{what}{i + 1}" for i in range(top)
+                                         for what in ("label", "prob"))])
+    kept = []
+    for row in rows:
+        if form == "jsonl":
+            print(json.dumps(row))
+        elif form == "csv":
+            out.writerow([_cell(row["file"]), _cell(row["error"] or ""),
+                          *(cell for hit in row["topk"]
+                            for cell in (_cell(hit["label"]), f"{hit['prob']:.6f}"))])
+        elif form == "json":
+            kept.append(row)
+        elif row["ok"]:
+            hits = ", ".join(f"{hit['label']} {hit['prob']:.1%}" for hit in row["topk"])
+            print(f"{row['file']}: {hits}")
+        else:
+            print(f"{row['file']}: cannot be read: {row['error']}")
+        yield row
+    if form == "json":
+        print(json.dumps(kept, indent=1))
+
+
+def _cell(text: str) -> str:
+    """Spreadsheets take a cell that begins so for a formula, and run it."""
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
