@@ -50,7 +50,8 @@ def _config(overrides) -> dict:
     chosen["data"]["channels"] = FLAGS.channels
     chosen["eval_transforms"] = (
         {"name": "resize_small", "size": FLAGS.resize or size * 8 // 7,
-         "interpolation": FLAGS.interpolation}, {"name": "center_crop", "size": size})
+         "interpolation": FLAGS.interpolation, "library": "pillow"},
+        {"name": "center_crop", "size": size})
     return config.override(chosen, overrides)
 
 

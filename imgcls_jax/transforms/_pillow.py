@@ -43,3 +43,17 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
     image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of it
     image = image.convert("RGB")
     return np.asarray(image) if channels == 3 else np.asarray(image.convert("L"))[..., None]
+
+
+FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR,
+           "bicubic": Image.Resampling.BICUBIC, "lanczos3": Image.Resampling.LANCZOS,
+           "area": Image.Resampling.BOX}
+
+
+def resize(image: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
+    """u8[h,w,C] -> u8[height,width,C] as Pillow resizes; nothing where the size is right."""
+    if image.shape[:2] == (height, width):
+        return image
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    resized = np.asarray(picture.resize((width, height), FILTERS[interpolation]))
+    return resized.reshape(height, width, image.shape[-1])

@@ -2,15 +2,43 @@
 
 from typing import Literal
 
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.transforms import _pillow
+
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "area"]
+Library = Literal["tensorflow", "pillow"]
 
 
-def resize_to(image, height, width, interpolation: str, antialias: bool):
-    """u8[h,w,C] -> u8[height,width,C], rounded to the nearest level.
+def resizer(interpolation: str, antialias: bool, library: str):
+    """(u8[h,w,C], height, width) -> u8[height,width,C].
 
-    With antialias the filter is widened where the image shrinks, as Pillow and torchvision do.
+    With antialias the filter is widened where the image shrinks. library: "pillow" is Pillow's own
+    resizing, to the bit, which torchvision's and timm's weights were measured with: two passes,
+    rounded and clipped between. TensorFlow's rounds once.
     """
-    import tensorflow as tf
+    if library == "pillow":
+        if not antialias:
+            raise ConfigError("Pillow always antialiases", where="library='pillow'",
+                              fix="leave antialias out, or use library='tensorflow'")
+        return _by_pillow(interpolation)
 
-    resized = tf.image.resize(image, (height, width), interpolation, antialias=antialias)
-    return tf.saturate_cast(tf.round(tf.cast(resized, tf.float32)), tf.uint8)
+    def resize(image, height, width):
+        import tensorflow as tf
+
+        resized = tf.image.resize(image, (height, width), interpolation, antialias=antialias)
+        return tf.saturate_cast(tf.round(tf.cast(resized, tf.float32)), tf.uint8)
+
+    return resize
+
+
+def _by_pillow(interpolation: str):
+    def resize(image, height, width):
+        import tensorflow as tf
+
+        def call(image, height, width):
+            return _pillow.resize(image, int(height), int(width), interpolation)
+
+        resized = tf.numpy_function(call, [image, height, width], tf.uint8)
+        return tf.ensure_shape(resized, (None, None, image.shape[-1]))
+
+    return resize

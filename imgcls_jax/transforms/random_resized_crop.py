@@ -3,7 +3,7 @@
 import math
 
 from imgcls_jax.transforms import TRANSFORMS, _decode
-from imgcls_jax.transforms._resize import Interpolation, resize_to
+from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 TRIES = 10  # as torchvision; then the largest central box of an allowed ratio
 
@@ -11,13 +11,16 @@ TRIES = 10  # as torchvision; then the largest central box of an allowed ratio
 @TRANSFORMS.register()
 def random_resized_crop(*, size: int, scale: tuple[float, float] = (0.08, 1.0),
                         ratio: tuple[float, float] = (3 / 4, 4 / 3),
-                        interpolation: Interpolation = "bilinear", antialias: bool = True):
+                        interpolation: Interpolation = "bilinear", antialias: bool = True,
+                        library: Library = "tensorflow"):
     """u8[h,w,C] or encoded bytes -> u8[size,size,C]; of a JPEG only the box is decoded.
 
     scale: share of the area, uniform. ratio: width / height, uniform in its logarithm. The boxes
     are distributed as torchvision's (arXiv 1409.4842, section 6). antialias costs about half the
     speed of the whole input, and published torchvision and timm recipes have it.
     """
+    resized = resizer(interpolation, antialias, library)
+
     def transform(example, seed):
         import tensorflow as tf
 
@@ -29,7 +32,7 @@ def random_resized_crop(*, size: int, scale: tuple[float, float] = (0.08, 1.0),
         else:
             image = _decode.pixels(example)
             image = _decode.crop(image, *choose(*tf.unstack(tf.shape(image)[:2])))
-        return {**example, "image": resize_to(image, size, size, interpolation, antialias)}
+        return {**example, "image": resized(image, size, size)}
 
     transform.size = (size, size)
     return transform

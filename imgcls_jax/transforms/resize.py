@@ -1,18 +1,19 @@
 """Resize to an exact size."""
 
 from imgcls_jax.transforms import TRANSFORMS, _decode
-from imgcls_jax.transforms._resize import Interpolation, resize_to
+from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 
 @TRANSFORMS.register()
 def resize(*, size: int | tuple[int, int], interpolation: Interpolation = "bilinear",
-           antialias: bool = True):
+           antialias: bool = True, library: Library = "tensorflow"):
     """u8[h,w,C] -> u8[H,W,C], whatever the aspect ratio was. size: H and W, or (H, W)."""
     height, width = (size, size) if isinstance(size, int) else size
 
+    resized = resizer(interpolation, antialias, library)
+
     def transform(example, seed):
-        image = resize_to(_decode.pixels(example), height, width, interpolation, antialias)
-        return {**example, "image": image}
+        return {**example, "image": resized(_decode.pixels(example), height, width)}
 
     transform.size = (height, width)
     return transform

@@ -1,23 +1,25 @@
 """Resize by the short side."""
 
 from imgcls_jax.transforms import TRANSFORMS, _decode
-from imgcls_jax.transforms._resize import Interpolation, resize_to
+from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 
 @TRANSFORMS.register()
-def resize_small(*, size: int, interpolation: Interpolation = "bilinear", antialias: bool = True):
+def resize_small(*, size: int, interpolation: Interpolation = "bilinear", antialias: bool = True,
+                 library: Library = "tensorflow"):
     """u8[h,w,C] -> u8[H,W,C] of the same aspect ratio with min(H, W) = size.
 
     The long side is rounded down, as torchvision and timm do.
     """
+    resized = resizer(interpolation, antialias, library)
+
     def transform(example, seed):
         import tensorflow as tf
 
         image = _decode.pixels(example)
         height, width = tf.unstack(tf.shape(image)[:2])
         short = tf.minimum(height, width)
-        image = resize_to(image, size * height // short, size * width // short, interpolation,
-                          antialias)
+        image = resized(image, size * height // short, size * width // short)
         return {**example, "image": image}
 
     transform.size = None
