@@ -92,9 +92,16 @@ def task(config: Mapping, source) -> Task:
     if source.kind != config["task"]:
         raise ConfigError(f"the labels of {source.name} are {source.kind}", where="config.task",
                           fix=f"use {source.kind!r}")
+    classes, loss = len(source.classes), LOSSES.bind(config["loss"], "config.loss")
+    rows = jax.ShapeDtypeStruct((2, classes), jnp.float32)
+    with tracing("config.loss"):
+        losses = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(loss, rows, rows))
+    if losses != (2,):  # a mean would be broadcast, and count padded rows
+        raise ConfigError(f"{config['loss']['name']} gives {losses} for 2 examples",
+                          where="config.loss", fix="return one loss per example, f32[B]")
     return Task(kind="multiclass",
-                targets=lambda label: jax.nn.one_hot(label, len(source.classes)),
-                loss=LOSSES.bind(config["loss"], "config.loss"),
+                targets=lambda label: jax.nn.one_hot(label, classes),
+                loss=loss,
                 probs=lambda logits: jax.nn.softmax(logits, -1),
                 metrics={"topk": METRICS.bind({"name": "topk"}, "metrics")()})
 

@@ -315,8 +315,9 @@ def _value(old, text: str, where: str):
              or (isinstance(old, tuple) and not isinstance(new, tuple | None)))
     if wrong:
         kind = type(old).__name__
+        hint = "; a tuple of one has a comma: ({...},)" if kind == "tuple" else ""
         raise ConfigError(f"{text!r} is not a {kind}", where=where,
-                          fix=f"the value now is {old!r}: give another {kind}")
+                          fix=f"the value now is {old!r}: give another {kind}{hint}")
     return new
 
 

@@ -69,10 +69,11 @@ def step(steps: int, *, boundaries: tuple, factor: float = 0.1) -> Schedule:
     return optax.piecewise_constant_schedule(1.0, {int(b): factor for b in boundaries})
 
 
-def _rate(*, base: float, per: int | None = None, warmup: int = 0, warmup_start: float = 0.0):
+def _rate(*, base: float, per: int | None = None, warmup: int | None = None,
+          warmup_start: float = 0.0):
     """The arguments that all schedules share. base: the peak learning rate, of a batch of `per`
     examples (linear scaling, arXiv 1706.02677), or as it is with per=None. warmup: a duration, a
-    straight line from `warmup_start` times the peak."""
+    straight line from `warmup_start` times the peak; None: none."""
     return base, per, warmup, warmup_start
 
 
@@ -82,9 +83,12 @@ def learning_rate(choice: Mapping, total_steps: int, batch_size: int) -> tuple[f
     own = SCHEDULES.bind({k: v for k, v in choice.items() if k not in shared}, "config.schedule")
     base, per, warmup, start = bind(_rate, {k: v for k, v in choice.items() if k in shared},
                                     "config.schedule")()
-    if warmup and warmup >= total_steps:
+    warmup = warmup or 0
+    if warmup >= total_steps:
         raise ConfigError(f"a warm-up of {warmup} steps in a run of {total_steps}",
-                          where="config.schedule.warmup", fix="shorten it, or train for longer")
+                          where="config.schedule.warmup",
+                          fix=f"train for longer, or --config.schedule.warmup.steps="
+                              f"{max(total_steps // 10, 1)}, or --config.schedule.warmup=None")
     peak = base * (batch_size / per if per else 1.0)
     shape = own(total_steps - warmup)
     if warmup:

@@ -24,21 +24,27 @@ class Registry:
     """The functions of one kind.
 
     With a package, they are found in its files: every module of the folder is imported when the
-    first name is asked for, `_x.py` left out, so that one new file is one new thing.
+    first name is asked for, `_x.py` left out, so that one new file is one new thing. `needs`: facts
+    that must stand on every decorator.
     """
 
-    def __init__(self, kind: str, package: str | None = None):
-        self.kind, self.package = kind, package
+    def __init__(self, kind: str, package: str | None = None, needs: tuple[str, ...] = ()):
+        self.kind, self.package, self.needs = kind, package, needs
         self.plural = kind + ("es" if kind.endswith("s") else "s")
         self._found: dict[str, Callable] = {}
         self._facts: dict[str, dict] = {}
         self._scanned = package is None
 
-    def register(self, **facts) -> Callable[[Callable], Callable]:
+    def register(self, *functions, **facts) -> Callable[[Callable], Callable]:
         """Decorator: enters a function under its own name, with facts about it."""
+        if functions:
+            raise TypeError("write @....register(), with parentheses")
 
         def enter(function):
             name = function.__name__
+            missing = [fact for fact in self.needs if fact not in facts]
+            if missing:
+                raise TypeError(f"{self.kind} {name!r}: register() needs {', '.join(missing)}")
             if name in self._found:
                 raise ValueError(f"{self.kind} {name!r} is defined twice: in {function.__module__}"
                                  f" and in {self._found[name].__module__}")
@@ -53,7 +59,17 @@ class Registry:
             package = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__):
                 if not module.name.startswith("_"):
-                    importlib.import_module(f"{self.package}.{module.name}")
+                    self._import(f"{self.package}.{module.name}")
+
+    def _import(self, name: str):
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            self._scanned = False
+            raise ConfigError(f"a file of {self.plural} fails: {type(error).__name__}: {error}",
+                              where=name.replace(".", "/") + ".py",
+                              fix="mend or move it, every file of the folder is imported; "
+                                  "--debug shows the line") from error
 
     def names(self) -> list[str]:
         self._scan()
@@ -90,9 +106,11 @@ def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functo
                if p.kind is p.KEYWORD_ONLY}
     for name, value in arguments.items():
         if name not in allowed:
+            fix = near(name, allowed) if allowed else "it takes no arguments"
+            if name in inspect.signature(function).parameters:
+                fix = "only keyword-only arguments are a config's: put `*,` before it"
             raise ConfigError(f"{function.__name__} takes no argument {name!r}",
-                              where=f"{where}.{name}",
-                              fix=near(name, allowed) if allowed else "it takes no arguments")
+                              where=f"{where}.{name}", fix=fix)
         hint = typing.get_type_hints(function).get(name, Any)
         if not _fits(value, hint):
             kind = "" if typing.get_origin(hint) is typing.Literal else type(value).__name__

@@ -21,7 +21,7 @@ from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.errors import ConfigError, Diverged, Preempted
 from imgcls_jax.log import Log, duration, read_rows
 from imgcls_jax.registry import near
-from imgcls_jax.types import Run, TrainState
+from imgcls_jax.types import Batch, Run, TrainState
 
 
 def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> dict:
@@ -201,6 +201,7 @@ class _Loop:
         host = _Timed(run.batches(start))
         batches = sharding.prefetch(host, put)
         first = next(batches)
+        _check_batch(first[1], run.abstract_batch)
         waited = time.perf_counter() - began
         step_fn, seconds = compiling.result()
         self.log.line(f"compiled in {seconds:.1f}s, first batch after {waited:.1f}s")
@@ -348,6 +349,16 @@ class _Loop:
         state = f"the state is saved at step {step}" if saved else "there was nothing to save yet"
         return Preempted(f"stopped by {asked}: {state}", where=str(self.log.workdir),
                          fix="run the same line again to go on")
+
+
+def _check_batch(batch: Batch, wanted: Batch):
+    """ConfigError where the transforms give other images than they have declared."""
+    for name, leaf in wanted.items():
+        if tree.say(batch[name]) != tree.say(leaf):
+            raise ConfigError(f"{name} of a batch is {tree.say(batch[name])} where "
+                              f"{tree.say(leaf)} is expected", where="config.transforms",
+                              fix="a transform gives uint8, and declares the size it gives as "
+                                  "transform.size")
 
 
 class _Timed:

@@ -16,6 +16,8 @@ from PIL import Image
 from imgcls_jax import train as loop
 from imgcls_jax.__main__ import main
 from imgcls_jax.datasets import DATASETS
+from imgcls_jax.losses import LOSSES
+from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Lookup
 from tests.commands import environment, error_lines
 
@@ -138,6 +140,32 @@ def test_a_label_out_of_range_is_named(told, tmp_path, monkeypatch):
     said = told(3, "train", "--config=digits", *TINY, "--config.total.steps=100",
                 f"--workdir={tmp_path / 'w'}")
     assert "10" in said and whole.where(77) in said
+
+
+def test_a_loss_that_is_one_number_is_refused(told, tmp_path, monkeypatch):
+    def mean(logits, targets):
+        return ((logits - targets) ** 2).mean()
+
+    monkeypatch.setitem(LOSSES._found, "mean", mean)
+    said = told(2, "check", "--config=digits", "--config.loss.name=mean")
+    assert "one loss per example" in said
+
+
+@pytest.mark.parametrize("kind", ["float32", "size"])
+def test_a_transform_that_gives_what_it_has_not_declared(told, tmp_path, monkeypatch, kind):
+    def wrong():
+        def transform(example, seed):
+            import tensorflow as tf
+
+            image = example["image"]
+            return {**example, "image": tf.cast(image, tf.float32) if kind == "float32" else
+                    image[:4]}
+        return transform
+
+    monkeypatch.setitem(TRANSFORMS._found, "wrong", wrong)
+    said = told(2, *again(tmp_path / "w"), "--config.transforms=({'name': 'wrong'},)")
+    assert ("float32[16,8,8,1]" if kind == "float32" else "uint8[16,4,8,1]") in said
+    assert "uint8[16,8,8,1] is expected" in said
 
 
 # ---- the workdir, exits 2, 4 and 6 ----------------------------------------------------------

@@ -162,6 +162,11 @@ def test_warm_up_rises_to_the_peak_and_the_schedule_begins_there():
     np.testing.assert_allclose(found[20:], after, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("warmup", [None, 0])
+def test_without_warm_up_the_first_step_has_the_peak(warmup):
+    assert rates(dict(name="cosine", base=0.2, warmup=warmup))[0] == pytest.approx(0.2)
+
+
 def test_boundaries_are_counted_from_the_end_of_the_warm_up():
     found = rates(dict(name="step", base=1.0, warmup=10, boundaries=(30,)))
     assert found[39] == pytest.approx(1.0) and found[40] == pytest.approx(0.1)

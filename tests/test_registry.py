@@ -57,7 +57,8 @@ def test_a_literal_refused_shows_its_choices():
     ({"name": "cube", "size": 1, "wieght": 2}, ("'wieght'", "'weight'", "config.thing.wieght")),
     ({"name": "cube"}, ("needs size", "config.thing.size")),
     ({"name": "ball", "size": 1}, ("'size'", "no arguments")),
-    ({"name": "cube", "given": 1, "size": 1}, ("'given'",)),  # what build gives is not the config's
+    # What build gives is not the config's.
+    ({"name": "cube", "given": 1, "size": 1}, ("'given'", "`*,`")),
     ({"size": 1}, ("dict(name=...", "cube")),
     ("cube", ("dict(name=...", "'cube'")),
     ({"name": 5}, ("5",)),
@@ -95,5 +96,19 @@ def test_a_new_file_in_the_folder_is_a_new_name_and_an_underscore_hides_one(tmp_
     monkeypatch.syspath_prepend(tmp_path)
     from birds_of_this_test import BIRDS
     assert BIRDS.names() == ["robin"] and BIRDS.bind({"name": "robin"}, "x")() == 1
+    (folder / "c.py").write_text("import nothing_of_the_kind\n")
+    BIRDS._scanned = False
+    with pytest.raises(ConfigError, match="nothing_of_the_kind") as error:
+        BIRDS.names()
+    assert error.value.where == "birds_of_this_test/c.py"
     for name in [name for name in sys.modules if name.startswith("birds_of_this_test")]:
         del sys.modules[name]
+
+
+def test_a_decorator_without_parentheses_or_needed_facts_says_so():
+    registry = Registry("bird", needs=("wings",))
+    with pytest.raises(TypeError, match="parentheses"):
+        registry.register(ball)
+    with pytest.raises(TypeError, match=r"'ball'.*needs wings"):
+        registry.register(legs=2)(ball)
+    assert registry.register(wings=2)(ball) is ball

@@ -1,4 +1,4 @@
-"""Builds and traces all of a config without data: parameters, FLOPs, memory, sharding, steps.
+"""Builds all of a config and traces its step, without data: parameters, FLOPs, memory, sharding.
 
 imgcls check --config=imagenet/resnet:resnet50 [--fake_devices=64] [--compile] [--json]
 """
@@ -51,6 +51,8 @@ def examine(run, *, compiled: bool = False) -> dict:
         "model": run.spec.name, "data": run.source.name, "classes": len(run.source.classes),
         "input": list(batch["image"].shape[1:]), "parameters": parameters,
         "claimed_parameters": claimed,
+        **{key: _say(run.config[key]) for key in ("transforms", "device_transforms", "loss",
+                                                  "optimizer", "schedule")},
         "dtype": str(jax.eval_shape(run.step, state, batch)[1]["loss"].dtype),
         "flops_per_image": (lowered.cost_analysis() or {}).get("flops", 0) / run.batch_size,
         "mesh": dict(run.mesh.shape), "batch_size": run.batch_size,
@@ -71,6 +73,14 @@ def examine(run, *, compiled: bool = False) -> dict:
         program = lowered.compile()
         facts["compiled"] = hlo.summary(program)
     return facts
+
+
+def _say(choice) -> str:
+    """dict(name="mixup", alpha=0.2) -> "mixup(alpha=0.2)"; a tuple of them, in order."""
+    if isinstance(choice, tuple):
+        return ", ".join(map(_say, choice)) or "none"
+    arguments = ", ".join(f"{k}={v!r}" for k, v in choice.items() if k != "name")
+    return f"{choice['name']}({arguments})"
 
 
 def _bytes(tree) -> int:
@@ -107,11 +117,13 @@ def render(facts: dict) -> str:
     per, steps = facts["bytes_per_device"], facts["steps"]
     claimed = facts["claimed_parameters"]
     note = "" if claimed is None else (" (as claimed)" if claimed == facts["parameters"] else
-                                       f" (the config claims {claimed:,})")
+                                       f" ({claimed:,} in the config as it is shipped)")
     shape = "x".join(map(str, facts["input"]))
     lines = [
         f"model      {facts['model']}, {facts['parameters']:,} parameters{note}",
         f"data       {facts['data']}, {facts['classes']} classes, input {shape}",
+        f"transforms {facts['transforms']}; on the device {facts['device_transforms']}",
+        f"training   {facts['loss']}, {facts['optimizer']}, {facts['schedule']}",
         f"step       {facts['flops_per_image'] / 1e9:.3f} GFLOP per image, batch "
         f"{facts['batch_size']} on mesh {facts['mesh']}",
         "per device " + ", ".join(f"{key} {size(value)}" for key, value in per.items()),

@@ -3,4 +3,4 @@
 
 from imgcls_jax.registry import Registry
 
-MODELS = Registry("model", __name__)
+MODELS = Registry("model", __name__, needs=("image_size", "params", "head", "paper"))
