@@ -77,7 +77,6 @@ def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda don
             if again:  # what an earlier run left may be of another file, or lost in a crash
                 logging.warning("what was fetched earlier does not fit: fetching all of it anew")
                 continue
-            part.unlink()
             raise CheckpointError(
                 f"what was fetched is another file: its sha256 is {found}, the published one "
                 f"{_say(weights.sha256)}", where=weights.file,

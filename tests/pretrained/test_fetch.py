@@ -243,8 +243,8 @@ def test_waits_double_and_patience_ends(serve, tmp_path, monkeypatch):
 
 
 def test_a_server_that_never_gets_further_than_before_is_given_up(serve, tmp_path):
-    """It ignores Range and cuts at the same place each time: bytes come, but nothing new."""
-    server = serve(cuts=[1000] * 99, ranges=False)
+    """It ignores Range and cuts at two places in turn: bytes come, but nothing new."""
+    server = serve(cuts=[1000, 500] * 50, ranges=False)
     with pytest.raises(EnvironmentFailure):
         fetch.get(server.weights(), tmp_path)
     assert len(server.asked) == fetch.PATIENCE
