@@ -50,16 +50,18 @@ class Weights:
     """A published set of weights, and the preprocessing it was measured with."""
 
     file: str  # address it is published at
-    layout: str  # torchvision | timm | transformers | npz | keras
+    layout: str  # whose names its tensors have, as in ModelSpec.layouts
     image_size: int
     resize: int  # short side before the center crop
     interpolation: str
-    top1: float
-    top5: float
+    top1: float | None  # percent, as published for this preprocessing; None: not published
+    top5: float | None
     licence: str
-    sha256: str = ""
+    sha256: str = ""  # or its first digits, as far as they are published
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    params: int | None = None  # exact parameter count at image_size
+    crop_mode: str = "center"  # or "squash": both sides are resized to `resize`
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,179 @@
+"""Writes imgcls_jax/pretrained/catalogue.csv from what torchvision 0.28 and timm 1.0.31 say.
+
+python experiments/parity/catalogue.py [--check=torchvision_weights.csv]
+
+Facts are read from the installed packages, nothing is downloaded. --check compares every accuracy,
+parameter count, crop, resize and interpolation with a table that has the columns model, weights,
+params, acc1, acc5, crop, resize, interp, and ends with 1 where they disagree.
+"""
+
+import argparse
+import csv
+import math
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+import experiments.parity.record  # noqa: F401  declares what a CPU build of torch lacks
+
+FILE = Path(__file__).parents[2] / "imgcls_jax" / "pretrained" / "catalogue.csv"
+COLUMNS = ("model", "tag", "file", "sha256", "layout", "image_size", "resize", "interpolation",
+           "crop_mode", "mean", "std", "top1", "top5", "params", "licence")
+FAMILIES = r"alexnet|vgg\d+(_bn)?|googlenet|inception_v3|(wide_)?resnet\d+(_2)?|resnext\w+|" \
+           r"densenet\d+|efficientnet_(b\d|v2_\w)|mobilenet_v\w+|vit_\w+|convnext_\w+"
+# With weights, torchvision builds these with `transform_input`: the input, normalised by the mean
+# and sd of ImageNet, is normalised anew by these. Our models take it as these leave it.
+TRANSFORMED = {"googlenet": (0.5,) * 3, "inception_v3": (0.5,) * 3}
+LICENCES = {"apache-2.0": "Apache-2.0", "bsd-3-clause": "BSD-3-Clause",
+            "cc-by-nc-4.0": "CC-BY-NC-4.0"}
+# timm's name -> our model, tag, image size of the evaluation, top-1 as timm's own evaluations have
+# it (PIL, the crop of that size in timm); None where no number of that evaluation is at hand.
+TIMM = {
+    **{f"resnet{depth}.a{n}_in1k": (f"resnet{depth}", f"a{n}_in1k", 224, top1)
+       for depth, scores in ((18, (71.50, 70.63, 68.25)), (34, (76.42, 75.52, 73.00)),
+                             (50, (80.38, 79.83, 78.05)))
+       for n, top1 in enumerate(scores, 1)},
+    **{f"tf_efficientnet_b{n}.aa_in1k": (f"tf_efficientnet_b{n}", "aa_in1k", size, top1)
+       for n, (size, top1) in enumerate(((224, 76.88), (240, 78.84), (260, 80.07), (300, 81.65),
+                                         (380, 83.04), (456, 83.70), (528, 84.12), (600, 84.42)))},
+    "tf_efficientnet_b5.ra_in1k": ("tf_efficientnet_b5", "ra_in1k", 456, None),
+    "tf_efficientnet_b7.ra_in1k": ("tf_efficientnet_b7", "ra_in1k", 600, None),
+    "tf_efficientnetv2_s.in1k": ("tf_efficientnetv2_s", "in1k", 384, 83.90),
+    "tf_efficientnetv2_m.in1k": ("tf_efficientnetv2_m", "in1k", 480, 85.21),
+    "tf_efficientnetv2_l.in1k": ("tf_efficientnetv2_l", "in1k", 480, 85.66),
+    "vit_small_patch16_224.augreg_in1k": ("vit_s16", "augreg_in1k", 224, 78.84),
+    "vit_base_patch16_224.augreg_in1k": ("vit_b16", "augreg_in1k", 224, 79.15),
+    "vit_base_patch32_224.augreg_in1k": ("vit_b32", "augreg_in1k", 224, 74.91),
+    "vit_small_patch16_384.augreg_in1k": ("vit_s16", "augreg_in1k_384", 384, 81.13),
+    "vit_base_patch16_384.augreg_in1k": ("vit_b16", "augreg_in1k_384", 384, 81.10),
+    "vit_base_patch32_384.augreg_in1k": ("vit_b32", "augreg_in1k_384", 384, 78.75),
+    "vit_base_patch16_384.augreg_in21k_ft_in1k": ("vit_b16", "augreg_in21k_ft_in1k_384", 384,
+                                                  86.01),
+    "vit_large_patch16_384.augreg_in21k_ft_in1k": ("vit_l16", "augreg_in21k_ft_in1k_384", 384,
+                                                   87.10),
+    "deit_tiny_patch16_224.fb_in1k": ("vit_ti16", "deit_in1k", 224, 72.19),
+    "deit_small_patch16_224.fb_in1k": ("vit_s16", "deit_in1k", 224, 79.86),
+    "deit_base_patch16_224.fb_in1k": ("vit_b16", "deit_in1k", 224, 81.98),
+    "deit_base_patch16_384.fb_in1k": ("vit_b16", "deit_in1k_384", 384, None),
+    **{f"deit_{width}_distilled_patch16_{size}.fb_in1k":
+       (f"deit_{width}_distilled_patch16_224", "fb_in1k" if size == 224 else "fb_in1k_384", size,
+        None)
+       for width, size in (("tiny", 224), ("small", 224), ("base", 224), ("base", 384))},
+    "mixer_b16_224.goog_in21k_ft_in1k": ("mixer_b16", "goog_in21k_ft_in1k", 224, 76.62),
+    "mixer_l16_224.goog_in21k_ft_in1k": ("mixer_l16", "goog_in21k_ft_in1k", 224, 72.08),
+    **{f"convnext_{width}.fb_in1k": (f"convnext_{width}", "fb_in1k", 224, top1)
+       for width, top1 in (("tiny", 82.066), ("small", 83.144), ("base", 83.838),
+                           ("large", 84.304))},
+}
+
+
+def ours(name: str) -> str:
+    """torchvision's name of a model -> ours."""
+    return re.sub(r"^vit_(\w)_(\d+)$", r"vit_\1\2", name)
+
+
+def published_hash(address: str) -> str:
+    """The first digits of the sha256 that the name of a file ends in, "" if it ends in none."""
+    found = re.search(r"-([0-9a-f]{8})\.pth$", address)
+    return found[1] if found else ""
+
+
+def torchvision_rows():
+    from torchvision import models
+
+    for name in models.list_models(module=models):
+        if not re.fullmatch(FAMILIES, name):
+            continue
+        for entry in models.get_model_weights(name):
+            eval_ = entry.transforms()
+            scores = entry.meta["_metrics"]["ImageNet-1K"]
+            top1, top5 = (None if math.isnan(scores[key]) else scores[key]
+                          for key in ("acc@1", "acc@5"))
+            yield dict(
+                model=ours(name), tag=entry.name.lower(), file=entry.url,
+                sha256=published_hash(entry.url), layout="torchvision",
+                image_size=eval_.crop_size[0], resize=eval_.resize_size[0],
+                interpolation=eval_.interpolation.value, crop_mode="center",
+                mean=TRANSFORMED.get(name, eval_.mean), std=TRANSFORMED.get(name, eval_.std),
+                top1=top1, top5=top5, params=entry.meta["num_params"],
+                licence="CC-BY-NC-4.0" if "SWAG" in entry.name else "BSD-3-Clause")
+
+
+def timm_rows():
+    import timm
+    import torch
+
+    for name, (model, tag, size, top1) in TIMM.items():
+        cfg = timm.models.get_pretrained_cfg(name)
+        with torch.device("meta"):
+            module = timm.create_model(name.split(".")[0], pretrained=False)
+        if size == cfg.input_size[-1]:
+            crop = cfg.crop_pct
+        else:
+            assert size == cfg.test_input_size[-1], name
+            crop = cfg.test_crop_pct or cfg.crop_pct
+        # The files of the first publishers have names of their own where no hash is in their name.
+        address = (cfg.url if published_hash(cfg.url or "") else
+                   f"https://huggingface.co/{cfg.hf_hub_id}/resolve/main/model.safetensors")
+        yield dict(
+            model=model, tag=tag, file=address, sha256=published_hash(address), layout="timm",
+            image_size=size, resize=math.floor(size / crop), interpolation=cfg.interpolation,
+            crop_mode=cfg.crop_mode, mean=cfg.mean, std=cfg.std, top1=top1, top5=None,
+            params=sum(p.numel() for p in module.parameters()), licence=LICENCES[cfg.license])
+
+
+def cell(value) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(repr, value))
+    return "" if value is None else str(value)
+
+
+def check(rows: list[dict], table: Path) -> int:
+    """Prints what differs between torchvision's rows and the table; returns how much does."""
+    found = {(row["model"], row["tag"]): row for row in rows if row["layout"] == "torchvision"}
+    wrong = compared = 0
+    left_out = []
+    for theirs in csv.DictReader(table.open()):
+        key = ours(theirs["model"].lower()), theirs["weights"].lower()
+        if not re.fullmatch(FAMILIES, theirs["model"].lower()):
+            left_out.append("/".join(key))
+            continue
+        row = found.pop(key, None)
+        if row is None:
+            print(f"only in the table: {key}")
+            wrong += 1
+            continue
+        for mine, column in (("params", "params"), ("top1", "acc1"), ("top5", "acc5"),
+                             ("image_size", "crop"), ("resize", "resize"),
+                             ("interpolation", "interp")):
+            text = theirs[column]
+            value = (text.lower() if column == "interp" else
+                     None if "nan" in text else float(text))
+            compared += 1
+            if value != row[mine]:
+                print(f"{key} {mine}: {row[mine]}, in the table {text}")
+                wrong += 1
+    for key in found:
+        print(f"not in the table: {key}")
+    print(f"{compared} facts compared, {wrong + len(found)} disagreements; rows of the table that "
+          f"are of other families: {len(left_out)}")
+    return wrong + len(found)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", type=Path, help="a table to compare with")
+    arguments = parser.parse_args()
+    rows = [*torchvision_rows(), *timm_rows()]
+    rows.sort(key=lambda row: re.sub(r"\d+", lambda n: n[0].zfill(4), row["model"]))
+    with FILE.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([cell(row[column]) for column in COLUMNS] for row in rows)
+    print(f"{FILE}: {len(rows)} rows")
+    sys.exit(bool(arguments.check and check(rows, arguments.check)))
+
+
+if __name__ == "__main__":
+    main()

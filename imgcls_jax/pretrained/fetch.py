@@ -1,0 +1,258 @@
+"""Fetches a file of published weights: goes on after cuts, checks the hash, puts it in place whole.
+
+While it comes, the file is NAME.part; NAME.part.version says which version of it the server has.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import logging
+import os
+import re
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from imgcls_jax.errors import CheckpointError, ConfigError, EnvironmentFailure
+from imgcls_jax.types import Weights
+
+CHUNK = 1 << 20
+TIMEOUT = 30.0  # seconds without a byte
+WAIT = 0.5  # seconds before the second try; doubled before each further one, up to LONGEST
+LONGEST = 30.0
+PATIENCE = 6  # tries in a row that bring nothing new
+UNHEARD = 2  # of a server that has never answered
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+HUB = re.compile(r"https://huggingface\.co/([^/]+)/([^/]+)/resolve/[^/]+/(.+)")
+
+Tell = Callable[[int, int | None], None]  # bytes here, bytes of the whole file if that is known
+
+
+def default_folder() -> Path:
+    """$IMGCLS_WEIGHTS, else ~/.cache/imgcls_jax/weights."""
+    place = os.environ.get("IMGCLS_WEIGHTS")
+    return Path(place).expanduser() if place else Path.home() / ".cache/imgcls_jax/weights"
+
+
+def place(weights: Weights, folder: Path | None = None) -> Path:
+    """Where the file is, or will be: under its published name, those of the hub, which are all
+    called alike, with owner and repository before it."""
+    hub = HUB.fullmatch(weights.file)
+    name = ("--".join(hub.groups()).replace("/", "--") if hub else
+            urllib.parse.unquote(urllib.parse.urlsplit(weights.file).path).rpartition("/")[2])
+    return Path(folder or default_folder()) / name
+
+
+def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda done, total: None
+        ) -> Path:
+    """The path of the file, fetched if it is not there yet.
+
+    Raises EnvironmentFailure if it cannot be fetched or written, CheckpointError if its hash is
+    not the published one, a file that was there is left as it is; ConfigError if the address is
+    not https. Processes that want the same file wait for the first of them.
+    """
+    path = place(weights, folder)
+    _check_address(weights.file)
+    if _there(path, weights):
+        return path
+    part = path.with_name(f"{path.name}.part")
+    with _writing(part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(part) as file:
+        if _there(path, weights):  # another process has fetched it meanwhile
+            return path
+        earlier = os.fstat(file.fileno()).st_size
+        for again in (True, False) if earlier else (False,):
+            _fetch(weights, path, file, tell)
+            found = _digest(part)
+            if found.startswith(weights.sha256):
+                break
+            _start_over(file, part)
+            if again:  # what an earlier run left may be of another file, or lost in a crash
+                logging.warning("what was fetched earlier does not fit: fetching all of it anew")
+                continue
+            raise CheckpointError(
+                f"what was fetched is another file: its sha256 is {found}, the published one "
+                f"{_say(weights.sha256)}", where=weights.file,
+                fix="try again; if it stays so, what is published there is not what it was")
+        if not weights.sha256:
+            logging.warning("no hash of %s is published: its length alone was checked",
+                            weights.file)
+        with _writing(part):
+            os.fsync(file.fileno())
+            part.replace(path)
+            _version(part).unlink(missing_ok=True)
+    return path
+
+
+def _there(path: Path, weights: Weights) -> bool:
+    if not path.exists():
+        return False
+    found = _digest(path)
+    if not found.startswith(weights.sha256):
+        raise CheckpointError(f"the file there is another one: its sha256 is {found}, the "
+                              f"published one {_say(weights.sha256)}", where=str(path),
+                              fix=f"move it away, then fetch {weights.file}")
+    return True
+
+
+def _say(sha256: str) -> str:
+    return sha256 if len(sha256) == 64 else f"begins with {sha256}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_address(address: str):
+    split = urllib.parse.urlsplit(address)
+    if split.scheme != "https" and not (split.scheme == "http" and split.hostname in LOOPBACK):
+        raise ConfigError("weights are fetched over https alone", where=address,
+                          fix="give an address that begins with https://")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What goes wrong when writing, which no further try would mend."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot write: {error.strerror or error}", where=str(path),
+            fix="free some space, or name another folder (--folder or $IMGCLS_WEIGHTS)") from error
+
+
+@contextlib.contextmanager
+def _alone(part: Path) -> Iterator[BinaryIO]:
+    """`part`, open for appending, by one process at a time."""
+    while True:
+        with _writing(part):
+            file = part.open("ab")
+        with file:
+            with contextlib.suppress(OSError):  # a file system may have no locks
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    logging.warning("another process is fetching %s: waiting for it", part)
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever had the lock may have renamed or removed the file that we have opened.
+            if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                try:
+                    yield file
+                finally:
+                    with contextlib.suppress(OSError):
+                        if part.stat().st_size == 0:
+                            part.unlink()
+                return
+
+
+def _fetch(weights: Weights, path: Path, file: BinaryIO, tell: Tell):
+    """Fills `file`, with as many requests as it takes."""
+    begin = most = os.fstat(file.fileno()).st_size
+    failures, limit = 0, UNHEARD
+    while True:
+        problem = "the connection was cut"
+        try:
+            if _request(weights, path, file, tell):
+                return
+            limit = PATIENCE
+        except urllib.error.HTTPError as error:
+            limit = PATIENCE
+            problem = f"the server answers {error.code} {error.reason}"
+            if error.code < 500 and error.code not in (408, 425, 429):
+                limit = 0
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            problem = str(reason) or type(reason).__name__
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                limit = 0
+        here = os.fstat(file.fileno()).st_size
+        failures = 1 if here > most else failures + 1
+        most = max(most, here)
+        if most > begin:
+            limit = limit and PATIENCE
+        if failures >= limit:
+            kept = f"; {here:,} bytes of it are kept" if here else ""
+            raise EnvironmentFailure(
+                f"cannot fetch the weights: {problem}{kept}", where=weights.file,
+                fix="run it again when the connection is back, or fetch that address by other "
+                    f"means and put the file at {path.absolute()}")
+        wait = min(WAIT * 2**(failures - 1), LONGEST)
+        logging.warning("%s at %s bytes: trying again in %.1f s", problem, f"{here:,}", wait)
+        time.sleep(wait)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, request, fp, code, message, headers, address):
+        _check_address(address)
+        return super().redirect_request(request, fp, code, message, headers, address)
+
+
+def _request(weights: Weights, path: Path, file: BinaryIO, tell: Tell) -> bool:
+    """One request for what `file` lacks; whether it is whole now."""
+    part = Path(file.name)
+    here = os.fstat(file.fileno()).st_size
+    version = _version(part).read_text() if _version(part).exists() else ""
+    if here and not (version or weights.sha256):  # nothing would tell that it has changed
+        _start_over(file, part)
+        here = 0
+    headers = {"User-Agent": "imgcls_jax", "Accept-Encoding": "identity"}
+    if here:
+        headers["Range"] = f"bytes={here}-"
+        if version:
+            headers["If-Range"] = version
+    request = urllib.request.Request(weights.file, headers=headers)
+    try:
+        response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not here:
+            raise
+        if error.headers.get("Content-Range", "").strip() == f"bytes */{here}":
+            return True
+        _start_over(file, part)
+        return False
+    with response:
+        length = response.headers.get("Content-Length", "")
+        total = here + int(length) if length.isdecimal() else None
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT:
+            theirs = _validator(response.headers)
+            begins = response.headers.get("Content-Range", "").startswith(f"bytes {here}-")
+            if not begins or (version and theirs and theirs != version):
+                _start_over(file, part)
+                return False
+        else:
+            _start_over(file, part)
+            total, here = (total - here if total is not None else None), 0
+            with _writing(part):
+                _version(part).write_text(_validator(response.headers))
+        # read1 gives what has come: of a cut connection no byte is lost.
+        while chunk := response.read1(CHUNK):
+            with _writing(part):
+                file.write(chunk)
+                file.flush()
+            here += len(chunk)
+            tell(here, total)
+    return total is None or here == total
+
+
+def _version(part: Path) -> Path:
+    return part.with_name(f"{part.name}.version")
+
+
+def _validator(headers) -> str:
+    """What If-Range may carry: a strong ETag, else the date of the last change."""
+    tag = headers.get("ETag", "")
+    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
+
+
+def _start_over(file: BinaryIO, part: Path):
+    with _writing(part):
+        file.truncate(0)
+        _version(part).unlink(missing_ok=True)

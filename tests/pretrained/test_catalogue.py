@@ -1,0 +1,97 @@
+"""The published weights that are known, against what is known of them from elsewhere."""
+
+import re
+import typing
+
+import pytest
+
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.pretrained import catalogue, fetch
+from imgcls_jax.transforms._resize import Interpolation
+
+ROWS = {f"{model}/{tag}": weights for model in catalogue.models()
+        for tag, weights in catalogue.weights(model).items()}
+
+
+@pytest.mark.parametrize("name, file, crop, resize, interpolation, top1, top5, params", [
+    # The tables of torchvision's documentation.
+    ("resnet50/imagenet1k_v1", "resnet50-0676ba61.pth", 224, 256, "bilinear", 76.13, 92.862,
+     25_557_032),
+    ("resnet50/imagenet1k_v2", "resnet50-11ad3fa6.pth", 224, 232, "bilinear", 80.858, 95.434,
+     25_557_032),
+    ("efficientnet_b2/imagenet1k_v1", "efficientnet_b2_rwightman-c35c1473.pth", 288, 288,
+     "bicubic", 80.608, 95.31, 9_109_994),
+    ("vit_l16/imagenet1k_swag_e2e_v1", "vit_l_16_swag-4f3808c9.pth", 512, 512, "bicubic", 88.064,
+     98.512, 305_174_504),
+    # 224 / 0.95, rounded down, and the evaluation at another size than that of training.
+    ("resnet50/a3_in1k", "resnet50_a3_0-59cae1ef.pth", 224, 235, "bicubic", 78.05, None,
+     25_557_032),
+    ("vit_b32/augreg_in1k_384", "model.safetensors", 384, 384, "bicubic", 78.75, None,
+     88_224_232 + (12**2 - 7**2) * 768),
+])
+def test_facts_are_those_of_the_publisher(name, file, crop, resize, interpolation, top1, top5,
+                                          params):
+    _, _, weights = catalogue.find(name)
+    assert weights.file.startswith("https://") and weights.file.endswith(f"/{file}")
+    assert (weights.image_size, weights.resize, weights.interpolation) == (crop, resize,
+                                                                           interpolation)
+    assert (weights.top1, weights.top5, weights.params) == (top1, top5, params)
+
+
+@pytest.mark.parametrize("name, mean, std", [
+    ("resnet18/imagenet1k_v1", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ("efficientnet_v2_l/imagenet1k_v1", (0.5,) * 3, (0.5,) * 3),
+    ("vit_s16/augreg_in1k", (0.5,) * 3, (0.5,) * 3),
+    # ImageNet's, then torchvision's `transform_input`: x * s / 0.5 + (m - 0.5) / 0.5.
+    ("googlenet/imagenet1k_v1", (0.5,) * 3, (0.5,) * 3),
+    ("inception_v3/imagenet1k_v1", (0.5,) * 3, (0.5,) * 3),
+])
+def test_the_normalisation_is_what_the_net_itself_receives(name, mean, std):
+    _, _, weights = catalogue.find(name)
+    assert (weights.mean, weights.std) == (mean, std)
+
+
+def test_every_family_is_there():
+    said = {"alexnet": 1, "vgg": 9, "googlenet": 1, "inception_v3": 1, "resnet": 17,
+            "wide_resnet": 4, "resnext": 5, "densenet": 4, "efficientnet_b": 9,
+            "efficientnet_v2": 3, "mobilenet_v2": 2, "mobilenet_v3": 3, "convnext": 8,
+            "tf_efficientnet_b": 10, "tf_efficientnetv2": 3, "mixer": 2, "deit": 4, "vit": 22}
+    found = dict.fromkeys(said, 0)
+    for name in ROWS:
+        found[max((family for family in said if name.startswith(family)), key=len)] += 1
+    assert found == said and sum(said.values()) == len(ROWS)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_can_be_used(name):
+    weights = ROWS[name]
+    assert re.fullmatch(r"[a-z0-9_]+/[a-z0-9_]+", name)
+    assert weights.layout in ("torchvision", "timm")
+    assert weights.sha256 in weights.file and re.fullmatch(r"([0-9a-f]{8})?", weights.sha256)
+    assert weights.sha256 or weights.file.startswith("https://huggingface.co/timm/")
+    assert weights.resize >= weights.image_size and weights.crop_mode in ("center", "squash")
+    assert weights.interpolation in typing.get_args(Interpolation)
+    assert len(weights.mean) == len(weights.std) == 3
+    assert weights.top1 is None or 50 < weights.top1 < (weights.top5 or 100)
+    assert weights.licence == ("CC-BY-NC-4.0" if "swag" in name else
+                               "BSD-3-Clause" if weights.layout == "torchvision" else "Apache-2.0")
+
+
+def test_no_two_weights_share_a_file():
+    assert len({weights.file for weights in ROWS.values()}) == len(ROWS)
+    assert len({fetch.place(weights) for weights in ROWS.values()}) == len(ROWS)
+
+
+def test_a_model_without_weights_has_none():
+    assert catalogue.weights("resnet20") == {} and "resnet20" not in catalogue.models()
+
+
+@pytest.mark.parametrize("name, said", [
+    ("resnet5/imagenet1k_v1", ("'resnet5'", "'resnet50'")),
+    ("resnet50/imagenet1k_v3", ("'imagenet1k_v3'", "'imagenet1k_v2'")),
+    ("resnet50", ("resnet50/imagenet1k_v1", "resnet50/a1_in1k")),
+])
+def test_a_wrong_name_is_answered_with_the_nearest(name, said):
+    with pytest.raises(ConfigError) as caught:
+        catalogue.find(name, "config.init.weights")
+    assert all(word in str(caught.value) for word in (*said, "config.init.weights"))
