@@ -21,7 +21,7 @@ from imgcls_jax.evaluators import EVALUATORS
 from imgcls_jax.losses import LOSSES
 from imgcls_jax.metrics import METRICS
 from imgcls_jax.models import MODELS
-from imgcls_jax.pretrained import load
+from imgcls_jax.pretrained import catalogue, load
 from imgcls_jax.registry import bind, near
 from imgcls_jax.steps import STEPS, Parts
 from imgcls_jax.transforms import TRANSFORMS
@@ -50,8 +50,8 @@ def model(choice: Mapping, classes: int, dtype: str) -> tuple[Any, ModelSpec]:
     make = MODELS.bind(choice, "config.model")
     with tracing("config.model"):
         module = make(classes, dtype=dtype)
-    spec = ModelSpec(name=choice["name"], **MODELS.facts(choice["name"]))
-    return module, spec
+    name = choice["name"]
+    return module, ModelSpec(name=name, weights=catalogue.weights(name), **MODELS.facts(name))
 
 
 def statistics(data: Mapping, spec: ModelSpec, channels: int) -> tuple[tuple, tuple]:
@@ -125,12 +125,14 @@ def image_size(transforms, source, where: str) -> tuple[int, int]:
 # ---- the state ------------------------------------------------------------------------------
 
 
-def _initial_weights(choice: Mapping, fresh: dict, spec: ModelSpec) -> dict:
-    """config.init: fresh variables with those of a workdir or file in their place, but `reset`."""
-    def initial(*, weights: str, reset: tuple[str, ...] = ()):
-        return weights, reset
+def _initial(*, weights: str, reset: tuple[str, ...] = ()):
+    """config.init: a workdir, a file or a published name, and what starts anew all the same."""
+    return weights, reset
 
-    weights, reset = bind(initial, choice, "config.init")()
+
+def _initial_weights(choice: Mapping, fresh: dict, spec: ModelSpec) -> dict:
+    """Fresh variables with those of config.init in their place, but for `reset`."""
+    weights, reset = bind(_initial, choice, "config.init")()
     wanted = tree.flatten(fresh)
     inside = {path.split("/", 1)[1] for path in wanted}
     for prefix in reset:
@@ -200,6 +202,10 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     # ---- model and task
     module, spec = model(c["model"], len(source.classes), dtype)
     what = task(c, source)
+    if c["init"] is not None:  # what is trained on goes on seeing what it was trained with
+        weights, _ = bind(_initial, c["init"], "config.init")()
+        given = load.normalisation(weights, spec.name)
+        spec = dataclasses.replace(spec, mean=given[0], std=given[1]) if given else spec
     mean, std = statistics(c["data"], spec, source.channels)
     normalise = normaliser(mean, std, dtype)
     sample = (1, height, width, source.channels)

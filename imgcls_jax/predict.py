@@ -17,6 +17,7 @@ import numpy as np
 from imgcls_jax import build, checkpoint, init, pipeline, runtime, tree
 from imgcls_jax import config as configs
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.pretrained import catalogue
 from imgcls_jax.pretrained import load as pretrained
 from imgcls_jax.registry import near
 from imgcls_jax.types import Lookup, ModelSpec
@@ -148,8 +149,16 @@ def _lookup(items: Sequence) -> Lookup:
 def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
     """The model of a workdir, at a step, "latest" or "best"; of its moving average, if it has one.
 
-    Raises CheckpointError if there is no good checkpoint.
+    Or that of published weights whose file is at hand, as "resnet50/imagenet1k_v2", with their
+    preprocessing. Raises CheckpointError if there is no good checkpoint, or no such file.
     """
+    name, _, tag = str(workdir).partition("/")
+    if tag in catalogue.weights(name) and not Path(workdir).exists():
+        published = catalogue.weights(name)[tag]
+        return of_file(workdir, {
+            "model": {"name": name}, "precision": "auto",
+            "eval_transforms": pretrained.transforms(published),
+            "data": {"mean": published.mean, "std": published.std}})
     weights, saved, _ = checkpoint.restore_weights(Path(workdir) / "checkpoints", step)
     config = configs.plain(saved["config"])
     preprocessing = configs.plain(saved["preprocessing"])
@@ -162,7 +171,9 @@ def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
 
 
 def of_file(file: str | Path, config: Mapping) -> Model:
-    """The model of `config.model` with the weights of a file, and the preprocessing of the config.
+    """The model of `config.model` with published weights, and the preprocessing of the config.
+
+    file: as of pretrained.load.locate. config: model, data, eval_transforms and precision.
 
     As many classes as the head in the file has, named by number. Raises CheckpointError if the
     file does not fit, ConfigError for a config that cannot be.

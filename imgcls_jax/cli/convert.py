@@ -1,8 +1,9 @@
 """Makes a workdir of published weights: imgcls convert --model=resnet50 --weights=FILE --workdir=W
 
 FILE is a .pth of torch.save (read without torch), .safetensors or .npz, in a layout that the model
-knows. The workdir is one that eval, predict, export and config.init take. Arguments of the model
-are set as in a config: --config.model.norm_group=32.
+knows, or a name of `imgcls weights list`. The workdir is one that eval, predict, export and
+config.init take. The preprocessing is the published one, where the file or name is known. Arguments
+of the model are set as in a config: --config.model.norm_group=32.
 """
 
 from pathlib import Path
@@ -20,11 +21,12 @@ flags.DEFINE_string("weights", None, "The file.", flag_values=FLAGS)
 flags.DEFINE_string("workdir", None, "Folder to make.", flag_values=FLAGS)
 flags.DEFINE_string("labels", None, "File of class names, one a line; by default those of ImageNet "
                     "for 1,000 classes, else numbers.", flag_values=FLAGS)
-flags.DEFINE_integer("size", None, "Pixels; by default the model's.", lower_bound=1,
-                     flag_values=FLAGS)
-flags.DEFINE_integer("resize", None, "Short side before the center crop; by default 8/7 of the "
-                     "size.", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_string("interpolation", "bilinear", "Of that resizing.", flag_values=FLAGS)
+flags.DEFINE_integer("size", None, "Pixels; by default as published, else the model's.",
+                     lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("resize", None, "Short side before the center crop; by default as published, "
+                     "else 8/7 of the size.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string("interpolation", None, "Of that resizing; by default as published, else "
+                    "bilinear.", flag_values=FLAGS)
 flags.DEFINE_integer("channels", 3, "Channels of the images: 1 or 3.", flag_values=FLAGS)
 
 
@@ -38,20 +40,28 @@ def main(words, overrides):
         raise ConfigError("there are checkpoints in this workdir", where=str(workdir),
                           fix="name a new --workdir")
     chosen = _config(overrides)
-    print(convert(chosen, Path(FLAGS.weights), workdir, labels=_labels(FLAGS.labels)))
+    print(convert(chosen, FLAGS.weights, workdir, labels=_labels(FLAGS.labels)))
 
 
 def _config(overrides) -> dict:
     """A complete config: evaluation on ImageNet with the preprocessing of the weights."""
     from imgcls_jax.models import MODELS
+    from imgcls_jax.pretrained import load
 
-    size = FLAGS.size or MODELS.facts(FLAGS.model)["image_size"]
+    native = MODELS.facts(FLAGS.model)["image_size"]
+    _, published = load.locate(FLAGS.weights, FLAGS.model)
+    size = FLAGS.size or (published.image_size if published else native)
     chosen = config.load(f"finetune:model={FLAGS.model},data=imagenet2012,size={size}").config
     chosen["data"]["channels"] = FLAGS.channels
-    chosen["eval_transforms"] = (
-        {"name": "resize_small", "size": FLAGS.resize or size * 8 // 7,
-         "interpolation": FLAGS.interpolation, "library": "pillow"},
-        {"name": "center_crop", "size": size})
+    if published and not (FLAGS.size or FLAGS.resize or FLAGS.interpolation):
+        chosen["eval_transforms"] = load.transforms(published)
+    else:
+        chosen["eval_transforms"] = (
+            {"name": "resize_small", "size": FLAGS.resize or size * 8 // 7,
+             "interpolation": FLAGS.interpolation or "bilinear", "library": "pillow"},
+            {"name": "center_crop", "size": size})
+    if published:
+        chosen["data"] |= {"mean": published.mean, "std": published.std}
     return config.override(chosen, overrides)
 
 
@@ -65,7 +75,7 @@ def _labels(path: str | None) -> tuple[str, ...] | None:
                           fix="give a text file with a class name on every line") from error
 
 
-def convert(chosen: dict, file: Path, workdir: Path, *, labels=None) -> str:
+def convert(chosen: dict, weights: str, workdir: Path, *, labels=None) -> str:
     """Writes the workdir; says what it did."""
     import jax.numpy as jnp
 
@@ -75,7 +85,7 @@ def convert(chosen: dict, file: Path, workdir: Path, *, labels=None) -> str:
     from imgcls_jax.datasets import DATASETS
     from imgcls_jax.types import TrainState
 
-    model = predict.of_file(file, chosen)
+    model = predict.of_file(weights, chosen)
     classes = len(model.labels)
     imagenet = DATASETS.get("imagenet2012")().classes
     labels = labels or (imagenet if classes == len(imagenet) else model.labels)
@@ -91,7 +101,7 @@ def convert(chosen: dict, file: Path, workdir: Path, *, labels=None) -> str:
         keeper.save(0, state, {
             "config": chosen, "classes": labels, "model": model.spec.name,
             "preprocessing": model.preprocessing, "versions": runtime.versions(),
-            "history": [], "stopped": f"converted from {file.name}"})
+            "history": [], "stopped": f"converted from {Path(weights).name}"})
         keeper.wait()
         folders.write_json(workdir / "config.json", chosen)
         folders.write_json(workdir / "labels.json", labels)
@@ -99,4 +109,4 @@ def convert(chosen: dict, file: Path, workdir: Path, *, labels=None) -> str:
         keeper.close()
         lock.release()
     return (f"{model.spec.name}, {tree.count(params):,} parameters, {classes} classes, from "
-            f"{file.name}, in {workdir}")
+            f"{weights}, in {workdir}")

@@ -9,8 +9,8 @@ import numpy as np
 
 from imgcls_jax import checkpoint, tree
 from imgcls_jax.errors import CheckpointError
-from imgcls_jax.pretrained import adapt, files, names
-from imgcls_jax.types import Layout, ModelSpec
+from imgcls_jax.pretrained import adapt, catalogue, fetch, files, names
+from imgcls_jax.types import Layout, ModelSpec, Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +23,60 @@ class Found:
     source: str
 
 
-def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> Found:
-    """The leaves that a workdir or a file holds of a model.
+def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
+    """(workdir or file, what is published of it) that `weights` means for a model.
 
-    wanted: its leaves, or their shapes, by path. Raises CheckpointError if there is none to read.
+    weights: a workdir, a file, or the name of published ones, as "resnet50/imagenet1k_v2" or
+    "imagenet1k_v2". A file is known by its name. Raises CheckpointError where there is none, or it
+    is yet to be fetched; ConfigError for a name that is none.
     """
-    place = Path(weights)
+    place, known = Path(weights), catalogue.weights(model)
+    if place.is_file():
+        return place, next((w for w in known.values() if fetch.place(w).name == place.name), None)
+    if (place / "checkpoints").is_dir():
+        return place, None
+    name = str(weights)
+    if place.exists() or name.count("/") > 1 or name.startswith((".", "~")):
+        raise CheckpointError(f"{name!r} is neither a workdir nor a file of weights",
+                              where="weights", fix=f"give a workdir, or a file: {files.FORMATS}")
+    _, tag, found = catalogue.find(name if "/" in name else f"{model}/{name}", "weights")
+    place = fetch.place(found)
+    if not place.is_file():
+        raise CheckpointError(f"the weights {model}/{tag} are not at hand", where=str(place),
+                              fix=f"imgcls weights get {model}/{tag}, or put {found.file} there")
+    return place, found
+
+
+def normalisation(weights: str | Path, model: str) -> tuple[tuple, tuple] | None:
+    """(mean, std) that the weights were trained with, where that is known."""
+    place, published = locate(weights, model)
+    if published:
+        return published.mean, published.std
+    if place.is_file():
+        return None
+    saved = checkpoint.read_config(place / "checkpoints")[0]["preprocessing"]
+    return tuple(saved["mean"]), tuple(saved["std"])
+
+
+def transforms(weights: Weights) -> tuple[dict, ...]:
+    """The eval transforms that the published accuracy was measured with, as a config names them."""
+    library = "tensorflow" if weights.layout == "npz" else "pillow"
+    how = {"interpolation": weights.interpolation, "library": library}
+    if weights.crop_mode == "squash":
+        return ({"name": "resize", "size": weights.image_size, **how},)
+    return ({"name": "resize_small", "size": weights.resize, **how},
+            {"name": "center_crop", "size": weights.image_size})
+
+
+def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> Found:
+    """The leaves that a workdir or a file, as of `locate`, holds of a model.
+
+    wanted: its leaves, or their shapes, by path. Raises as `locate`, and CheckpointError for a
+    file that is damaged or of another model.
+    """
+    place, _ = locate(weights, spec.name)
     if place.is_file():
         return _of_file(place, spec, wanted)
-    if not (place / "checkpoints").is_dir():
-        raise CheckpointError(f"{str(weights)!r} is neither a workdir nor a file of weights",
-                              where="weights", fix=f"give a workdir, or a file: {files.FORMATS}")
     saved, _, _ = checkpoint.restore_weights(place / "checkpoints")
     saved = saved.get("ema") or saved
     leaves = tree.flatten({"params": saved["params"], **saved["model_state"]})
