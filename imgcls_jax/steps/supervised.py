@@ -9,11 +9,13 @@ from imgcls_jax.steps import STEPS, Parts
 
 
 @STEPS.register()
-def supervised(parts: Parts, *, accumulate: int = 1):
+def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3):
     """(state, batch) -> (state, Sums): one optimizer update on the mean loss of the batch.
 
     accumulate: the batch is worked off in this many microbatches, of every accumulate-th example
-    each; gradients and model state are means over them. If loss or gradient is not finite, the
+    each; gradients and model state are means over them. auxiliary: weight of the loss of each
+    auxiliary head that the model has sown into "aux_logits" (0.3 in arXiv 1409.4842, section 5);
+    the loss in Sums is the whole of it. If loss or gradient is not finite, the
     state is returned as it came and Sums["nonfinite"] is 1.
     """
     if accumulate < 1:
@@ -22,8 +24,12 @@ def supervised(parts: Parts, *, accumulate: int = 1):
 
     def loss(params, model_state, images, targets, key):
         logits, new = parts.apply({"params": params, **model_state}, images, train=True,
-                                  mutable=list(model_state), rngs={"dropout": key})
-        return parts.task.loss(logits, targets).mean(), (logits, dict(new))
+                                  mutable=[*model_state, "aux_logits"], rngs={"dropout": key})
+        new = dict(new)
+        value = parts.task.loss(logits, targets).mean()
+        for others in jax.tree.leaves(new.pop("aux_logits", {})):
+            value += auxiliary * parts.task.loss(others, targets).mean()
+        return value, (logits, new)
 
     gradient = jax.value_and_grad(loss, has_aux=True)
 

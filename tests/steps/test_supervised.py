@@ -194,3 +194,30 @@ def test_the_average_follows_parameters_and_statistics_and_evaluation_uses_it():
 def test_less_than_one_microbatch_is_refused():
     with pytest.raises(ConfigError, match="accumulate=0"):
         make(Net(), 0)
+
+
+class WithAuxiliary(nn.Module):
+    """Two linear heads on the pixels, of which one is sown in training."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = x.reshape(len(x), -1)
+        if train or self.is_initializing():
+            self.sow("aux_logits", "logits", nn.Dense(5, name="aux")(x))
+        return nn.Dense(5, name="head")(x)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_an_auxiliary_head_adds_its_weighted_loss_and_enters_no_state(accumulate):
+    step, state = make(WithAuxiliary(), accumulate)
+    state = state.replace(model_state={})  # init sows as well; build leaves that out
+    new, sums = step(state, BATCH)
+    x, targets, total = pixels(), np.eye(5)[BATCH["label"]], 0.0
+    for name, weight in (("head", 1.0), ("aux", 0.3)):
+        kernel, bias = (np.float64(state.params[name][leaf]) for leaf in ("kernel", "bias"))
+        probabilities = np.asarray(jax.nn.softmax(x @ kernel + bias))
+        total += weight * -np.log(probabilities[np.arange(12), BATCH["label"]]).mean()
+        gradient = weight * x.T @ (probabilities - targets) / 12
+        np.testing.assert_allclose(new.params[name]["kernel"], kernel - RATE * gradient, rtol=1e-4)
+    np.testing.assert_allclose(sums["loss"] / 12, total, rtol=1e-5)
+    assert new.model_state == {}
