@@ -10,8 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from imgcls_jax import config
-from imgcls_jax.cli import _flags
+from imgcls_jax.cli import _flags, _published
 from imgcls_jax.errors import ConfigError
 
 FLAGS = _flags.verb()
@@ -39,30 +38,10 @@ def main(words, overrides):
     if (workdir / "checkpoints").exists():
         raise ConfigError("there are checkpoints in this workdir", where=str(workdir),
                           fix="name a new --workdir")
-    chosen = _config(overrides)
+    chosen = _published.make(FLAGS.model, FLAGS.weights, overrides, size=FLAGS.size,
+                             resize=FLAGS.resize, interpolation=FLAGS.interpolation,
+                             channels=FLAGS.channels)
     print(convert(chosen, FLAGS.weights, workdir, labels=_labels(FLAGS.labels)))
-
-
-def _config(overrides) -> dict:
-    """A complete config: evaluation on ImageNet with the preprocessing of the weights."""
-    from imgcls_jax.models import MODELS
-    from imgcls_jax.pretrained import load
-
-    native = MODELS.facts(FLAGS.model)["image_size"]
-    _, published = load.locate(FLAGS.weights, FLAGS.model)
-    size = FLAGS.size or (published.image_size if published else native)
-    chosen = config.load(f"finetune:model={FLAGS.model},data=imagenet2012,size={size}").config
-    chosen["data"]["channels"] = FLAGS.channels
-    if published and not (FLAGS.size or FLAGS.resize or FLAGS.interpolation):
-        chosen["eval_transforms"] = load.transforms(published)
-    else:
-        chosen["eval_transforms"] = (
-            {"name": "resize_small", "size": FLAGS.resize or size * 8 // 7,
-             "interpolation": FLAGS.interpolation or "bilinear", "library": "pillow"},
-            {"name": "center_crop", "size": size})
-    if published:
-        chosen["data"] |= {"mean": published.mean, "std": published.std}
-    return config.override(chosen, overrides)
 
 
 def _labels(path: str | None) -> tuple[str, ...] | None:
