@@ -1,10 +1,11 @@
 """Any model on any data: a folder of images, or a dataset by name.
 
 imgcls train --config=finetune:model=resnet50,data=DIR,size=224
-imgcls train --config=finetune:model=resnet18,data=DIR,weights=WORKDIR
+imgcls train --config=finetune:model=resnet18,data=DIR,weights=imagenet1k_v1
 
 Keys of the variant: model; data, a folder (train/val/CLASS/* or CLASS/*) or the name of a dataset
-(imgcls list datasets); weights, a workdir to start from, whose head is left out; size, pixels.
+(imgcls list datasets); weights, a workdir, file or published name (imgcls weights list) to start
+from, whose head is left out; size, pixels.
 """
 
 from ml_collections import ConfigDict
