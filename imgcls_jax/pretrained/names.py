@@ -96,6 +96,8 @@ def _is_patches(path: str, layout: Layout) -> bool:
 def _ours(value: np.ndarray, path: str, shape: tuple[int, ...], parts: int, layout: Layout):
     """Their axes -> ours; a reshape where only the grouping of the axes differs."""
     if layout.format == "torch" and path.endswith("/kernel"):
+        if value.ndim == 4 and len(shape) == 2 and not _is_patches(path, layout):
+            value = value.reshape(len(value), -1)  # a dense layer written as a convolution
         value = value.transpose((2, 3, 1, 0) if value.ndim == 4 else range(value.ndim)[::-1])
     if _is_patches(path, layout):
         return value.reshape(-1, value.shape[-1])
