@@ -50,6 +50,7 @@ def to_variables(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndar
     wanted: our leaves or their shapes by path, as of tree.flatten({"params": ..., ...}). Leaves of
     another shape are among those returned, in the file's size: adapt.py may fit them.
     """
+    tensors = {_today(name, layout): value for name, value in tensors.items()}
     found, missing, used = {}, [], set()
     for path, leaf in wanted.items():
         names = theirs(path, layout)
@@ -87,6 +88,14 @@ def to_tensors(leaves: Mapping[str, np.ndarray], layout: Layout, *, channels: in
             counter = names[0].rpartition(".")[0] + f".{COUNTER}"
             tensors[counter] = np.zeros((), np.int64)
     return tensors
+
+
+def _today(name: str, layout: Layout) -> str:
+    """The name that a tensor of an older file has in newer ones."""
+    for pattern, replacement in layout.older:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(replacement)
+    return name
 
 
 def _is_patches(path: str, layout: Layout) -> bool:
