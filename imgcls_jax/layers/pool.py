@@ -45,12 +45,12 @@ def _edges(x, size: int, stride: int, padding: int, ceil: bool):
     edges = [(0, 0)]
     for length in x.shape[1:3]:
         free = length + 2 * padding - size
-        if free < 0:
-            raise ConfigError(f"a window of {size} pixels does not fit into a map of "
-                              f"{x.shape[1]}x{x.shape[2]}", where="pooling",
-                              fix="use larger images")
         beyond = -free % stride if ceil else 0
         if beyond and free + beyond >= length + padding:  # the last window would hold padding alone
             beyond = 0
+        if free + beyond < 0:
+            raise ConfigError(f"a window of {size} pixels does not fit into a map of "
+                              f"{x.shape[1]}x{x.shape[2]}", where="pooling",
+                              fix="use larger images")
         edges.append((padding, padding + beyond))
     return [*edges, (0, 0)]

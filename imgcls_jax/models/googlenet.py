@@ -22,14 +22,14 @@ AUXILIARY = {"4a": "aux1", "4d": "aux2"}  # the heads, by the block they look at
 BRANCHES = {"conv1x1": "branch1", "reduce3x3": "branch2.0", "conv3x3": "branch2.1",
             "reduce5x5": "branch3.0", "conv5x5": "branch3.1", "project": "branch4.1"}
 TORCHVISION = Layout("torch", (  # torchvision/models/googlenet.py
-    *((rf"(.*)/{ours}/{leaf}", rf"\1.{theirs}.{their_leaf}") for ours, theirs in BRANCHES.items()
-      for leaf, their_leaf in (("conv", "conv"), ("norm", "bn"))),
+    *((rf"(inception\w+)/{ours}/{leaf}", rf"\1.{theirs}.{their_leaf}")
+      for ours, theirs in BRANCHES.items() for leaf, their_leaf in (("conv", "conv"), ("norm", "bn"))),
     (r"stem(\d)/conv", r"conv\1.conv"),
     (r"stem(\d)/norm", r"conv\1.bn"),
-    (r"aux(\d)/project/conv", r"aux\1.conv.conv"),
-    (r"aux(\d)/project/norm", r"aux\1.conv.bn"),
-    (r"aux(\d)/hidden", r"aux\1.fc1"),
-    (r"aux(\d)/head", r"aux\1.fc2"),
+    (r"auxiliary(\d)/project/conv", r"aux\1.conv.conv"),
+    (r"auxiliary(\d)/project/norm", r"aux\1.conv.bn"),
+    (r"auxiliary(\d)/hidden", r"aux\1.fc1"),
+    (r"auxiliary(\d)/head", r"aux\1.fc2"),
     (r"head", r"fc")), unused=(r"aux\d\..*",))
 
 
@@ -90,8 +90,8 @@ class GoogLeNet(nn.Module):
     size: of the kernels of the third branch. normalise: BatchNorm, which the paper is without.
     aux: two more heads on the blocks 4a and 4d, whose logits are sown as "aux1" and "aux2" into
       "aux_logits" in training.
-    divide: of all channels before the head, for tests. dropout: share of the units dropped
-      before the head (0.4 in the paper, 0.2 in torchvision).
+    dropout: share of the units dropped before the head (0.4 in the paper, 0.2 in torchvision).
+    blocks: names of WIDTHS, in order. divide: of all channels.
     norm_group: examples per BatchNorm statistic, None for the whole batch.
     remat: compute each block again in the backward pass.
     """
@@ -101,6 +101,7 @@ class GoogLeNet(nn.Module):
     normalise: bool = True
     aux: bool = False
     dropout: float = 0.2
+    blocks: tuple[str, ...] = tuple(WIDTHS)
     divide: int = 1
     norm_group: int | None = None
     remat: bool = False
@@ -115,17 +116,18 @@ class GoogLeNet(nn.Module):
         x = _unit(self, 64 // self.divide, (1, 1), name="stem2")(x, train)
         x = _unit(self, 192 // self.divide, (3, 3), name="stem3")(x, train)
         x = max_pool(x, 3, 2, ceil=True)
-        for name, widths in WIDTHS.items():
+        for name in self.blocks:
             if name == "4a":
                 x = max_pool(x, 3, 2, ceil=True)
             if name == "5a":
                 x = max_pool(x, 2, 2, ceil=True)
-            x = block(_divide(widths, self.divide), self.size, self.normalise, self.norm_group,
-                      self.dtype, name=f"inception{name}")(x, train)
+            x = block(_divide(WIDTHS[name], self.divide), self.size, self.normalise,
+                      self.norm_group, self.dtype, name=f"inception{name}")(x, train)
             head = AUXILIARY.get(name)
             if head and self.aux and self.num_classes and (train or self.is_initializing()):
                 logits = Auxiliary(self.num_classes, self.normalise, self.norm_group, self.dtype,
-                                   128 // self.divide, 1024 // self.divide, name=head)(x, train)
+                                   128 // self.divide, 1024 // self.divide,
+                                   name=f"auxiliary{head[-1]}")(x, train)
                 if train:
                     self.sow("aux_logits", head, logits)
         wide = jnp.promote_types(self.dtype, jnp.float32)

@@ -12,16 +12,18 @@ from imgcls_jax.models import MODELS
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1512.00567"
-TORCH = Layout("torch", tuple(  # torchvision/models/inception.py; timm's has the same names
-    (ours + f"/{leaf}", theirs + f".{their_leaf}") for ours, theirs in (
-        (r"stem1", r"Conv2d_1a_3x3"), (r"stem2", r"Conv2d_2a_3x3"), (r"stem3", r"Conv2d_2b_3x3"),
-        (r"stem4", r"Conv2d_3b_1x1"), (r"stem5", r"Conv2d_4a_3x3"),
-        (r"mixed(\w+)/project", r"Mixed_\1.branch_pool"),
-        (r"mixed(\w+)/double(.)x._(\w+)", r"Mixed_\1.branch\2x\2dbl_\3"),
-        (r"mixed(\w+)/(branch\w+)", r"Mixed_\1.\2"),
-        (r"aux/conv(\d)", r"AuxLogits.conv\1"))
-    for leaf, their_leaf in (("conv", "conv"), ("norm", "bn"))
-) + ((r"aux/head", r"AuxLogits.fc"), (r"head", r"fc")), unused=(r"AuxLogits\..*",))
+UNITS = (
+    (r"stem1", r"Conv2d_1a_3x3"), (r"stem2", r"Conv2d_2a_3x3"), (r"stem3", r"Conv2d_2b_3x3"),
+    (r"stem4", r"Conv2d_3b_1x1"), (r"stem5", r"Conv2d_4a_3x3"),
+    (r"mixed(\w+)/project", r"Mixed_\1.branch_pool"),
+    (r"mixed(\w+)/double(.)x._(\w+)", r"Mixed_\1.branch\2x\2dbl_\3"),
+    (r"mixed(\w+)/(branch\w+)", r"Mixed_\1.\2"),
+    (r"auxiliary1/conv(\d)", r"AuxLogits.conv\1"))
+TORCH = Layout("torch", (  # torchvision/models/inception.py; timm's inception_v3.py has the same
+    *((f"{ours}/{leaf}", f"{theirs}.{their_leaf}") for ours, theirs in UNITS
+      for leaf, their_leaf in (("conv", "conv"), ("norm", "bn"))),
+    (r"auxiliary1/head", r"AuxLogits.fc"),
+    (r"head", r"fc")), unused=(r"AuxLogits\..*",))
 SPLIT = (1, 3), (3, 1)  # two kernels side by side in place of one
 
 
@@ -156,7 +158,7 @@ class InceptionV3(nn.Module):
             heads = self.aux and self.num_classes and (train or self.is_initializing())
             if name == AUXILIARY and heads:
                 logits = Auxiliary(self.num_classes, by, self.norm_group, self.dtype,
-                                   name="aux")(x, train)
+                                   name="auxiliary1")(x, train)
                 if train:
                     self.sow("aux_logits", "aux1", logits)
         wide = jnp.promote_types(self.dtype, jnp.float32)
