@@ -23,7 +23,8 @@ BRANCHES = {"conv1x1": "branch1", "reduce3x3": "branch2.0", "conv3x3": "branch2.
             "reduce5x5": "branch3.0", "conv5x5": "branch3.1", "project": "branch4.1"}
 TORCHVISION = Layout("torch", (  # torchvision/models/googlenet.py
     *((rf"(inception\w+)/{ours}/{leaf}", rf"\1.{theirs}.{their_leaf}")
-      for ours, theirs in BRANCHES.items() for leaf, their_leaf in (("conv", "conv"), ("norm", "bn"))),
+      for ours, theirs in BRANCHES.items()
+      for leaf, their_leaf in (("conv", "conv"), ("norm", "bn"))),
     (r"stem(\d)/conv", r"conv\1.conv"),
     (r"stem(\d)/norm", r"conv\1.bn"),
     (r"auxiliary(\d)/project/conv", r"aux\1.conv.conv"),
