@@ -77,6 +77,7 @@ class Layout:
     patches: regex of the kernel [p*p*C, D] that is a convolution [p, p, C, D] there.
     shapes: (regex of their name, shape) of tensors that have axes of size 1 there, such as
       (-1, 1, 1).
+    older: (regex of a name in older files, the name now).
     """
 
     format: str
@@ -84,6 +85,7 @@ class Layout:
     unused: tuple[str, ...] = ()
     patches: str = ""
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    older: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

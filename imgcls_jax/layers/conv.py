@@ -24,6 +24,7 @@ class Conv(nn.Module):
     groups: int = 1
     use_bias: bool = False
     kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -43,6 +44,6 @@ class Conv(nn.Module):
                 padding if padding == "SAME" else [(size, size) for size in padding],
                 dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=self.groups)
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), wide)
+            bias = self.param("bias", self.bias_init, (self.features,), wide)
             y = y + bias.astype(self.dtype)
         return y

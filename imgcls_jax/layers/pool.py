@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from imgcls_jax.errors import ConfigError
+
 
 def max_pool(x, size: int, stride: int, *, padding: int = 0, ceil: bool = False):
     """f[B,H,W,C] -> the maximum of each window. ceil: a last window may hang over the edge, if it
@@ -46,5 +48,9 @@ def _edges(x, size: int, stride: int, padding: int, ceil: bool):
         beyond = -free % stride if ceil else 0
         if beyond and free + beyond >= length + padding:  # the last window would hold padding alone
             beyond = 0
+        if free + beyond < 0:
+            raise ConfigError(f"a window of {size} pixels does not fit into a map of "
+                              f"{x.shape[1]}x{x.shape[2]}", where="pooling",
+                              fix="use larger images")
         edges.append((padding, padding + beyond))
     return [*edges, (0, 0)]

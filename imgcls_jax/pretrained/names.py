@@ -50,6 +50,7 @@ def to_variables(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndar
     wanted: our leaves or their shapes by path, as of tree.flatten({"params": ..., ...}). Leaves of
     another shape are among those returned, in the file's size: adapt.py may fit them.
     """
+    tensors = {_today(name, layout): value for name, value in tensors.items()}
     found, missing, used = {}, [], set()
     for path, leaf in wanted.items():
         names = theirs(path, layout)
@@ -89,6 +90,14 @@ def to_tensors(leaves: Mapping[str, np.ndarray], layout: Layout, *, channels: in
     return tensors
 
 
+def _today(name: str, layout: Layout) -> str:
+    """The name that a tensor of an older file has in newer ones."""
+    for pattern, replacement in layout.older:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(replacement)
+    return name
+
+
 def _is_patches(path: str, layout: Layout) -> bool:
     return bool(layout.patches) and re.fullmatch(layout.patches, path.partition("/")[2]) is not None
 
@@ -96,6 +105,8 @@ def _is_patches(path: str, layout: Layout) -> bool:
 def _ours(value: np.ndarray, path: str, shape: tuple[int, ...], parts: int, layout: Layout):
     """Their axes -> ours; a reshape where only the grouping of the axes differs."""
     if layout.format == "torch" and path.endswith("/kernel"):
+        if value.ndim == 4 and len(shape) == 2 and not _is_patches(path, layout):
+            value = value.reshape(len(value), -1)  # a dense layer written as a convolution
         value = value.transpose((2, 3, 1, 0) if value.ndim == 4 else range(value.ndim)[::-1])
     if _is_patches(path, layout):
         return value.reshape(-1, value.shape[-1])

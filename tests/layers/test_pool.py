@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.pool import adaptive_avg_pool, avg_pool, max_pool
 
 
@@ -48,3 +49,10 @@ def test_adaptive_avg_pool(length, size):
     expected = np.stack([np.stack([x[:, r, c].mean((1, 2)) for c in cells], 1) for r in cells], 1)
     np.testing.assert_allclose(adaptive_avg_pool(jnp.asarray(x, jnp.float32), size), expected,
                                rtol=1e-5, atol=1e-6)
+
+
+def test_a_window_that_does_not_fit_is_refused_unless_it_may_hang_over():
+    x = jnp.ones((1, 2, 2, 1))
+    with pytest.raises(ConfigError, match="does not fit into a map of 2x2"):
+        max_pool(x, 3, 2)
+    assert max_pool(x, 3, 2, ceil=True).shape == (1, 1, 1, 1)  # as torch.nn.MaxPool2d
