@@ -1,0 +1,155 @@
+"""EfficientNet: what both versions are made of."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from imgcls_jax.layers.conv import Conv
+from imgcls_jax.layers.inverted_residual import InvertedResidual, add
+from imgcls_jax.layers.norm import BatchNorm
+from imgcls_jax.models import _mobile_names
+from imgcls_jax.types import Layout
+
+
+class Stage(NamedTuple):
+    """A row of the papers' tables: blocks that differ in the first one's stride and input."""
+
+    expand: int  # the width between over that of the input
+    kernel: int
+    stride: int
+    features: int
+    blocks: int
+    fused: bool = False
+
+
+class FusedBlock(nn.Module):
+    """Widening and depthwise convolution as one full convolution: f[B,H,W,C] -> f[B,H',W',D].
+
+    arXiv 2104.00298, figure 2, without a gate. Where nothing widens, that convolution is all.
+    conv, norm, drop_path: as of InvertedResidual.
+    """
+
+    features: int
+    expanded: int
+    kernel: int
+    stride: int
+    conv: Callable
+    norm: Callable
+    drop_path: float
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        widens = self.expanded != x.shape[-1]
+        y = self.conv(self.expanded if widens else self.features, (self.kernel, self.kernel),
+                      self.stride, name="fused_conv")(x)
+        y = nn.silu(self.norm(name="fused_norm")(y, train))
+        if widens:
+            y = self.conv(self.features, (1, 1), name="project_conv")(y)
+            y = self.norm(name="project_norm")(y, train)
+        return add(x, y, self.stride, self.drop_path, train)
+
+
+class EfficientNet(nn.Module):
+    """f[B,H,W,C] -> logits f32[B,num_classes], or pooled features where num_classes is 0.
+
+    stem, last: channels of the first and of the last convolution.
+    form: "torch" pads symmetrically, "tensorflow" pads "SAME" and starts depthwise kernels larger.
+    momentum, epsilon: of BatchNorm; norm_group: examples per statistic, None for the whole batch.
+    dropout: of the pooled features.
+    drop_path: stochastic depth; block i of n leaves its branch out with probability
+      drop_path * i / n, i from 0.
+    remat: compute each block anew in the backward pass, for memory.
+    """
+
+    num_classes: int
+    stages: tuple[Stage, ...]
+    stem: int
+    last: int
+    dropout: float = 0.2
+    drop_path: float = 0.2
+    form: Literal["torch", "tensorflow"] = "torch"
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    norm_group: int | None = None
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        tensorflow = self.form == "tensorflow"
+        # torch counts the outputs of all groups as a kernel's fan-out, TensorFlow those of one.
+        fan_out, depthwise_init = (nn.initializers.variance_scaling(2.0, mode, "normal")
+                                   for mode in ("fan_out", "fan_in" if tensorflow else "fan_out"))
+        conv, depthwise = (functools.partial(Conv, padding="SAME" if tensorflow else None,
+                                             kernel_init=init, dtype=self.dtype)
+                           for init in (fan_out, depthwise_init))
+        norm = functools.partial(BatchNorm, self.norm_group, self.momentum, self.epsilon,
+                                 dtype=self.dtype)
+        wrap = functools.partial(nn.remat, static_argnums=(2,)) if self.remat else (lambda f: f)
+        mobile, fused = wrap(InvertedResidual), wrap(FusedBlock)
+
+        x = conv(self.stem, (3, 3), 2, name="stem_conv")(x)
+        x = nn.silu(norm(name="stem_norm")(x, train))
+        done, total = 0, sum(stage.blocks for stage in self.stages)
+        for i, stage in enumerate(self.stages, 1):
+            for j in range(stage.blocks):
+                shape = (stage.features, stage.expand * x.shape[-1], stage.kernel,
+                         1 if j else stage.stride)
+                drop_path, name = self.drop_path * done / total, f"stage{i}_block{j}"
+                if stage.fused:
+                    block = fused(*shape, conv, norm, drop_path, name=name)
+                else:
+                    block = mobile(*shape, max(1, x.shape[-1] // 4), nn.silu, conv, depthwise,
+                                   norm, drop_path, nn.silu, dtype=self.dtype, name=name)
+                x, done = block(x, train), done + 1
+        x = conv(self.last, (1, 1), name="last_conv")(x)
+        x = nn.silu(norm(name="last_norm")(x, train))
+
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        x = x.mean((1, 2), dtype=wide)
+        if not self.num_classes:
+            return x
+        x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
+        init = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+        return nn.Dense(self.num_classes, kernel_init=init, dtype=wide, param_dtype=wide,
+                        name="head")(x)
+
+
+def layouts(stages: tuple[Stage, ...]) -> dict[str, Layout]:
+    """torchvision/models/efficientnet.py and timm/models/efficientnet.py."""
+    def parts(stage, block):
+        widens = stages[stage - 1].expand > 1
+        if stages[stage - 1].fused:
+            return ("fused", "project") if widens else ("fused",)
+        return _mobile_names.PARTS if widens else _mobile_names.PARTS[1:]
+
+    last = f"features.{len(stages) + 1}"
+    torchvision = (*_mobile_names.torchvision(parts, lambda i, j: f"features.{i}.{j}.block"),
+                   (r"last_conv", f"{last}.0"), (r"last_norm", f"{last}.1"),
+                   (r"head", r"classifier.1"))
+    timm = (*_mobile_names.timm(parts), (r"last_conv", r"conv_head"), (r"last_norm", r"bn2"),
+            (r"head", r"classifier"))
+    return {"torchvision": Layout("torch", torchvision), "timm": Layout("torch", timm)}
+
+
+def variant(dropout: float) -> Callable[[Callable], Callable]:
+    """Decorator: gives a variant the options of all, hence their schema, with its own dropout."""
+    def options(num_classes: int, *, dropout: float = dropout, drop_path: float = 0.2,
+                norm_group: int | None = None, remat: bool = False,
+                dtype: str = "float32") -> nn.Module:
+        """The signature of every variant."""
+
+    def decorate(function):
+        @functools.wraps(function)
+        def build(num_classes, **given):
+            return function(num_classes, **{"dropout": dropout, **given})
+
+        build.__signature__ = inspect.signature(options)
+        build.__annotations__ = options.__annotations__
+        return build
+
+    return decorate
