@@ -73,10 +73,10 @@ class Mlp(nn.Module):
     def __call__(self, x, train: bool):
         bias = nn.initializers.zeros if self.kernel_init else nn.initializers.normal(1e-6)
         width = x.shape[-1]
-        x = _dense(self, self.hidden or 4 * width, "hidden", bias_init=bias)(x)
+        x = _dense(self, self.hidden or 4 * width, "hidden", self.kernel_init, bias_init=bias)(x)
         x = nn.gelu(x, approximate=self.gelu == "tanh")
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return _dense(self, width, "out", bias_init=bias)(x)
+        return _dense(self, width, "out", self.kernel_init, bias_init=bias)(x)
 
 
 class SelfAttention(nn.Module):
@@ -97,7 +97,7 @@ class SelfAttention(nn.Module):
         qkv = _dense(self, 3 * x.shape[-1], "qkv", kernel_init=self.kernel_init or init)(x)
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
         y = attend(q, k, v).reshape(x.shape)
-        return _dense(self, x.shape[-1], "out")(y)
+        return _dense(self, x.shape[-1], "out", self.kernel_init)(y)
 
 
 class AttentionPool(nn.Module):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from imgcls_jax.init import initialise
 from imgcls_jax.models.convnext import ConvNeXt, convnext_small, convnext_tiny
 from tests.models import training
 
@@ -27,21 +28,24 @@ def test_paths_drop_in_training_alone_by_the_linear_rule_of_the_paper(random_var
 
 def test_branches_start_at_a_millionth_and_none_has_no_factor():
     x = training.images(2, 16, 16, 3)
-    params = jax.jit(small().init)(jax.random.key(0), x)["params"]
+    params = initialise(small(), x.shape, 0)["params"]
     np.testing.assert_array_equal(params["stage1_block0"]["layer_scale"], np.full(4, 1e-6, "f4"))
     shapes = jax.eval_shape(small(layer_scale=None).init, jax.random.key(0), x)
     assert "layer_scale" not in shapes["params"]["stage1_block0"]
 
 
 def test_all_parameters_train_on_one_channel(random_variables):
-    module, x = small(drop_path=0.3, dtype="bfloat16"), training.images(8, 16, 16, 1)
+    module = ConvNeXt(5, (1, 1), (4, 8), drop_path=0.3, dtype="bfloat16")
+    x = training.images(8, 16, 16, 1)
     training.assert_all_train(module, random_variables(module, x), x)
 
 
 def test_remat_changes_neither_names_nor_numbers(random_variables):
-    x = training.images(4, 16, 16, 3)
-    v = random_variables(small(), x)
-    training.assert_remat_changes_nothing(lambda remat: small(remat=remat, drop_path=0.5), v, x)
+    def build(remat):
+        return ConvNeXt(5, (2,), (4,), remat=remat, drop_path=0.5)
+
+    x = training.images(4, 8, 8, 3)
+    training.assert_remat_changes_nothing(build, random_variables(build(False), x), x)
 
 
 def test_pixels_beyond_the_last_patch_are_left_out_and_features_are_normalised(random_variables):

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 
+from imgcls_jax.init import initialise
 from imgcls_jax.models.deit import deit3_b16, deit3_s16, deit_ti16_distilled
 from imgcls_jax.models.vit import ViT
 from tests.models import training
@@ -50,8 +51,8 @@ def test_features_are_the_mean_of_both_tokens(random_variables):
 
 def test_all_parameters_of_the_distilled_and_of_deit3_train_on_one_channel(random_variables):
     x = training.images(8, 8, 8, 1)
-    for module in (distilled(drop_path=0.1), ViT(5, 4, 16, 2, 2, token_position=False,
-                                                 layer_scale=1e-4, dtype="bfloat16")):
+    small = functools.partial(ViT, 5, 4, 16, 1, 2, dtype="bfloat16")
+    for module in (small(distilled=True), small(token_position=False, layer_scale=1e-4)):
         training.assert_all_train(module, random_variables(module, x), x)
 
 
@@ -73,7 +74,7 @@ def test_paths_drop_at_one_rate_in_deit3_and_by_the_linear_rule_in_deit():
 
 def test_branches_start_at_the_layer_scale_and_kernels_at_a_deviation_of_a_fiftieth():
     module = ViT(5, 4, 32, 1, 2, layer_scale=1e-4, kernels="normal")
-    params = jax.jit(module.init)(jax.random.key(0), training.images(2, 8, 8, 3))["params"]
+    params = initialise(module, (2, 8, 8, 3), 0)["params"]
     block = params["block0"]
     for name in ("layer_scale1", "layer_scale2"):
         np.testing.assert_array_equal(block[name], np.full(32, 1e-4, "f4"))
@@ -85,6 +86,9 @@ def test_branches_start_at_the_layer_scale_and_kernels_at_a_deviation_of_a_fifti
 
 def test_remat_changes_neither_names_nor_numbers(random_variables):
     x = training.images(4, 8, 8, 3)
-    v = random_variables(distilled(), x)
-    training.assert_remat_changes_nothing(
-        lambda remat: distilled(remat=remat, drop_path=0.5, dropout=0.1), v, x)
+
+    def build(remat):
+        return ViT(5, 4, 16, 1, 2, layer_scale=0.1, remat=remat, drop_path=0.5, dropout=0.1,
+                   drop_path_rule="constant")
+
+    training.assert_remat_changes_nothing(build, random_variables(build(False), x), x)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.init import initialise
 from imgcls_jax.models.mixer import Mixer, mixer_s16
 from tests.models import training
 
@@ -40,12 +41,12 @@ def test_units_drop_in_training_alone(random_variables):
 
 def test_logits_start_at_the_bias():
     x = training.images(2, 8, 8, 3)
-    logits, _ = jax.jit(small(head_bias=-6.9).init_with_output)(jax.random.key(0), x)
+    logits = jax.jit(small(head_bias=-6.9).apply)(initialise(small(head_bias=-6.9), x.shape, 0), x)
     np.testing.assert_allclose(logits, np.full((2, 5), -6.9), rtol=1e-6)
 
 
 def test_all_parameters_train_on_one_channel(random_variables):
-    module, x = small(dropout=0.1, drop_path=0.3, dtype="bfloat16"), training.images(8, 8, 8, 1)
+    module, x = Mixer(5, 4, 8, 1, 6, 12, dropout=0.1, dtype="bfloat16"), training.images(8, 8, 8, 1)
     training.assert_all_train(module, random_variables(module, x), x)
 
 
