@@ -15,6 +15,7 @@ class Conv(nn.Module):
       size at stride 1. It is the same on both sides, as in torch, where "SAME" with stride 2 is
       not: imported weights would see every feature shifted by a pixel. "SAME" is TensorFlow's.
     groups: channels are split into so many, each convolved by itself; all of them: depthwise.
+    kernel_map: what is convolved with is this of the kernel, as weight standardisation.
     """
 
     features: int
@@ -26,12 +27,14 @@ class Conv(nn.Module):
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
     dtype: Any = jnp.float32
+    kernel_map: Callable | None = None
 
     @nn.compact
     def __call__(self, x):
         wide = jnp.promote_types(self.dtype, jnp.float32)
         shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, wide).astype(self.dtype)
+        kernel = self.param("kernel", self.kernel_init, shape, wide)
+        kernel = (self.kernel_map(kernel) if self.kernel_map else kernel).astype(self.dtype)
         padding = self.padding or tuple(size // 2 for size in self.kernel_size)
         x = x.astype(self.dtype)
         if self.kernel_size == (1, 1) and self.groups == 1 and padding in ((0, 0), "SAME"):

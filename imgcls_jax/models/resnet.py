@@ -1,13 +1,17 @@
-"""ResNet: v1.5 for ImageNet, as torchvision builds it, and the paper's members for CIFAR."""
+"""ResNet v1.5 for ImageNet, as torchvision builds it, wide ResNet (arXiv 1605.07146) and ResNeXt
+(arXiv 1611.05431) of the same blocks, and the paper's members for CIFAR."""
 
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.conv import Conv
+from imgcls_jax.layers.drop import DropPath
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.models import MODELS
+from imgcls_jax.models._variants import takes
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1512.03385"
@@ -21,6 +25,8 @@ TORCH = Layout("torch", (  # torchvision/models/resnet.py; timm's resnet.py has 
     (r"head", r"fc")))
 IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
             "layouts": {"torchvision": TORCH, "timm": TORCH}}
+WIDE = {**IMAGENET, "paper": "arXiv 1605.07146"}
+NEXT = {**IMAGENET, "paper": "arXiv 1611.05431"}
 CIFAR = {"image_size": 32, "classes": 10, "mean": (0.4914, 0.4822, 0.4465),
          "std": (0.2470, 0.2435, 0.2616), "head": "head", "paper": PAPER}
 
@@ -28,16 +34,21 @@ CIFAR = {"image_size": 32, "classes": 10, "mean": (0.4914, 0.4822, 0.4465),
 class Block(nn.Module):
     """Residual block, f[B,H,W,C] -> f[B,H/stride,W/stride,D].
 
-    bottleneck: 1x1, 3x3, 1x1 with D = 4 * features and the stride in the 3x3 (v1.5); otherwise
-      3x3, 3x3 with D = features.
+    bottleneck: 1x1, 3x3, 1x1 with D = 4 * features and the stride in the 3x3 (v1.5), the first two
+      `inner` times as wide as features and the 3x3 in `groups`; otherwise 3x3, 3x3 with D =
+      features.
     shortcut: where shapes differ, a 1x1 convolution ("projection", the paper's option B) or
       every stride-th pixel and zeros for the new channels ("pad", option A).
+    drop_path: rate at which the block of an example is skipped in training.
     """
 
     features: int
     stride: int
     bottleneck: bool
+    inner: int
+    groups: int
     shortcut: Literal["projection", "pad"]
+    drop_path: float
     norm_group: int | None
     zero_init: bool
     dtype: Any
@@ -45,15 +56,18 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         if self.bottleneck:
-            plan = (((1, 1), 1, 1), ((3, 3), self.stride, 1), ((1, 1), 1, 4))
+            inner = self.inner * self.features
+            plan = ((inner, (1, 1), 1, 1), (inner, (3, 3), self.stride, self.groups),
+                    (4 * self.features, (1, 1), 1, 1))
         else:
-            plan = (((3, 3), self.stride, 1), ((3, 3), 1, 1))
+            plan = ((self.features, (3, 3), self.stride, 1), (self.features, (3, 3), 1, 1))
         y = x
-        for i, (kernel_size, stride, factor) in enumerate(plan, 1):
+        for i, (features, kernel_size, stride, groups) in enumerate(plan, 1):
             last = i == len(plan)
-            y = _conv(self, self.features * factor, kernel_size, stride, name=f"conv{i}")(y)
+            y = _conv(self, features, kernel_size, stride, groups=groups, name=f"conv{i}")(y)
             y = _norm(self, zero=last and self.zero_init, name=f"norm{i}")(y, train)
             y = y if last else nn.relu(y)
+        y = DropPath(self.drop_path, name="drop_path")(y, train)
         if x.shape != y.shape and self.shortcut == "projection":
             x = _conv(self, y.shape[-1], (1, 1), self.stride, name="shortcut_conv")(x)
             x = _norm(self, name="shortcut_norm")(x, train)
@@ -68,9 +82,16 @@ class ResNet(nn.Module):
     """f[B,H,W,C] -> logits f32[B,num_classes], or pooled features where num_classes is 0.
 
     blocks: per stage; each stage after the first halves the size and doubles the width.
+    inner, groups: of a bottleneck, how many times as wide as its stage and in how many groups the
+      3x3 convolution is: (2, 1) in a wide ResNet, (2, 32) in ResNeXt 32x4d.
     stem: 7x7 stride 2 and max pooling ("imagenet"), or one 3x3 at full size ("cifar").
     norm_group: examples per BatchNorm statistic, None for the whole batch.
     zero_init: start each block as the identity (arXiv 1706.02677, section 5.1).
+    drop_path: stochastic depth of the last block (arXiv 1603.09382); the rate grows linearly from
+      0 at the first.
+    remat: compute the inside of a block anew in the backward pass rather than keep it.
+
+    ConfigError if the groups do not divide the width.
     """
 
     num_classes: int
@@ -82,20 +103,30 @@ class ResNet(nn.Module):
     norm_group: int | None = None
     zero_init: bool = False
     dtype: Any = jnp.float32
+    inner: int = 1
+    groups: int = 1
+    drop_path: float = 0.0
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool = False):
+        if self.inner * self.width % self.groups:
+            raise ConfigError(f"{self.inner * self.width} channels do not divide into "
+                              f"{self.groups} groups", where="config.model.width",
+                              fix=f"use a multiple of {self.groups // self.inner or 1}")
         imagenet = self.stem == "imagenet"
         kernel_size, stride = ((7, 7), 2) if imagenet else ((3, 3), 1)
         x = _conv(self, self.width, kernel_size, stride, name="stem_conv")(x)
         x = nn.relu(_norm(self, name="stem_norm")(x, train))
         if imagenet:
             x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
-        for i, count in enumerate(self.blocks):
-            for j in range(count):
-                x = Block(self.width * 2**i, 2 if i and not j else 1, self.bottleneck,
-                          self.shortcut, self.norm_group, self.zero_init, self.dtype,
-                          name=f"stage{i + 1}_block{j}")(x, train)
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        places = [(i, j) for i, count in enumerate(self.blocks) for j in range(count)]
+        for index, (i, j) in enumerate(places):
+            rate = self.drop_path * index / max(len(places) - 1, 1)
+            x = block(self.width * 2**i, 2 if i and not j else 1, self.bottleneck, self.inner,
+                      self.groups, self.shortcut, rate, self.norm_group, self.zero_init, self.dtype,
+                      name=f"stage{i + 1}_block{j}")(x, train)
         wide = jnp.promote_types(self.dtype, jnp.float32)
         x = x.mean((1, 2), dtype=wide)
         if not self.num_classes:
@@ -106,9 +137,10 @@ class ResNet(nn.Module):
                         name="head")(x)
 
 
-def _conv(module, features, kernel_size, stride, name):
+def _conv(module, features, kernel_size, stride, name, groups=1):
     init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-    return Conv(features, kernel_size, stride, kernel_init=init, dtype=module.dtype, name=name)
+    return Conv(features, kernel_size, stride, groups=groups, kernel_init=init, dtype=module.dtype,
+                name=name)
 
 
 def _norm(module, name, zero=False):
@@ -116,60 +148,104 @@ def _norm(module, name, zero=False):
     return BatchNorm(module.norm_group, scale_init=init, dtype=module.dtype, name=name)
 
 
+def _options(num_classes: int, *, width: int = 64, norm_group: int | None = None,
+             zero_init: bool = False, drop_path: float = 0.0, remat: bool = False,
+             dtype: str = "float32") -> nn.Module:
+    """The signature of every variant."""
+
+
 @MODELS.register(params=11_689_512, **IMAGENET)
-def resnet18(num_classes: int, *, width: int = 64, norm_group: int | None = None,
-             zero_init: bool = False, dtype: str = "float32") -> nn.Module:
-    return ResNet(num_classes, (2, 2, 2, 2), False, width, norm_group=norm_group,
-                  zero_init=zero_init, dtype=dtype)
+@takes(_options)
+def resnet18(num_classes, **options):
+    return ResNet(num_classes, (2, 2, 2, 2), **options)
 
 
 @MODELS.register(params=21_797_672, **IMAGENET)
-def resnet34(num_classes: int, *, width: int = 64, norm_group: int | None = None,
-             zero_init: bool = False, dtype: str = "float32") -> nn.Module:
-    return ResNet(num_classes, (3, 4, 6, 3), False, width, norm_group=norm_group,
-                  zero_init=zero_init, dtype=dtype)
+@takes(_options)
+def resnet34(num_classes, **options):
+    return ResNet(num_classes, (3, 4, 6, 3), **options)
 
 
 @MODELS.register(params=25_557_032, **IMAGENET)
-def resnet50(num_classes: int, *, width: int = 64, norm_group: int | None = None,
-             zero_init: bool = False, dtype: str = "float32") -> nn.Module:
-    return ResNet(num_classes, (3, 4, 6, 3), True, width, norm_group=norm_group,
-                  zero_init=zero_init, dtype=dtype)
+@takes(_options)
+def resnet50(num_classes, **options):
+    return ResNet(num_classes, (3, 4, 6, 3), bottleneck=True, **options)
 
 
 @MODELS.register(params=44_549_160, **IMAGENET)
-def resnet101(num_classes: int, *, width: int = 64, norm_group: int | None = None,
-              zero_init: bool = False, dtype: str = "float32") -> nn.Module:
-    return ResNet(num_classes, (3, 4, 23, 3), True, width, norm_group=norm_group,
-                  zero_init=zero_init, dtype=dtype)
+@takes(_options)
+def resnet101(num_classes, **options):
+    return ResNet(num_classes, (3, 4, 23, 3), bottleneck=True, **options)
 
 
 @MODELS.register(params=60_192_808, **IMAGENET)
-def resnet152(num_classes: int, *, width: int = 64, norm_group: int | None = None,
-              zero_init: bool = False, dtype: str = "float32") -> nn.Module:
-    return ResNet(num_classes, (3, 8, 36, 3), True, width, norm_group=norm_group,
-                  zero_init=zero_init, dtype=dtype)
+@takes(_options)
+def resnet152(num_classes, **options):
+    return ResNet(num_classes, (3, 8, 36, 3), bottleneck=True, **options)
+
+
+@MODELS.register(params=68_883_240, **WIDE)
+@takes(_options)
+def wide_resnet50_2(num_classes, **options):
+    """Bottlenecks twice as wide inside, as torchvision names it."""
+    return ResNet(num_classes, (3, 4, 6, 3), bottleneck=True, inner=2, **options)
+
+
+@MODELS.register(params=126_886_696, **WIDE)
+@takes(_options)
+def wide_resnet101_2(num_classes, **options):
+    """Bottlenecks twice as wide inside, as torchvision names it."""
+    return ResNet(num_classes, (3, 4, 23, 3), bottleneck=True, inner=2, **options)
+
+
+@MODELS.register(params=25_028_904, **NEXT)
+@takes(_options)
+def resnext50_32x4d(num_classes, **options):
+    return ResNet(num_classes, (3, 4, 6, 3), bottleneck=True, inner=2, groups=32, **options)
+
+
+@MODELS.register(params=88_791_336, **NEXT)
+@takes(_options)
+def resnext101_32x8d(num_classes, **options):
+    return ResNet(num_classes, (3, 4, 23, 3), bottleneck=True, inner=4, groups=32, **options)
+
+
+@MODELS.register(params=83_455_272, **NEXT)
+@takes(_options)
+def resnext101_64x4d(num_classes, **options):
+    return ResNet(num_classes, (3, 4, 23, 3), bottleneck=True, inner=4, groups=64, **options)
 
 
 @MODELS.register(params=269_722, **CIFAR)
-def resnet20(num_classes: int, *, width: int = 16, norm_group: int | None = None,
-             zero_init: bool = False, dtype: str = "float32") -> nn.Module:
+@takes(_options, width=16)
+def resnet20(num_classes, **options):
     """For images of 8 to 32 pixels (section 4.2 of the paper)."""
-    return ResNet(num_classes, (3, 3, 3), False, width, "cifar", "pad", norm_group, zero_init,
-                  dtype)
+    return ResNet(num_classes, (3, 3, 3), stem="cifar", shortcut="pad", **options)
+
+
+@MODELS.register(params=464_154, **CIFAR)
+@takes(_options, width=16)
+def resnet32(num_classes, **options):
+    """For images of 8 to 32 pixels (section 4.2 of the paper)."""
+    return ResNet(num_classes, (5, 5, 5), stem="cifar", shortcut="pad", **options)
+
+
+@MODELS.register(params=658_586, **CIFAR)
+@takes(_options, width=16)
+def resnet44(num_classes, **options):
+    """For images of 8 to 32 pixels (section 4.2 of the paper)."""
+    return ResNet(num_classes, (7, 7, 7), stem="cifar", shortcut="pad", **options)
 
 
 @MODELS.register(params=853_018, **CIFAR)
-def resnet56(num_classes: int, *, width: int = 16, norm_group: int | None = None,
-             zero_init: bool = False, dtype: str = "float32") -> nn.Module:
+@takes(_options, width=16)
+def resnet56(num_classes, **options):
     """For images of 8 to 32 pixels (section 4.2 of the paper)."""
-    return ResNet(num_classes, (9, 9, 9), False, width, "cifar", "pad", norm_group, zero_init,
-                  dtype)
+    return ResNet(num_classes, (9, 9, 9), stem="cifar", shortcut="pad", **options)
 
 
 @MODELS.register(params=1_727_962, **CIFAR)
-def resnet110(num_classes: int, *, width: int = 16, norm_group: int | None = None,
-              zero_init: bool = False, dtype: str = "float32") -> nn.Module:
+@takes(_options, width=16)
+def resnet110(num_classes, **options):
     """For images of 8 to 32 pixels (section 4.2 of the paper)."""
-    return ResNet(num_classes, (18, 18, 18), False, width, "cifar", "pad", norm_group, zero_init,
-                  dtype)
+    return ResNet(num_classes, (18, 18, 18), stem="cifar", shortcut="pad", **options)

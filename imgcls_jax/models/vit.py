@@ -1,6 +1,5 @@
 """Vision Transformer (arXiv 2010.11929) with token, average or attention pooling."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.models import MODELS
+from imgcls_jax.models._variants import takes
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 2010.11929"
@@ -58,39 +58,46 @@ def attend(queries, keys, values):
 
 
 class Mlp(nn.Module):
-    """Two dense layers with a GELU between, 4 times as wide: f[B,N,D] -> f[B,N,D]."""
+    """Two dense layers with a GELU between: f[B,N,D] -> f[B,N,D].
+
+    hidden: units between, None for 4 * D. kernel_init: None for Xavier's.
+    """
 
     gelu: Literal["exact", "tanh"]
     dropout: float
     dtype: Any
+    hidden: int | None = None
+    kernel_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x, train: bool):
-        bias = nn.initializers.normal(1e-6)
+        bias = nn.initializers.zeros if self.kernel_init else nn.initializers.normal(1e-6)
         width = x.shape[-1]
-        x = _dense(self, 4 * width, "hidden", bias_init=bias)(x)
+        x = _dense(self, self.hidden or 4 * width, "hidden", self.kernel_init, bias_init=bias)(x)
         x = nn.gelu(x, approximate=self.gelu == "tanh")
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return _dense(self, width, "out", bias_init=bias)(x)
+        return _dense(self, width, "out", self.kernel_init, bias_init=bias)(x)
 
 
 class SelfAttention(nn.Module):
     """Multi-head attention of tokens to each other, softmax in f32: f[B,N,D] -> f[B,N,D].
 
     The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head.
+    kernel_init: None for Xavier's.
     """
 
     heads: int
     dtype: Any
+    kernel_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x):
         # fan-in is Xavier's range for each of the three square matrices.
         init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
-        qkv = _dense(self, 3 * x.shape[-1], "qkv", kernel_init=init)(x)
+        qkv = _dense(self, 3 * x.shape[-1], "qkv", kernel_init=self.kernel_init or init)(x)
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
         y = attend(q, k, v).reshape(x.shape)
-        return _dense(self, x.shape[-1], "out")(y)
+        return _dense(self, x.shape[-1], "out", self.kernel_init)(y)
 
 
 class AttentionPool(nn.Module):
@@ -114,24 +121,36 @@ class AttentionPool(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm encoder block. `drop_path` drops a whole branch of an example."""
+    """Pre-norm encoder block: f[B,N,D] -> f[B,N,D].
+
+    drop_path: rate at which a whole branch of an example is dropped in training.
+    hidden, kernel_init: see Mlp. layer_scale: initial factor of each channel of a branch
+      (arXiv 2103.17239), None for no factor.
+    """
 
     heads: int
     gelu: Literal["exact", "tanh"]
     dropout: float
     drop_path: float
     dtype: Any
+    hidden: int | None = None
+    kernel_init: Callable | None = None
+    layer_scale: float | None = None
 
     @nn.compact
     def __call__(self, x, train: bool):
-        def branch(y):
+        def branch(y, number):
             y = nn.Dropout(self.dropout, deterministic=not train)(y)
+            if self.layer_scale is not None:
+                init = nn.initializers.constant(self.layer_scale)
+                scale = self.param(f"layer_scale{number}", init, x.shape[-1:], _wide(self))
+                y = y * scale.astype(self.dtype)
             return nn.Dropout(self.drop_path, (1, 2), deterministic=not train)(y)
 
-        x = x + branch(SelfAttention(self.heads, self.dtype, name="attention")(
-            _norm(self, "norm1")(x)))
-        return x + branch(Mlp(self.gelu, self.dropout, self.dtype, name="mlp")(
-            _norm(self, "norm2")(x), train))
+        x = x + branch(SelfAttention(self.heads, self.dtype, self.kernel_init, name="attention")(
+            _norm(self, "norm1")(x)), 1)
+        mlp = Mlp(self.gelu, self.dropout, self.dtype, self.hidden, self.kernel_init, name="mlp")
+        return x + branch(mlp(_norm(self, "norm2")(x), train), 2)
 
 
 class ViT(nn.Module):
@@ -141,11 +160,19 @@ class ViT(nn.Module):
     positions: a learned table, class token included, or fixed sines and cosines without it.
     representation: a dense layer with tanh between pooling and head.
     dropout: share of units dropped after each dense layer of a block and the positions.
-    drop_path: stochastic depth of the last block; the rate grows linearly from 0 at the first.
+    drop_path: stochastic depth of the last block; the rate grows linearly from 0 at the first, or
+      is that of all blocks (drop_path_rule="constant").
     head_bias: initial bias, such as -6.9 for sigmoid losses. zero_head: head starts at zero.
     gelu: exact as in torchvision and timm, or the tanh form of big_vision.
     stem: channels of 3x3 convolutions with BatchNorm, at full size, before the patches
       (after arXiv 2106.14881); norm_group is theirs.
+    hidden, layer_scale: see Block. token_position: whether the class token has a position.
+    distilled: a second token with a head of its own (arXiv 2012.12877). Logits are the mean of the
+      two heads, features that of the two tokens; in training those of each head are sown as well,
+      into `aux_logits` as "class" and "distillation".
+    kernels: drawn from Xavier's range as in ViT, or a normal of deviation 0.02 as in DeiT, whose
+      head does not start at zero.
+    remat: compute the inside of a block anew in the backward pass rather than keep it.
 
     ConfigError if the patch size does not divide the image.
     """
@@ -166,6 +193,13 @@ class ViT(nn.Module):
     stem: tuple[int, ...] = ()
     norm_group: int | None = None
     dtype: Any = jnp.float32
+    hidden: int | None = None
+    layer_scale: float | None = None
+    token_position: bool = True
+    distilled: bool = False
+    drop_path_rule: Literal["linear", "constant"] = "linear"
+    kernels: Literal["xavier", "normal"] = "xavier"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool = False):
@@ -175,15 +209,20 @@ class ViT(nn.Module):
             norm = BatchNorm(self.norm_group, dtype=self.dtype, name=f"stem_norm{i}")
             x = nn.relu(norm(x, train))
         patches, grid = patchify(x, self.patch_size)
-        lecun = nn.initializers.lecun_normal()
-        x = _dense(self, self.width, "patches", kernel_init=lecun)(patches)
+        # torch's initial range of a convolution, where DeiT leaves it: +-1/sqrt(inputs).
+        kernel_init = nn.initializers.lecun_normal() if self.kernels == "xavier" else (
+            nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"))
+        x = _dense(self, self.width, "patches", kernel_init=kernel_init)(patches)
         x = self._place(x, grid)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for i in range(self.depth):
-            drop_path = self.drop_path * i / max(self.depth - 1, 1)
-            x = Block(self.heads, self.gelu, self.dropout, drop_path, self.dtype,
-                      name=f"block{i}")(x, train)
+            linear = i / max(self.depth - 1, 1) if self.drop_path_rule == "linear" else 1
+            x = block(self.heads, self.gelu, self.dropout, self.drop_path * linear, self.dtype,
+                      self.hidden, self._normal(), self.layer_scale, name=f"block{i}")(x, train)
         x = _norm(self, "norm")(x)
+        if self.distilled:
+            return self._two_heads(x[:, 0].astype(_wide(self)), x[:, 1].astype(_wide(self)), train)
         if self.pool == "token":
             x = x[:, 0]
         elif self.pool == "gap":
@@ -191,26 +230,48 @@ class ViT(nn.Module):
         else:
             x = AttentionPool(self.heads, self.gelu, self.dtype, name="pool")(x, train)
         if self.representation:
-            x = jnp.tanh(_dense(self, self.width, "representation", kernel_init=lecun)(x))
+            x = jnp.tanh(_dense(self, self.width, "representation", kernel_init=kernel_init)(x))
         x = x.astype(_wide(self))
+        return self._head("head")(x) if self.num_classes else x
+
+    def _head(self, name):
+        init = self._normal() or (
+            nn.initializers.zeros if self.zero_head else nn.initializers.lecun_normal())
+        return nn.Dense(self.num_classes, dtype=_wide(self), param_dtype=_wide(self), name=name,
+                        kernel_init=init, bias_init=nn.initializers.constant(self.head_bias))
+
+    def _two_heads(self, token, distillation, train):
+        """Features f[B,D] of two tokens -> logits; see `distilled`."""
         if not self.num_classes:
-            return x
-        return nn.Dense(self.num_classes, dtype=_wide(self), param_dtype=_wide(self), name="head",
-                        kernel_init=nn.initializers.zeros if self.zero_head else lecun,
-                        bias_init=nn.initializers.constant(self.head_bias))(x)
+            return (token + distillation) / 2
+        logits = self._head("head")(token)
+        others = self._head("head_distillation")(distillation)
+        if train:
+            self.sow("aux_logits", "class", logits)
+            self.sow("aux_logits", "distillation", others)
+        return (logits + others) / 2
+
+    def _normal(self):
+        """The initialiser of all kernels, None where each has its own."""
+        # The references cut this normal at +-2, which is 100 deviations: not at all.
+        return nn.initializers.normal(0.02) if self.kernels == "normal" else None
 
     def _place(self, x, grid):
-        """Tokens with their positions, the class token in front."""
+        """Tokens with their positions, the class token in front, then that of distillation."""
+        names = ("token", "token_distillation")[:(self.pool == "token") + self.distilled]
+        init = self._normal() or nn.initializers.zeros
+        tokens = [self.param(name, init, (1, 1, self.width), _wide(self)) for name in names]
+        tokens = [jnp.tile(token.astype(self.dtype), (len(x), 1, 1)) for token in tokens]
+        placed = self.positions == "learned" and self.token_position
         if self.positions == "sincos2d":
             x = x + jnp.asarray(sincos2d(grid, self.width), self.dtype)
-        if self.pool == "token":
-            token = self.param("token", nn.initializers.zeros, (1, 1, self.width), _wide(self))
-            x = jnp.concatenate((jnp.tile(token.astype(self.dtype), (len(x), 1, 1)), x), 1)
+        if placed:
+            x = jnp.concatenate((*tokens, x), 1)
         if self.positions == "learned":
             init = nn.initializers.normal(0.02)
             table = self.param("positions", init, (1, *x.shape[1:]), _wide(self))
             x = x + table.astype(self.dtype)
-        return x
+        return x if placed else jnp.concatenate((*tokens, x), 1)
 
 
 def patchify(images, size: int):
@@ -259,135 +320,134 @@ def _options(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token"
              positions: Literal["learned", "sincos2d"] = "learned", representation: bool = False,
              dropout: float = 0.0, drop_path: float = 0.0, head_bias: float = 0.0,
              zero_head: bool = True, gelu: Literal["exact", "tanh"] = "exact",
-             dtype: str = "float32") -> nn.Module:
+             remat: bool = False, dtype: str = "float32") -> nn.Module:
     """The signature of every variant."""
 
 
-def _variant(function: Callable) -> Callable:
-    """Gives a variant the signature, hence the config schema, of `_options`."""
-    function.__signature__ = inspect.signature(_options)
-    function.__annotations__ = _options.__annotations__
-    return function
-
-
 @MODELS.register(params=5_719_720, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_ti8(num_classes, **options):
     return ViT(num_classes, 8, 192, 12, 3, **options)
 
 
 @MODELS.register(params=5_694_376, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_ti14(num_classes, **options):
     return ViT(num_classes, 14, 192, 12, 3, **options)
 
 
 @MODELS.register(params=5_717_416, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_ti16(num_classes, **options):
     return ViT(num_classes, 16, 192, 12, 3, **options)
 
 
 @MODELS.register(params=6_131_560, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_ti32(num_classes, **options):
     return ViT(num_classes, 32, 192, 12, 3, **options)
 
 
 @MODELS.register(params=22_055_272, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_s8(num_classes, **options):
     return ViT(num_classes, 8, 384, 12, 6, **options)
 
 
 @MODELS.register(params=22_004_584, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_s14(num_classes, **options):
     return ViT(num_classes, 14, 384, 12, 6, **options)
 
 
 @MODELS.register(params=22_050_664, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_s16(num_classes, **options):
     return ViT(num_classes, 16, 384, 12, 6, **options)
 
 
 @MODELS.register(params=22_878_952, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_s32(num_classes, **options):
     return ViT(num_classes, 32, 384, 12, 6, **options)
 
 
 @MODELS.register(params=86_576_872, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_b8(num_classes, **options):
     return ViT(num_classes, 8, 768, 12, 12, **options)
 
 
 @MODELS.register(params=86_475_496, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_b14(num_classes, **options):
     return ViT(num_classes, 14, 768, 12, 12, **options)
 
 
 @MODELS.register(params=86_567_656, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_b16(num_classes, **options):
     return ViT(num_classes, 16, 768, 12, 12, **options)
 
 
 @MODELS.register(params=88_224_232, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_b32(num_classes, **options):
     return ViT(num_classes, 32, 768, 12, 12, **options)
 
 
 @MODELS.register(params=304_338_920, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_l8(num_classes, **options):
     return ViT(num_classes, 8, 1024, 24, 16, **options)
 
 
 @MODELS.register(params=304_203_752, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_l14(num_classes, **options):
     return ViT(num_classes, 14, 1024, 24, 16, **options)
 
 
 @MODELS.register(params=304_326_632, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_l16(num_classes, **options):
     return ViT(num_classes, 16, 1024, 24, 16, **options)
 
 
 @MODELS.register(params=306_535_400, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_l32(num_classes, **options):
     return ViT(num_classes, 32, 1024, 24, 16, **options)
 
 
 @MODELS.register(params=632_214_760, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_h8(num_classes, **options):
     return ViT(num_classes, 8, 1280, 32, 16, **options)
 
 
 @MODELS.register(params=632_045_800, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_h14(num_classes, **options):
     return ViT(num_classes, 14, 1280, 32, 16, **options)
 
 
 @MODELS.register(params=632_199_400, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_h16(num_classes, **options):
     return ViT(num_classes, 16, 1280, 32, 16, **options)
 
 
 @MODELS.register(params=634_960_360, **IMAGENET)
-@_variant
+@takes(_options)
 def vit_h32(num_classes, **options):
     return ViT(num_classes, 32, 1280, 32, 16, **options)
+
+
+@MODELS.register(params=1_012_611_432, **{**IMAGENET, "paper": "arXiv 2106.04560"})
+@takes(_options)
+def vit_g14(num_classes, **options):
+    return ViT(num_classes, 14, 1408, 40, 16, hidden=6144, **options)
 
 
 @MODELS.register(image_size=32, classes=10, mean=(0.4914, 0.4822, 0.4465),
@@ -396,8 +456,9 @@ def vit_mini(num_classes: int, *, patch_size: int = 4, width: int = 128, depth: 
              heads: int = 4, stem: tuple[int, ...] = (64,),
              pool: Literal["token", "gap", "map"] = "gap",
              positions: Literal["learned", "sincos2d"] = "learned", dropout: float = 0.0,
-             drop_path: float = 0.0, norm_group: int | None = None,
+             drop_path: float = 0.0, norm_group: int | None = None, remat: bool = False,
              dtype: str = "float32") -> nn.Module:
     """For images of 8 to 32 pixels; a patch of 1 or 2 pixels for the smallest."""
     return ViT(num_classes, patch_size, width, depth, heads, pool, positions, dropout=dropout,
-               drop_path=drop_path, stem=tuple(stem), norm_group=norm_group, dtype=dtype)
+               drop_path=drop_path, stem=tuple(stem), norm_group=norm_group, remat=remat,
+               dtype=dtype)

@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from imgcls_jax.models.resnet import ResNet, resnet20
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.models.resnet import ResNet, resnet20, resnext50_32x4d
+from tests.models import training
 
 
 def conv(x, kernel, stride):
@@ -79,3 +82,45 @@ def test_resnet20_has_finite_gradients_and_moves_its_statistics(random_variables
         assert jnp.isfinite(leaf).all() and jnp.abs(leaf).max() > 0, path
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state["batch_stats"], v["batch_stats"])
     assert all(jax.tree.leaves(moved))
+
+
+def test_paths_drop_in_training_alone_by_the_linear_rule(random_variables):
+    x = training.images(4, 8, 8, 1)
+    module = resnet20(0, width=4, drop_path=1.0)
+    assert training.drop_path_rates(module, x) == [i / 8 for i in range(9)]
+    module = ResNet(0, (2, 1), width=4, stem="cifar", shortcut="pad", drop_path=1.0)
+    v = random_variables(module, x)
+    dropped, _ = jax.jit(lambda v: module.apply(
+        v, x, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}))(v)
+    np.testing.assert_array_equal(dropped[:, [0, 1, 6, 7]], 0)  # of the last block, the shortcut
+    kept = jax.jit(module.apply)(v, x)
+    assert (kept[:, [0, 1, 6, 7]] > 0).any()
+
+
+def test_remat_changes_neither_names_nor_numbers(random_variables):
+    def build(remat):
+        return ResNet(3, (2, 1), True, 4, stem="cifar", drop_path=0.5, remat=remat)
+
+    x = training.images(4, 8, 8, 3)
+    training.assert_remat_changes_nothing(build, random_variables(build(False), x), x)
+
+
+def test_a_group_of_a_resnext_sees_its_own_channels_alone(random_variables):
+    with jax.enable_x64(True):
+        x = np.random.default_rng(0).normal(size=(2, 16, 16, 3))
+        grouped = ResNet(0, (1,), True, 4, groups=2, inner=2, dtype="float64")
+        v = random_variables(grouped, x)
+        kernel = np.zeros((3, 3, 8, 8))
+        for part in (slice(0, 4), slice(4, 8)):
+            kernel[:, :, :, part][:, :, part] = v["params"]["stage1_block0"]["conv2"]["kernel"][
+                ..., part]
+        whole = jax.tree.map(lambda leaf: leaf, v)
+        whole["params"]["stage1_block0"]["conv2"]["kernel"] = kernel
+        dense = ResNet(0, (1,), True, 4, inner=2, dtype="float64")
+        np.testing.assert_allclose(grouped.apply(v, x), dense.apply(whole, x), rtol=1e-10)
+
+
+def test_a_width_that_does_not_divide_into_groups_says_which_would():
+    with pytest.raises(ConfigError) as error:
+        jax.eval_shape(resnext50_32x4d(10, width=24).init, jax.random.key(0), np.ones((1, 8, 8, 3)))
+    assert error.value.fix == "use a multiple of 16"

@@ -1,0 +1,84 @@
+"""DeiT (arXiv 2012.12877) with a distillation token, and DeiT III (arXiv 2204.07118).
+
+Without distillation, DeiT is vit_ti16, vit_s16 and vit_b16 with another recipe: no names here.
+"""
+
+from typing import Literal
+
+import flax.linen as nn
+
+from imgcls_jax.models import MODELS, vit
+from imgcls_jax.models._variants import takes
+from imgcls_jax.models.vit import ViT
+from imgcls_jax.types import Layout
+
+TIMM = Layout("torch", (  # timm/models/deit.py
+    (r"token_distillation", r"dist_token"),
+    (r"head_distillation", r"head_dist"),
+    (r"block(\d+)/layer_scale(\d)", r"blocks.\1.ls\2.gamma"),
+    *vit.TIMM.renames), patches=vit.TIMM.patches)
+DEIT = {"image_size": 224, "head": "head", "paper": "arXiv 2012.12877", "layouts": {"timm": TIMM}}
+DEIT3 = {**DEIT, "paper": "arXiv 2204.07118"}
+
+
+def _options(num_classes: int, *, dropout: float = 0.0, drop_path: float = 0.1,
+             head_bias: float = 0.0, gelu: Literal["exact", "tanh"] = "exact",
+             remat: bool = False, dtype: str = "float32") -> nn.Module:
+    """The signature of the distilled variants."""
+
+
+def _options3(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token",
+              dropout: float = 0.0, drop_path: float = 0.05,
+              drop_path_rule: Literal["linear", "constant"] = "constant",
+              layer_scale: float | None = 1e-4, head_bias: float = 0.0,
+              gelu: Literal["exact", "tanh"] = "exact", remat: bool = False,
+              dtype: str = "float32") -> nn.Module:
+    """The signature of DeiT III; defaults as of its authors' models_v2.py and recipes."""
+
+
+@MODELS.register(params=5_910_800, **DEIT)
+@takes(_options)
+def deit_ti16_distilled(num_classes, **options):
+    return ViT(num_classes, 16, 192, 12, 3, distilled=True, kernels="normal", **options)
+
+
+@MODELS.register(params=22_436_432, **DEIT)
+@takes(_options)
+def deit_s16_distilled(num_classes, **options):
+    return ViT(num_classes, 16, 384, 12, 6, distilled=True, kernels="normal", **options)
+
+
+@MODELS.register(params=87_338_192, **DEIT)
+@takes(_options)
+def deit_b16_distilled(num_classes, **options):
+    return ViT(num_classes, 16, 768, 12, 12, distilled=True, kernels="normal", **options)
+
+
+@MODELS.register(params=22_059_496, **DEIT3)
+@takes(_options3)
+def deit3_s16(num_classes, **options):
+    return ViT(num_classes, 16, 384, 12, 6, token_position=False, kernels="normal", **options)
+
+
+@MODELS.register(params=38_849_512, **DEIT3)
+@takes(_options3)
+def deit3_m16(num_classes, **options):
+    return ViT(num_classes, 16, 512, 12, 8, token_position=False, kernels="normal", **options)
+
+
+@MODELS.register(params=86_585_320, **DEIT3)
+@takes(_options3, drop_path=0.2)
+def deit3_b16(num_classes, **options):
+    return ViT(num_classes, 16, 768, 12, 12, token_position=False, kernels="normal", **options)
+
+
+@MODELS.register(params=304_374_760, **DEIT3)
+@takes(_options3, drop_path=0.45)
+def deit3_l16(num_classes, **options):
+    return ViT(num_classes, 16, 1024, 24, 16, token_position=False, kernels="normal", **options)
+
+
+@MODELS.register(params=632_126_440, **DEIT3)
+@takes(_options3, drop_path=0.6)
+def deit3_h14(num_classes, **options):
+    return ViT(num_classes, 14, 1280, 32, 16, token_position=False, kernels="normal", **options)
