@@ -57,9 +57,9 @@ TIMM = {
     "deit_base_patch16_224.fb_in1k": ("vit_b16", "deit_in1k", 224, 81.98),
     "deit_base_patch16_384.fb_in1k": ("vit_b16", "deit_in1k_384", 384, None),
     **{f"deit_{width}_distilled_patch16_{size}.fb_in1k":
-       (f"deit_{width}_distilled_patch16_224", "fb_in1k" if size == 224 else "fb_in1k_384", size,
-        None)
-       for width, size in (("tiny", 224), ("small", 224), ("base", 224), ("base", 384))},
+       (f"deit_{ours}16_distilled", "fb_in1k" if size == 224 else "fb_in1k_384", size, None)
+       for width, ours, size in (("tiny", "ti", 224), ("small", "s", 224), ("base", "b", 224),
+                                 ("base", "b", 384))},
     "mixer_b16_224.goog_in21k_ft_in1k": ("mixer_b16", "goog_in21k_ft_in1k", 224, 76.62),
     "mixer_l16_224.goog_in21k_ft_in1k": ("mixer_l16", "goog_in21k_ft_in1k", 224, 72.08),
     **{f"convnext_{width}.fb_in1k": (f"convnext_{width}", "fb_in1k", 224, top1)

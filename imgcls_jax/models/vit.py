@@ -29,7 +29,9 @@ TORCHVISION = Layout("torch", (  # torchvision/models/vision_transformer.py
     (r"block(\d+)/mlp/hidden", r"encoder.layers.encoder_layer_\1.mlp.0"),
     (r"block(\d+)/mlp/out", r"encoder.layers.encoder_layer_\1.mlp.3"),
     (r"norm", r"encoder.ln"),
-    (r"head", r"heads.head")), patches=r"patches/kernel")
+    (r"head", r"heads.head")), patches=r"patches/kernel",
+    older=((r"(encoder\.layers\.encoder_layer_\d+\.mlp)\.linear_1\.(.*)", r"\1.0.\2"),
+           (r"(encoder\.layers\.encoder_layer_\d+\.mlp)\.linear_2\.(.*)", r"\1.3.\2")))
 TIMM = Layout("torch", (  # timm/models/vision_transformer.py
     (r"token", r"cls_token"),
     (r"positions", r"pos_embed"),

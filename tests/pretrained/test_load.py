@@ -212,3 +212,21 @@ def test_a_table_of_positions_keeps_its_token_and_a_smooth_grid():
 def test_positions_of_no_square_are_refused(tokens):
     with pytest.raises(CheckpointError, match="197 positions"):
         adapt.positions(np.zeros((1, 197, 4), np.float32), tokens)
+
+
+def test_a_vit_file_of_an_older_torchvision_has_its_old_names_understood():
+    layout = MODELS.facts("vit_b16")["layouts"]["torchvision"]
+    module = MODELS.get("vit_b16")(10)
+    wanted = tree.flatten(jax.eval_shape(module.init, jax.random.key(0),
+                                         jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)))
+    wanted = {path: leaf for path, leaf in wanted.items() if "/block0/" in path}
+    leaves = {path: np.full(leaf.shape, i, np.float32) for i, (path, leaf) in
+              enumerate(wanted.items())}
+    tensors = names.to_tensors(leaves, layout)
+    old = {name.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2."): value
+           for name, value in tensors.items()}
+    assert old.keys() != tensors.keys()
+    found, difference = names.to_variables(old, wanted, layout)
+    assert not difference
+    for path, value in leaves.items():
+        np.testing.assert_array_equal(found[path], value)
