@@ -63,7 +63,7 @@ def told(capsys):
     (["--config=digits", "--config.model.width=wide"], "is not a int"),
     (["--config=digits", "--config.batch_size=60"], "use 56 or 64"),
     (["--config=digits", "--config.precision=f16"], "bf16"),
-    (["--config=digits", "--config.schedule.warmup.steps=100000"], "shorten it"),
+    (["--config=digits", "--config.schedule.warmup.steps=100000"], "warmup.steps=67"),
     (["--config=digits", "--config.checkpoint.best=tset/top1"], "'test/'"),
     (["--config=digits", "--config.data.train=training"], "use one of ['test', 'train']"),
     (["--config=digits", "--config.task=multilabel"], "multiclass"),
@@ -140,6 +140,17 @@ def test_a_label_out_of_range_is_named(told, tmp_path, monkeypatch):
     said = told(3, "train", "--config=digits", *TINY, "--config.total.steps=100",
                 f"--workdir={tmp_path / 'w'}")
     assert "10" in said and whole.where(77) in said
+
+
+@pytest.mark.parametrize("weights, says", [
+    ("runs/nowhere", "neither a workdir nor a file"), ("./nowhere.pth", "neither a workdir nor"),
+    ("resnet18/imagenet1k_v9", "'imagenet1k_v1'"),
+    ("resnet18/imagenet1k_v1", "imgcls weights get")])
+def test_weights_that_are_not_there_are_told_before_anything_is_built(told, monkeypatch, tmp_path,
+                                                                      weights, says):
+    monkeypatch.setenv("IMGCLS_WEIGHTS", str(tmp_path))
+    code = 2 if says.startswith("'") else 4
+    assert says in told(code, "check", f"--config=finetune:model=resnet18,weights={weights}")
 
 
 def test_a_loss_that_is_one_number_is_refused(told, tmp_path, monkeypatch):

@@ -36,9 +36,10 @@ def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
     if (place / "checkpoints").is_dir():
         return place, None
     name = str(weights)
-    if place.exists() or name.count("/") > 1 or name.startswith((".", "~")):
+    if "/" in name and name.partition("/")[0] not in catalogue.models():
         raise CheckpointError(f"{name!r} is neither a workdir nor a file of weights",
-                              where="weights", fix=f"give a workdir, or a file: {files.FORMATS}")
+                              where="weights", fix=f"give a workdir, a file ({files.FORMATS}) or a "
+                                                   "name of `imgcls weights list`")
     _, tag, found = catalogue.find(name if "/" in name else f"{model}/{name}", "weights")
     place = fetch.place(found)
     if not place.is_file():

@@ -7,6 +7,7 @@ import pytest
 
 from imgcls_jax import build, config, datasets, tree
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.pretrained import load
 from imgcls_jax.types import Source
 
 # Stands for what is not on this machine: a folder of images, ImageNet.
@@ -44,6 +45,7 @@ def no_data(monkeypatch):
         return lambda: Source(choice["name"], tuple(map(str, range(classes))), sizes, refuse)
 
     monkeypatch.setattr(datasets.DATASETS, "bind", bound)
+    monkeypatch.setattr(load, "normalisation", lambda weights, model: None)  # weights are absent
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -24,8 +24,8 @@ def two_blocks(monkeypatch):
 def shorten(monkeypatch):
     """Two blocks: the nine of resnet20 take minutes to compile three times."""
     network = resnet.ResNet
-    monkeypatch.setattr(resnet, "ResNet", lambda classes, blocks, *rest: network(
-        classes, (1, 1), *rest))
+    monkeypatch.setattr(resnet, "ResNet", lambda classes, blocks, **options: network(
+        classes, (1, 1), **options))
 
 
 def config(model, optimizer, precision, mesh):

@@ -22,7 +22,7 @@ from imgcls_jax import build, sharding, tree
 from imgcls_jax.models import resnet
 from tests.contracts import test_mesh as mesh
 network = resnet.ResNet
-resnet.ResNet = lambda classes, blocks, *rest: network(classes, (1, 1), *rest)
+resnet.ResNet = lambda classes, blocks, **options: network(classes, (1, 1), **options)
 run = build.build(mesh.config(model, optimizer, "f64", dict(data=2, fsdp=2)))
 rows = sharding.rows(mesh.BATCH, run.mesh)
 assert rows.stop - rows.start == mesh.BATCH // 2
