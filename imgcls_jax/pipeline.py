@@ -260,7 +260,10 @@ def _threads() -> int:
 @functools.cache
 def tensorflow():
     """TensorFlow, imported when first needed and kept off the accelerators, which are JAX's."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # "1" is what JAX sets when it is imported, and no wish of anybody's. What TensorFlow logs of a
+    # damaged image, tracebacks included, is an exception as well, which input_faults puts in words.
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # Serves convolutions, which no input has, and tells of itself on every start.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf

@@ -19,7 +19,7 @@ from imgcls_jax.datasets import DATASETS
 from imgcls_jax.losses import LOSSES
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Lookup
-from tests.commands import environment, error_lines
+from tests.commands import environment, error_lines, imgcls
 
 TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=1",
         "--config.model.heads=2", "--config.model.stem=()", "--config.batch_size=16",
@@ -122,6 +122,22 @@ def test_a_damaged_image_is_named(told, tmp_path, damage):
     path.write_bytes({"corrupt": b"\xff\xd8\xff\xe0" + b"no image" * 50,
                       "truncated": data[:len(data) // 2], "empty": b""}[damage])
     assert str(path) in told(3, *folder_words(root, tmp_path / "w"))
+
+
+@pytest.mark.parametrize("data", ["empty", "truncated", "GIF89a no image", "<html>gone</html>"])
+def test_a_damaged_image_is_all_that_a_terminal_shows(tmp_path, data):
+    """TensorFlow's own words, on the file descriptor and not in Python, count as well.
+
+    Only of a JPEG cut off within its header libjpeg itself prints a line at each try.
+    """
+    root = photos(tmp_path / "data")
+    path = root / "train" / "dog" / "7.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "truncated": whole[:len(whole) // 2]}.get(data, data.encode()))
+    code, out, err = imgcls(tmp_path / "cache", *folder_words(root, tmp_path / "w"))
+    assert code == 3 and str(path) in err and out == ""
+    assert len(err.splitlines()) <= 5, err
 
 
 def test_a_label_out_of_range_is_named(told, tmp_path, monkeypatch):
