@@ -18,8 +18,7 @@ def test_logits_are_the_references(case, size):
         assert parity.compare(case, size, "float64")["relative"] <= 1e-6
 
 
-@pytest.mark.parametrize("case", parity.cases())
+# With arguments ours is another size than the one whose count is registered.
+@pytest.mark.parametrize("case", [case for case in parity.cases() if not parity.ours(case)[1]])
 def test_parameters_are_as_many_as_the_references(case):
-    name, arguments = parity.ours(case)
-    if not arguments:
-        assert MODELS.facts(name)["params"] == int(parity.load(case)["params"])
+    assert MODELS.facts(parity.ours(case)[0])["params"] == int(parity.load(case)["params"])
