@@ -2,9 +2,10 @@
 
 python experiments/parity/record.py tv:resnet18 timm:vit_tiny_patch16_224=vit_ti16
         [--sizes=160,256] [--options="{'dynamic_img_size': True}"] [--arguments="{'aux': True}"]
-        [--taps=GLOB]
+        [--suffix=_aux] [--taps=GLOB]
 
-NAME=OURS where our model has another name; --arguments are those of ours, --options of theirs.
+NAME=OURS where our model has another name; --arguments are those of ours, --options of theirs, and
+--suffix tells such a case from the plain one.
 
 Each writes tests/pretrained/cases/<source>_<name>.npz: names and shapes of the tensors, codes of
 calibrated BatchNorm statistics, and for each size every sixteenth logit in f64 with the error of
@@ -105,14 +106,14 @@ def torch_images(size: int, batch: int = 2) -> torch.Tensor:
 
 
 def record(source: str, name: str, ours: str, arguments: dict, sizes: list[int], options: dict,
-           taps: str) -> Path:
+           suffix: str, taps: str) -> Path:
     module, native = build(source, name, options)
     module.requires_grad_(False)
     normalised = any("norm" in type(layer).__name__.lower() for layer in module.modules())
     draw(module, normalised)
     state = module.state_dict()
     case = {"source": f"{source}:{name}", "ours": json.dumps([ours, arguments]),
-            "normalised": normalised,
+            "options": json.dumps(options), "normalised": normalised,
             "params": sum(p.numel() for p in module.parameters()),
             "names": np.array(list(state)),
             "shapes": np.array([",".join(map(str, v.shape)) for v in state.values()])}
@@ -137,7 +138,7 @@ def record(source: str, name: str, ours: str, arguments: dict, sizes: list[int],
         if not np.isfinite(double).all() or across < 1e-4:
             raise SystemExit("degenerate: the logits hardly depend on the images")
         case |= {f"tap:{size}:{k}": v for k, v in seen.items()}
-    path = CASES / f"{source}_{name}.npz" if not taps else Path(f"taps_{source}_{name}.npz")
+    path = CASES / f"{source}_{name}{suffix}.npz" if not taps else Path(f"taps_{source}_{name}.npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **case)
     return path
@@ -149,6 +150,7 @@ def main():
     parser.add_argument("--sizes", default="", help="other sizes than the native one")
     parser.add_argument("--options", default="{}", help="a dict for the model's constructor")
     parser.add_argument("--arguments", default="{}", help="a dict for our model")
+    parser.add_argument("--suffix", default="", help="of the case's name")
     parser.add_argument("--taps", default="", help="glob of modules whose outputs to keep")
     arguments = parser.parse_args()
     for word in arguments.names:
@@ -156,7 +158,7 @@ def main():
         name, _, ours = name.partition("=")
         print(record(source, name, ours or name, ast.literal_eval(arguments.arguments),
                      [int(size) for size in arguments.sizes.split(",") if size],
-                     ast.literal_eval(arguments.options), arguments.taps))
+                     ast.literal_eval(arguments.options), arguments.suffix, arguments.taps))
 
 
 if __name__ == "__main__":

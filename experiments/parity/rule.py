@@ -79,3 +79,33 @@ def state_dict(case) -> dict[str, np.ndarray]:
         elif leaf != "running_var":
             found[name] = tensor(name, shape, normalised=normalised)
     return found
+
+
+def labels(batch: int, classes: int = 1000) -> np.ndarray:
+    """i64[batch] labels of the images."""
+    return (np.arange(batch) * 379 + 5) % classes
+
+
+PROJECTIONS = 8
+
+
+def summary(name: str, value: np.ndarray) -> np.ndarray:
+    """f64[1 + PROJECTIONS] of a tensor: its norm, and its products with vectors of random signs.
+
+    A square of such a product of a difference is the square of its norm in the mean over signs, so
+    eight of them tell its norm to about a quarter, where the tensors themselves are not kept.
+    """
+    flat = np.asarray(value, np.float64).ravel()
+    numbers = np.random.Philox(np.random.SeedSequence([1, zlib.crc32(name.encode())]))
+    found = [np.linalg.norm(flat)]
+    for _ in range(PROJECTIONS):
+        words = np.asarray(numbers.random_raw(-(-flat.size // 64)), "<u8")
+        bits = np.unpackbits(words.view(np.uint8), count=flat.size)
+        found.append(2 * flat[bits == 1].sum() - flat.sum())
+    return np.array(found)
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray, floor: float) -> float:
+    """Estimated |a - b| / max(|b|, floor) of two tensors from their summaries."""
+    apart = np.sqrt(np.mean((ours[1:] - theirs[1:]) ** 2))
+    return float(max(apart, abs(ours[0] - theirs[0])) / max(theirs[0], floor))

@@ -1,9 +1,12 @@
-"""Runs every recorded case and writes experiments/parity/table.md and table.json.
+"""Runs every recorded case and writes experiments/parity/{table,training}.{md,json}.
 
 python experiments/parity/table.py [GLOB ...]      # those cases alone; the others' rows stay
+python experiments/parity/table.py --training [GLOB ...]
 
-A row is a reference model at one size on one version of JAX: the largest difference of our logits
-in f32 from the reference's in f64, beside what is allowed (tests/pretrained/test_parity.py).
+A row of the first is a reference at one size on one version of JAX: the largest difference of our
+logits in f32 from its own in f64, beside what is allowed (tests/pretrained/test_parity.py).
+A row of the second is one training step of a reference in f64 and the worst tensor's difference
+(tests/pretrained/test_gradients.py).
 """
 
 import fnmatch
@@ -13,6 +16,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.pretrained import parity
@@ -26,6 +30,15 @@ deviation across images and ten times the reference's own error in f32; where th
 larger, the relative difference in f64 counts too.
 
 | reference | model | parameters | px | Python, JAX | difference | allowed | in f64 |
+|---|---|---:|---:|---|---:|---:|---:|"""
+TRAINING = OUT.with_name("training.json")
+TRAINING_HEAD = """# One training step beside that of the references
+
+Written by table.py --training. Loss, gradients and new running statistics of one step in train
+mode, in f64, dropout and stochastic depth off: the worst tensor's relative difference in norm,
+estimated from products with random signs (rule.py). Allowed is 1e-4.
+
+| reference | model | px | batch | Python, JAX | loss | gradients | statistics |
 |---|---|---:|---:|---|---:|---:|---:|"""
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 
@@ -56,19 +69,60 @@ def markdown(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def measure_training(case: str) -> dict:
+    found = parity.compare_training(case)
+
+    def worst(kind):
+        return max((v for k, v in found.items() if k.startswith(kind)), default=None)
+
+    with np.load(parity.TRAINING / f"{case}.npz") as file:
+        size, batch = int(file["size"]), int(file["batch"])
+    name, arguments = parity.ours(case)
+    return {"reference": str(parity.load(case)["source"]), "model": name, "arguments": arguments,
+            "size": size, "batch": batch, "python": PYTHON, "jax": jax.__version__,
+            "loss": found["loss"], "gradients": worst("gradient"), "statistics": worst("statistic")}
+
+
+def training_markdown(rows: list[dict]) -> str:
+    lines = [TRAINING_HEAD]
+    for row in rows:
+        figures = " | ".join("" if row[k] is None else f"{row[k]:.1e}"
+                             for k in ("loss", "gradients", "statistics"))
+        lines.append(f"| {row['reference']} | {row['model']} | {row['size']} | {row['batch']} | "
+                     f"{row['python']}, {row['jax']} | {figures} |")
+    return "\n".join(lines) + "\n"
+
+
+def load(path: Path) -> dict[tuple, dict]:
+    return {key(row): row for row in json.loads(path.read_text())} if path.exists() else {}
+
+
+def write(path: Path, rows: dict[tuple, dict], markdown):
+    found = sorted(rows.values(), key=key)
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown(found))
+
+
 def main(patterns: list[str]):
-    rows = {key(row): row for row in json.loads(OUT.read_text())} if OUT.exists() else {}
+    training = patterns[:1] == ["--training"]
+    path, form = (TRAINING, training_markdown) if training else (OUT, markdown)
+    patterns, rows = patterns[training:], load(path)
     for case in sorted(parity.cases(), key=parity.cases().get):
         if patterns and not any(fnmatch.fnmatch(case, pattern) for pattern in patterns):
             continue
-        for size in parity.sizes(case):
-            row = measure(case, size)
-            rows[key(row)] = row
-            print(f"{case} {size}: {row['error']:.1e} of {row['allowed']:.1e}"
-                  + (" MISSED" if row["error"] > row["allowed"] else ""), flush=True)
-            found = sorted(rows.values(), key=key)
-            OUT.write_text(json.dumps(found, indent=1) + "\n")
-            OUT.with_suffix(".md").write_text(markdown(found))
+        if training:
+            if not (parity.TRAINING / f"{case}.npz").exists():
+                continue
+            found = [measure_training(case)]
+            print(f"{case}: {found[0]['gradients']:.1e}", flush=True)
+        else:
+            found = []
+            for size in parity.sizes(case):
+                found.append(row := measure(case, size))
+                print(f"{case} {size}: {row['error']:.1e} of {row['allowed']:.1e}"
+                      + (" MISSED" if row["error"] > row["allowed"] else ""), flush=True)
+        write(path, rows | {key(row): row for row in found}, form)
+        rows = load(path)
         parity.load.cache_clear()
         jax.clear_caches()
 

@@ -15,7 +15,8 @@ class BatchNorm(nn.Module):
 
     group: examples per statistic, consecutive in the batch, as on one replica of a published
       recipe; None means the whole batch. Running statistics average those of the groups, so the
-      numbers depend on no mesh.
+      numbers depend on no mesh. The running variance takes the unbiased one, n/(n-1) of that which
+      normalises, as the paper (algorithm 2), torch and TensorFlow have it; flax has not.
     momentum: share of the old running statistics that stays; 0.9 is torch's 0.1.
 
     ConfigError if `group` does not divide the batch.
@@ -41,7 +42,9 @@ class BatchNorm(nn.Module):
         if train and not self.is_initializing():
             groups = self._groups(x)
             mean, var = _moments(groups.astype(wide))
-            for running, value in ((running_mean, mean), (running_var, var)):
+            count = groups[0].size // x.shape[-1]
+            unbiased = var * (count / max(count - 1, 1))
+            for running, value in ((running_mean, mean), (running_var, unbiased)):
                 value = lax.stop_gradient(value).mean(0)
                 running.value = self.momentum * running.value + (1 - self.momentum) * value
         over = (slice(None), *(None,) * (x.ndim - 1))

@@ -1,19 +1,25 @@
-"""A recorded case of a reference model -> its error against ours; see experiments/parity."""
+"""A recorded case of a reference -> the error of ours, in evaluation and in one training step."""
 
 import functools
 import json
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
+import optax
 
 from experiments.parity import rule
 from imgcls_jax import tree
+from imgcls_jax.losses.softmax import softmax
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import adapt, names
-from imgcls_jax.types import ModelSpec
+from imgcls_jax.steps import Parts
+from imgcls_jax.steps.supervised import supervised
+from imgcls_jax.types import ModelSpec, Task, TrainState
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parent / "cases"  # of record.py
+TRAINING = Path(__file__).parent / "gradients"  # of gradients.py
 PUBLISHER = {"tv": "torchvision", "timm": "timm"}
 EVERY = 16  # as recorded
 SMALL = 12_000_000  # parameters: larger ones are nightly
@@ -44,18 +50,22 @@ def sizes(case: str) -> list[int]:
     return [int(key.split(":")[1]) for key in load(case) if key.startswith("logits:")]
 
 
+def layout(case: str):
+    """Our model's layout of the case's publisher."""
+    name, _ = ours(case)
+    return ModelSpec(name=name, **MODELS.facts(name)).layouts[PUBLISHER[case.partition("_")[0]]]
+
+
 def model(case: str, size: int, dtype: str):
     """(module, variables of the case by the layout of its publisher), nothing missing or extra."""
     name, arguments = ours(case)
     module = MODELS.get(name)(1000, dtype=dtype, **arguments)
-    spec = ModelSpec(name=name, **MODELS.facts(name))
     wide = np.float64 if dtype == "float64" else np.float32
     images = jax.ShapeDtypeStruct((2, size, size, 3), wide)
     wanted = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), images)
     wanted = {kind: values for kind, values in wanted.items() if kind in ("params", "batch_stats")}
     flat = tree.flatten(wanted)
-    layout = spec.layouts[PUBLISHER[case.partition("_")[0]]]
-    found, difference = names.to_variables(rule.state_dict(load(case)), flat, layout)
+    found, difference = names.to_variables(rule.state_dict(load(case)), flat, layout(case))
     assert not difference.only_wanted and not difference.only_found, str(difference)
     found = {path: adapt.fit(path, value, flat[path].shape) for path, value in found.items()}
     return module, tree.unflatten({p: v.astype(wide) for p, v in found.items()}, wanted)
@@ -76,3 +86,51 @@ def compare(case: str, size: int, dtype: str = "float32") -> dict[str, float]:
             "reference_error": float(recorded[f"error:{size}"]),
             "allowed": max(1e-3 * float(recorded[f"across:{size}"]),
                            10 * float(recorded[f"error:{size}"]))}
+
+
+def _no_dropout(call, arguments, keywords, context):
+    if isinstance(context.module, nn.Dropout) and context.method_name == "__call__":
+        return arguments[0]
+    return call(*arguments, **keywords)
+
+
+def _training_step(case: str, size: int, batch: int):
+    """(loss, gradients and new statistics by path) of ours."""
+    module, variables = model(case, size, "float64")
+    state = {kind: values for kind, values in variables.items() if kind != "params"}
+    task = Task("multiclass", lambda label: jax.nn.one_hot(label, 1000, dtype="float64"), softmax,
+                jax.nn.softmax, {})
+    optimizer = optax.sgd(1.0)
+    parts = Parts(apply=module.apply, task=task, optimizer=optimizer, normalise=lambda x: x,
+                  augment=lambda key, images, targets: (images, targets), ema=None, seed=0)
+    before = TrainState(np.int32(0), variables["params"], state,
+                        optimizer.init(variables["params"]), None)
+    images = {"image": rule.images(size, batch=batch).astype(np.float64),
+              "label": rule.labels(batch).astype(np.int32)}
+    with nn.intercept_methods(_no_dropout):
+        after, sums = jax.jit(supervised(parts))(before, images)
+    gradients = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), before.params,
+                             after.params)
+    return float(sums["loss"]) / batch, tree.flatten({"params": gradients, **after.model_state})
+
+
+def compare_training(case: str) -> dict[str, float]:
+    """Difference from the reference by "loss", "gradient:<tensor>" and "statistic:<tensor>"."""
+    with np.load(TRAINING / f"{case}.npz") as file:
+        recorded = dict(file)
+    with jax.enable_x64(True):
+        loss, leaves = _training_step(case, int(recorded["size"]), int(recorded["batch"]))
+    shapes = dict(zip(load(case)["names"].tolist(), load(case)["shapes"].tolist(), strict=True))
+    # The gradient of a bias before BatchNorm is 0, and what is left of it rounding: beside nothing.
+    whole = np.sqrt(sum(v[0] ** 2 for k, v in recorded.items() if k.startswith("gradient:")))
+    found = {"loss": abs(loss / float(recorded["loss"]) - 1)}
+    for tensor, value in names.to_tensors(leaves, layout(case)).items():
+        leaf = tensor.rpartition(".")[2]
+        if leaf == names.COUNTER:
+            continue
+        assert ",".join(map(str, value.shape)) == shapes[tensor], tensor
+        key = f"{'statistic' if leaf.startswith('running_') else 'gradient'}:{tensor}"
+        found[key] = rule.difference(rule.summary(tensor, value), recorded[key],
+                                     floor=1e-9 * whole)
+    assert len(found) == len(recorded) - 2, sorted(set(recorded) - set(found))
+    return found

@@ -101,7 +101,7 @@ def test_a_microbatch_is_every_kth_example_and_running_statistics_move_once():
     new, _ = step(state, BATCH)
     x, old = pixels(), state.model_state["batch_stats"]["norm"]
     means = np.mean([x[i::3].mean(0) for i in range(3)], 0)
-    variances = np.mean([x[i::3].var(0) for i in range(3)], 0)
+    variances = np.mean([x[i::3].var(0, ddof=1) for i in range(3)], 0)
     close(new.model_state["batch_stats"]["norm"], {
         "mean": 0.9 * old["mean"] + 0.1 * means, "var": 0.9 * old["var"] + 0.1 * variances})
 
