@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -48,13 +49,30 @@ def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
     return place, found
 
 
-def normalisation(weights: str | Path, model: str) -> tuple[tuple, tuple] | None:
+def told(weights: str | Path, spec: ModelSpec) -> dict[str, dict]:
+    """{"model": arguments, "data": arguments} that a file means by the tensors it has.
+
+    What is published of it stands elsewhere. Raises as `locate` and `files.read`.
+    """
+    place, _ = locate(weights, spec.name)
+    found = {"model": {}, "data": {}}
+    rules = [rule for layout in spec.layouts.values() for rule in layout.tells]
+    if rules and place.is_file():
+        tensors = files.read(place)
+        for pattern, part, arguments in rules:
+            if any(re.fullmatch(pattern, name) for name in tensors):
+                found[part] |= arguments
+    return found
+
+
+def normalisation(weights: str | Path, spec: ModelSpec) -> tuple[tuple, tuple] | None:
     """(mean, std) that the weights were trained with, where that is known."""
-    place, published = locate(weights, model)
+    place, published = locate(weights, spec.name)
     if published:
         return published.mean, published.std
     if place.is_file():
-        return None
+        data = told(place, spec)["data"]
+        return (data["mean"], data["std"]) if data else None
     saved = checkpoint.read_config(place / "checkpoints")[0]["preprocessing"]
     return tuple(saved["mean"]), tuple(saved["std"])
 
@@ -132,8 +150,8 @@ def recognise(tensors: Mapping[str, np.ndarray], wanted: Mapping, spec: ModelSpe
               path: Path) -> tuple[str, Layout]:
     """(publisher, layout) of the model whose names the file has most of."""
     def hits(layout):
-        mine = [name for p in wanted for name in names.theirs(p, layout)]
-        return sum(name in tensors for name in mine)
+        there = {names.here(name, layout) for name in tensors}
+        return sum(name in there for p in wanted for name in names.theirs(p, layout))
 
     scored = {publisher: hits(layout) for publisher, layout in spec.layouts.items()}
     best = max(scored, key=scored.get, default=None)

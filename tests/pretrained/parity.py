@@ -11,10 +11,11 @@ from experiments.parity import rule
 from imgcls_jax import tree
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import adapt, names
+from imgcls_jax.pretrained import load as pretrained
 from imgcls_jax.types import ModelSpec
 
 CASES = Path(__file__).parent / "cases"
-PUBLISHER = {"tv": "torchvision", "timm": "timm"}
+PUBLISHER = {"tv": "torchvision", "timm": "timm", "hf": "transformers", "npz": "npz"}
 EVERY = 16  # as recorded
 SMALL = 12_000_000  # parameters: larger ones are nightly
 
@@ -54,8 +55,11 @@ def model(case: str, size: int, dtype: str):
     wanted = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), images)
     wanted = {kind: values for kind, values in wanted.items() if kind in ("params", "batch_stats")}
     flat = tree.flatten(wanted)
-    layout = spec.layouts[PUBLISHER[case.partition("_")[0]]]
-    found, difference = names.to_variables(rule.state_dict(load(case)), flat, layout)
+    tensors = rule.state_dict(load(case))
+    publisher, layout = pretrained.recognise(tensors, flat, spec, CASES)
+    expected = PUBLISHER[case.partition("_")[0]]
+    assert layout is spec.layouts[expected] or publisher == f"{expected}_class", publisher
+    found, difference = names.to_variables(tensors, flat, layout)
     assert not difference.only_wanted and not difference.only_found, str(difference)
     found = {path: adapt.fit(path, value, flat[path].shape) for path, value in found.items()}
     return module, tree.unflatten({p: v.astype(wide) for p, v in found.items()}, wanted)
