@@ -1,8 +1,8 @@
 """The .npz files of Google, for record.py: written under its names, read by timm.
 
-ViT and BiT by timm's own loaders, timm/models/vision_transformer.py and resnetv2.py (_load_weights).
-timm has none for Mixer: the loader here follows google-research/vision_transformer, models_mixer.py.
-Its GELU is the tanh form in both, which is asked of timm; pre_logits, which timm has dropped, are
+ViT and BiT by timm's own loaders (_load_weights of its vision_transformer.py and resnetv2.py). timm
+has none for Mixer: the loader here goes by google-research/vision_transformer, models_mixer.py. The
+GELU of both is the tanh form there, which is asked of timm; pre_logits, which timm has dropped, are
 put into the head.
 """
 
