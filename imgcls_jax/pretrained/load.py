@@ -16,12 +16,16 @@ from imgcls_jax.types import Layout, ModelSpec, Weights
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Leaves by our paths; what of the model the source lacks, and what it has besides."""
+    """Leaves by our paths; what of the model the source lacks, and what it has besides.
+
+    arguments: of the model, as far as the source tells them.
+    """
 
     leaves: Mapping[str, np.ndarray]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     source: str
+    arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
@@ -55,11 +59,14 @@ def told(weights: str | Path, spec: ModelSpec) -> dict[str, dict]:
     What is published of it stands elsewhere. Raises as `locate` and `files.read`.
     """
     place, _ = locate(weights, spec.name)
+    tells = any(layout.tells for layout in spec.layouts.values())
+    return _told(files.read(place) if tells and place.is_file() else {}, spec)
+
+
+def _told(tensors: Mapping, spec: ModelSpec) -> dict[str, dict]:
     found = {"model": {}, "data": {}}
-    rules = [rule for layout in spec.layouts.values() for rule in layout.tells]
-    if rules and place.is_file():
-        tensors = files.read(place)
-        for pattern, part, arguments in rules:
+    for layout in spec.layouts.values():
+        for pattern, part, arguments in layout.tells:
             if any(re.fullmatch(pattern, name) for name in tensors):
                 found[part] |= arguments
     return found
@@ -108,7 +115,7 @@ def _of_file(path: Path, spec: ModelSpec, wanted: Mapping) -> Found:
     publisher, layout = recognise(tensors, wanted, spec, path)
     leaves, difference = names.to_variables(tensors, wanted, layout)
     return Found(leaves, difference.only_wanted, difference.only_found,
-                 f"{path} ({publisher} layout)")
+                 f"{path} ({publisher} layout)", _told(tensors, spec)["model"])
 
 
 def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] = ()) -> dict:
@@ -139,10 +146,12 @@ def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] 
     difference = tree.Difference(tuple(missing), tuple(extra), tuple(differ))
     if difference:
         head = all(f"/{spec.head}/" in line for line in (*missing, *differ)) and not extra
+        told = ", ".join(f"config.model.{k}={v}" for k, v in found.arguments.items())
         raise CheckpointError(
             f"the weights do not fit {spec.name}:\n{difference}", where=found.source,
             fix=f"start the head anew: ({spec.head!r},) as reset" if head else
-            "take the weights of this very model, or name in reset what shall start anew")
+            "take the weights of this very model, or name in reset what shall start anew"
+            + (f"; this file goes with {told}" if told else ""))
     return tree.unflatten(values, fresh)
 
 

@@ -86,6 +86,14 @@ def test_a_teacher_and_a_class_file_are_told_apart(tmp_path):
         assert found == layout
 
 
+def test_what_the_file_tells_of_the_model_is_in_the_remedy(tmp_path):
+    np.savez(tmp_path / "w.npz", **tensors("npz_Ti_16-pre_logits"))
+    found = load.read(tmp_path / "w.npz", spec("vit_ti16"), wanted("vit_ti16"))
+    with pytest.raises(CheckpointError, match="2 not wanted: pre_logits/") as error:
+        load.into(unflatten_dict(wanted("vit_ti16"), sep="/"), found, spec("vit_ti16"))
+    assert "config.model.gelu=tanh, config.model.representation=True" in error.value.fix
+
+
 def test_a_vit_of_another_width_is_refused_and_nothing_of_it_fitted(tmp_path, caplog):
     np.savez(tmp_path / "S_16.npz", **tensors("npz_Ti_16"))
     found = load.read(tmp_path / "S_16.npz", spec("vit_s16"), wanted("vit_s16"))
