@@ -88,7 +88,7 @@ NPZ = Layout("npz", (
     (r"representation", r"pre_logits"),
     (r"head", r"head")), patches=r"patches/kernel", tells=(
         (r"Transformer/encoder_norm/scale", "model", {"gelu": "tanh"}),
-        (r"Transformer/encoder_norm/scale", "data", {"mean": (0.5,) * 3, "std": (0.5,) * 3}),
+        (r"Transformer/encoder_norm/scale", "data", {"mean": (0.5,), "std": (0.5,)}),
         (r"pre_logits/kernel", "model", {"representation": True})))
 IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
             "layouts": {"torchvision": TORCHVISION, "timm": TIMM,

@@ -8,6 +8,7 @@ from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 from experiments.parity import rule
+from imgcls_jax import predict
 from imgcls_jax.__main__ import main
 from imgcls_jax.errors import CheckpointError
 from imgcls_jax.models import MODELS
@@ -49,15 +50,20 @@ def test_a_file_of_transformers_is_converted_and_exported_bit_for_bit(case, layo
         np.testing.assert_array_equal(found[name], value, strict=True)
 
 
-def test_an_npz_of_google_brings_its_activation_its_representation_and_its_range(tmp_path, capsys):
+@pytest.mark.parametrize("channels, parameters", [(3, 5_754_472), (1, 5_754_472 - 2 * 256 * 192)])
+def test_an_npz_of_google_brings_its_activation_its_representation_and_its_range(
+        channels, parameters, tmp_path, capsys):
     file, workdir = tmp_path / "Ti_16.npz", tmp_path / "w"
     np.savez(file, **tensors("npz_Ti_16-pre_logits"))
-    assert main(["convert", "--model=vit_ti16", f"--weights={file}", f"--workdir={workdir}"]) == 0
-    assert "vit_ti16, gelu=tanh, representation=True, 5,754,472" in capsys.readouterr().out
+    assert main(["convert", "--model=vit_ti16", f"--weights={file}", f"--workdir={workdir}",
+                 f"--channels={channels}"]) == 0
+    said = capsys.readouterr().out
+    assert f"vit_ti16, gelu=tanh, representation=True, {parameters:,} parameters" in said
     config = json.loads((workdir / "config.json").read_text())
     assert config["model"] == {"name": "vit_ti16", "gelu": "tanh", "representation": True}
-    assert config["data"]["mean"] == config["data"]["std"] == [0.5, 0.5, 0.5]
-    assert load.normalisation(file, spec("vit_ti16")) == ((0.5,) * 3, (0.5,) * 3)
+    assert config["data"]["mean"] == config["data"]["std"] == [0.5]
+    assert predict.load(workdir).preprocessing["mean"] == (channels * (0.5,))
+    assert load.normalisation(file, spec("vit_ti16")) == ((0.5,), (0.5,))
     assert main(["export", f"--workdir={workdir}", "--layout=npz",
                  f"--out={tmp_path / 'out'}"]) == 2, "it is no layout of safetensors files"
 
