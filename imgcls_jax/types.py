@@ -77,7 +77,9 @@ class Layout:
     patches: regex of the kernel [p*p*C, D] that is a convolution [p, p, C, D] there.
     shapes: (regex of their name, shape) of tensors that have axes of size 1 there, such as
       (-1, 1, 1).
-    older: (regex of a name in older files, the name now).
+    older: (regex of a name in other files of theirs, the name here).
+    tells: (regex of a name in their files, "model" or "data", arguments of it): what a file with
+      such a tensor means beyond its tensors; `imgcls convert` sets it in the config.
     """
 
     format: str
@@ -86,6 +88,7 @@ class Layout:
     patches: str = ""
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     older: tuple[tuple[str, str], ...] = ()
+    tells: tuple[tuple[str, str, Mapping[str, Any]], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

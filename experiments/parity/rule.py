@@ -5,10 +5,13 @@ the same tensors and compares ours. So a case holds no weights. Only uniform num
 their stream is the same in every version of numpy.
 """
 
+import re
 import zlib
 
 import numpy as np
 
+TOKENS = ("cls_token", "class_token", "dist_token", "pos_embed", "pos_embedding", "cls",
+          "distillation_token", "position_embeddings")
 MEAN_UNIT, VAR_UNIT = 16, 8  # codes of BatchNorm statistics: sixteenths of sd, eighths of log2
 
 
@@ -19,23 +22,27 @@ def _uniform(seed: int, name: str, shape, low: float, high: float) -> np.ndarray
 
 
 def tensor(name: str, shape: tuple[int, ...], *, normalised: bool = True, seed: int = 0):
-    """f32 values of a parameter under its torch name; none is at a value that hides a mistake.
+    """f32 values of a parameter under its torch name, or the one with slashes that it has in an
+    npz file, where kernels lie the other way round; none is at a value that hides a mistake.
 
     Matrices and kernels keep the size of a signal (fan-in); scales lie around 1, biases around 0,
     layer scales in 0.1 to 0.5. normalised: the net has normalisation layers; without any, kernels
     make up for the halving by ReLU.
     """
-    leaf = name.rsplit(".", 1)[-1]
-    if "layer_scale" in name or leaf in ("gamma", "gamma_1", "gamma_2"):
+    leaf = re.split(r"[./]", name)[-1]
+    if "layer_scale" in name or ("/" not in name and leaf in ("gamma", "gamma_1", "gamma_2")):
         return _uniform(seed, name, shape, 0.1, 0.5)
-    if len(shape) < 2:
-        around = 0.0 if leaf.endswith("bias") else 1.0
-        half = 0.2 if leaf.endswith("bias") else 0.5
+    bias = leaf.endswith("bias") or leaf == "beta"
+    if len(shape) < 2 or bias:  # an npz file may keep heads apart, [heads, D]
+        around, half = (0.0, 0.2) if bias else (1.0, 0.5)
         return _uniform(seed, name, shape, around - half, around + half)
-    if leaf in ("cls_token", "class_token", "dist_token", "pos_embed", "pos_embedding"):
+    if leaf in TOKENS:
         return _uniform(seed, name, shape, -0.5, 0.5)
     gain = 1.0 if normalised else 2.0
-    bound = (3 * gain / np.prod(shape[1:])) ** 0.5
+    inputs = shape[1:]
+    if "/" in name:
+        inputs = shape[:1] if re.search("/(query|key|value)/", name) else shape[:-1]
+    bound = (3 * gain / np.prod(inputs)) ** 0.5
     return _uniform(seed, name, shape, -bound, bound)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,12 +16,16 @@ from imgcls_jax.types import Layout, ModelSpec, Weights
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Leaves by our paths; what of the model the source lacks, and what it has besides."""
+    """Leaves by our paths; what of the model the source lacks, and what it has besides.
+
+    arguments: of the model, as far as the source tells them.
+    """
 
     leaves: Mapping[str, np.ndarray]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     source: str
+    arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
@@ -48,13 +53,33 @@ def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
     return place, found
 
 
-def normalisation(weights: str | Path, model: str) -> tuple[tuple, tuple] | None:
+def told(weights: str | Path, spec: ModelSpec) -> dict[str, dict]:
+    """{"model": arguments, "data": arguments} that a file means by the tensors it has.
+
+    What is published of it stands elsewhere. Raises as `locate` and `files.read`.
+    """
+    place, _ = locate(weights, spec.name)
+    tells = any(layout.tells for layout in spec.layouts.values())
+    return _told(files.read(place) if tells and place.is_file() else {}, spec)
+
+
+def _told(tensors: Mapping, spec: ModelSpec) -> dict[str, dict]:
+    found = {"model": {}, "data": {}}
+    for layout in spec.layouts.values():
+        for pattern, part, arguments in layout.tells:
+            if any(re.fullmatch(pattern, name) for name in tensors):
+                found[part] |= arguments
+    return found
+
+
+def normalisation(weights: str | Path, spec: ModelSpec) -> tuple[tuple, tuple] | None:
     """(mean, std) that the weights were trained with, where that is known."""
-    place, published = locate(weights, model)
+    place, published = locate(weights, spec.name)
     if published:
         return published.mean, published.std
     if place.is_file():
-        return None
+        data = told(place, spec)["data"]
+        return (data["mean"], data["std"]) if data else None
     saved = checkpoint.read_config(place / "checkpoints")[0]["preprocessing"]
     return tuple(saved["mean"]), tuple(saved["std"])
 
@@ -90,7 +115,7 @@ def _of_file(path: Path, spec: ModelSpec, wanted: Mapping) -> Found:
     publisher, layout = recognise(tensors, wanted, spec, path)
     leaves, difference = names.to_variables(tensors, wanted, layout)
     return Found(leaves, difference.only_wanted, difference.only_found,
-                 f"{path} ({publisher} layout)")
+                 f"{path} ({publisher} layout)", _told(tensors, spec)["model"])
 
 
 def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] = ()) -> dict:
@@ -121,10 +146,12 @@ def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] 
     difference = tree.Difference(tuple(missing), tuple(extra), tuple(differ))
     if difference:
         head = all(f"/{spec.head}/" in line for line in (*missing, *differ)) and not extra
+        told = ", ".join(f"config.model.{k}={v}" for k, v in found.arguments.items())
         raise CheckpointError(
             f"the weights do not fit {spec.name}:\n{difference}", where=found.source,
             fix=f"start the head anew: ({spec.head!r},) as reset" if head else
-            "take the weights of this very model, or name in reset what shall start anew")
+            "take the weights of this very model, or name in reset what shall start anew"
+            + (f"; this file goes with {told}" if told else ""))
     return tree.unflatten(values, fresh)
 
 
@@ -132,8 +159,8 @@ def recognise(tensors: Mapping[str, np.ndarray], wanted: Mapping, spec: ModelSpe
               path: Path) -> tuple[str, Layout]:
     """(publisher, layout) of the model whose names the file has most of."""
     def hits(layout):
-        mine = [name for p in wanted for name in names.theirs(p, layout)]
-        return sum(name in tensors for name in mine)
+        there = {names.here(name, layout) for name in tensors}
+        return sum(name in there for p in wanted for name in names.theirs(p, layout))
 
     scored = {publisher: hits(layout) for publisher, layout in spec.layouts.items()}
     best = max(scored, key=scored.get, default=None)

@@ -50,7 +50,7 @@ def to_variables(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndar
     wanted: our leaves or their shapes by path, as of tree.flatten({"params": ..., ...}). Leaves of
     another shape are among those returned, in the file's size: adapt.py may fit them.
     """
-    tensors = {_today(name, layout): value for name, value in tensors.items()}
+    tensors = {here(name, layout): value for name, value in tensors.items()}
     found, missing, used = {}, [], set()
     for path, leaf in wanted.items():
         names = theirs(path, layout)
@@ -90,8 +90,8 @@ def to_tensors(leaves: Mapping[str, np.ndarray], layout: Layout, *, channels: in
     return tensors
 
 
-def _today(name: str, layout: Layout) -> str:
-    """The name that a tensor of an older file has in newer ones."""
+def here(name: str, layout: Layout) -> str:
+    """The name that a tensor of another file of theirs, as an older one, has in the layout."""
     for pattern, replacement in layout.older:
         if match := re.fullmatch(pattern, name):
             return match.expand(replacement)
