@@ -61,11 +61,13 @@ def normalisation(weights: str | Path, model: str) -> tuple[tuple, tuple] | None
 
 def transforms(weights: Weights) -> tuple[dict, ...]:
     """The eval transforms that the published accuracy was measured with, as a config names them."""
-    library = "tensorflow" if weights.layout == "npz" else "pillow"
-    how = {"interpolation": weights.interpolation, "library": library}
+    how, first = {"interpolation": weights.interpolation, "library": "pillow"}, ()
+    if weights.layout == "npz":  # Google's: TensorFlow decodes and resizes, as it does by default
+        how |= {"library": "tensorflow", "antialias": False}
+        first = ({"name": "decode", "dct": "fast"},)
     if weights.crop_mode == "squash":
-        return ({"name": "resize", "size": weights.image_size, **how},)
-    return ({"name": "resize_small", "size": weights.resize, **how},
+        return (*first, {"name": "resize", "size": weights.image_size, **how})
+    return (*first, {"name": "resize_small", "size": weights.resize, **how},
             {"name": "center_crop", "size": weights.image_size})
 
 
