@@ -65,10 +65,11 @@ def transforms(weights: Weights) -> tuple[dict, ...]:
     if weights.layout == "npz":  # Google's: TensorFlow decodes and resizes, as it does by default
         how |= {"library": "tensorflow", "antialias": False}
         first = ({"name": "decode", "dct": "fast"},)
-    if weights.crop_mode == "squash":
-        return (*first, {"name": "resize", "size": weights.image_size, **how})
-    return (*first, {"name": "resize_small", "size": weights.resize, **how},
-            {"name": "center_crop", "size": weights.image_size})
+    squash = weights.crop_mode == "squash"
+    resize = {"name": "resize" if squash else "resize_small", "size": weights.resize, **how}
+    if squash and weights.resize == weights.image_size:
+        return (*first, resize)
+    return (*first, resize, {"name": "center_crop", "size": weights.image_size})
 
 
 def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> Found:
