@@ -19,6 +19,7 @@ import argparse
 import io
 import json
 import math
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -98,7 +99,7 @@ def torchvision_presets(record: Record, images: list):
             key = (way.crop_size[0], way.resize_size[0], way.interpolation.value, way.antialias,
                    tuple(way.mean), tuple(way.std),
                    name if name in catalogue.TRANSFORMED else "")
-            known = catalogue.re.fullmatch(catalogue.FAMILIES, name)
+            known = re.fullmatch(catalogue.FAMILIES, name)
             rows = found.setdefault(key, (way, []))[1]
             rows += [f"{catalogue.ours(name)}/{entry.name.lower()}"] if known else []
 
