@@ -86,12 +86,15 @@ def normalisation(weights: str | Path, spec: ModelSpec) -> tuple[tuple, tuple] |
 
 def transforms(weights: Weights) -> tuple[dict, ...]:
     """The eval transforms that the published accuracy was measured with, as a config names them."""
-    library = "tensorflow" if weights.layout == "npz" else "pillow"
-    how = {"interpolation": weights.interpolation, "library": library}
-    if weights.crop_mode == "squash":
-        return ({"name": "resize", "size": weights.image_size, **how},)
-    return ({"name": "resize_small", "size": weights.resize, **how},
-            {"name": "center_crop", "size": weights.image_size})
+    how, first = {"interpolation": weights.interpolation, "library": "pillow"}, ()
+    if weights.layout == "npz":  # Google's: TensorFlow decodes and resizes, as it does by default
+        how |= {"library": "tensorflow", "antialias": False}
+        first = ({"name": "decode", "dct": "fast"},)
+    squash = weights.crop_mode == "squash"
+    resize = {"name": "resize" if squash else "resize_small", "size": weights.resize, **how}
+    if squash and weights.resize == weights.image_size:
+        return (*first, resize)
+    return (*first, resize, {"name": "center_crop", "size": weights.image_size})
 
 
 def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> Found:
