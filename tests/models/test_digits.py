@@ -19,7 +19,7 @@ from imgcls_jax.models.inception import InceptionV3
 from imgcls_jax.models.mixer import Mixer
 from imgcls_jax.models.mobilenet_v2 import mobilenet_v2
 from imgcls_jax.models.mobilenet_v3 import mobilenet_v3_small
-from imgcls_jax.models.resnet import resnet20, resnet50, resnext50_32x4d
+from imgcls_jax.models.resnet import ResNet, resnet20
 from imgcls_jax.models.vgg import VGG
 from imgcls_jax.models.vit import ViT
 from imgcls_jax.steps import Parts
@@ -41,8 +41,9 @@ FAMILIES = {
     "googlenet_5x5": (lambda: GoogLeNet(10, 5, True, blocks=("3a", "3b", "4a"), divide=4), 48),
     "inception": (lambda: InceptionV3(10, aux=False, divide=8), 75),
     "resnet": (lambda: resnet20(10), 8),
-    "resnet_bottleneck": (lambda: resnet50(10, width=8), 32),
-    "resnext": (lambda: resnext50_32x4d(10, width=16), 32),
+    "resnet_bottleneck": (lambda: ResNet(10, (1, 1, 1, 1), bottleneck=True, width=16), 32),
+    "resnext": (lambda: ResNet(10, (1, 1, 1, 1), bottleneck=True, inner=2, groups=8, width=16),
+                32),
     "bit": (lambda: BiT(10, (1, 1, 1, 1), 32), 32),
     "densenet": (lambda: DenseNet(10, (3, 3, 3), growth=12, width=24), 32),
     "efficientnet": (lambda: EfficientNet(10, MBCONV, 16, 128), 32),
