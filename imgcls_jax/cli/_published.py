@@ -26,6 +26,6 @@ def make(model: str, weights: str, overrides, *, data: str = "imagenet2012",
             {"name": "resize_small", "size": resize or pixels * 8 // 7,
              "interpolation": interpolation or "bilinear", "library": "pillow"},
             {"name": "center_crop", "size": pixels})
-    if published:
-        chosen["data"] |= {"mean": published.mean, "std": published.std}
+    if given := load.normalisation(weights, model):
+        chosen["data"] |= {"mean": given[0], "std": given[1]}
     return config.override(chosen, overrides)

@@ -9,7 +9,7 @@ import numpy as np
 
 from imgcls_jax import checkpoint, tree
 from imgcls_jax.errors import CheckpointError
-from imgcls_jax.pretrained import adapt, catalogue, fetch, files, names
+from imgcls_jax.pretrained import adapt, catalogue, fetch, files, keras_h5, names
 from imgcls_jax.types import Layout, ModelSpec, Weights
 
 
@@ -49,12 +49,18 @@ def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
 
 
 def normalisation(weights: str | Path, model: str) -> tuple[tuple, tuple] | None:
-    """(mean, std) that the weights were trained with, where that is known."""
+    """(mean, std) that the weights were trained with, where that is known: published or saved with
+    the workdir; of a file of Keras what it normalises by itself, else what Keras' own weights of
+    the model were trained with."""
     place, published = locate(weights, model)
     if published:
         return published.mean, published.std
     if place.is_file():
-        return None
+        if not keras_h5.is_hdf5(place):
+            return None
+        kin = (w for w in catalogue.weights(model).values() if w.layout == "keras")
+        return (keras_h5.normalisation(files.read(place))
+                or next(((w.mean, w.std) for w in kin), None))
     saved = checkpoint.read_config(place / "checkpoints")[0]["preprocessing"]
     return tuple(saved["mean"]), tuple(saved["std"])
 
@@ -133,7 +139,8 @@ def recognise(tensors: Mapping[str, np.ndarray], wanted: Mapping, spec: ModelSpe
     """(publisher, layout) of the model whose names the file has most of."""
     def hits(layout):
         mine = [name for p in wanted for name in names.theirs(p, layout)]
-        return sum(name in tensors for name in mine)
+        found = names.today(tensors, layout)
+        return sum(name in found for name in mine)
 
     scored = {publisher: hits(layout) for publisher, layout in spec.layouts.items()}
     best = max(scored, key=scored.get, default=None)

@@ -14,7 +14,7 @@ from imgcls_jax.pretrained import adapt, names
 from imgcls_jax.types import ModelSpec
 
 CASES = Path(__file__).parent / "cases"
-PUBLISHER = {"tv": "torchvision", "timm": "timm"}
+PUBLISHER = {"tv": "torchvision", "timm": "timm", "keras": "keras"}
 EVERY = 16  # as recorded
 SMALL = 12_000_000  # parameters: larger ones are nightly
 
