@@ -45,9 +45,9 @@ class DenseLayer(nn.Module):
     bottleneck: int
     drop_rate: float
     norm_group: int | None
-    momentum: float
-    epsilon: float
     dtype: Any
+    momentum: float = 0.9
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, maps: tuple, train: bool):
@@ -64,9 +64,9 @@ class Transition(nn.Module):
 
     features: int
     norm_group: int | None
-    momentum: float
-    epsilon: float
     dtype: Any
+    momentum: float = 0.9
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -81,7 +81,8 @@ class DenseNet(nn.Module):
     width: channels of the stem. bottleneck: width of the 1x1 convolutions, as multiples of growth.
     compression: share of the channels that stays between two blocks.
     drop_rate: share of the units dropped after each dense layer.
-    norm_group: examples per BatchNorm statistic, None for the whole batch; momentum, epsilon: of it.
+    norm_group: examples per BatchNorm statistic, None for the whole batch.
+    momentum, epsilon: of BatchNorm.
     remat: compute each dense layer again in the backward pass (arXiv 1707.06990).
     """
 
@@ -101,17 +102,17 @@ class DenseNet(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool = False):
         layer = nn.remat(DenseLayer, static_argnums=(2,)) if self.remat else DenseLayer
-        norm = self.norm_group, self.momentum, self.epsilon
+        norm = self.norm_group, self.dtype, self.momentum, self.epsilon
         x = _conv(self, self.width, (7, 7), 2, name="stem_conv")(x)
         x = max_pool(nn.relu(_norm(self, "stem_norm")(x, train)), 3, 2, padding=1)
         for i, count in enumerate(self.blocks, 1):
             maps = (x,)
             for j in range(1, count + 1):
-                maps += (layer(self.growth, self.bottleneck, self.drop_rate, *norm, self.dtype,
+                maps += (layer(self.growth, self.bottleneck, self.drop_rate, *norm,
                                name=f"block{i}_layer{j}")(maps, train),)
             x = jnp.concatenate(maps, -1)
             if i < len(self.blocks):
-                x = Transition(int(x.shape[-1] * self.compression), *norm, self.dtype,
+                x = Transition(int(x.shape[-1] * self.compression), *norm,
                                name=f"transition{i}")(x, train)
         x = nn.relu(_norm(self, "norm")(x, train))
         wide = jnp.promote_types(self.dtype, jnp.float32)
