@@ -17,6 +17,8 @@ CASES = Path(__file__).parent / "cases"
 PUBLISHER = {"tv": "torchvision", "timm": "timm", "keras": "keras"}
 EVERY = 16  # as recorded
 SMALL = 12_000_000  # parameters: larger ones are nightly
+# Of a net that timm's cases test, by a layout that the case of B0 tests: nightly too.
+AGAIN = ("keras_efficientnetb1", "keras_efficientnetb2")
 
 
 def cases() -> dict[str, int]:
