@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from imgcls_jax import tree
@@ -27,8 +28,12 @@ def test_all_train(version, random_variables):
 
 def test_remat_changes_nothing(random_variables):
     x = training.images(4, 16, 16, 1)
-    v = random_variables(small(2, (1,)), x)
-    training.assert_remat_changes_nothing(lambda remat: small(2, (1,), remat=remat), v, x)
+    plain, remat = small(2, (1,)), small(2, (1,), remat=True)
+    v = random_variables(plain, x)
+    assert "remat" in str(jax.make_jaxpr(lambda v: remat.apply(v, x))(v))
+    # An absolute bound: the gradient of a bias before BatchNorm is rounding alone.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5),
+                 *(training.loss_and_gradients(module, v, x) for module in (plain, remat)))
 
 
 @pytest.mark.parametrize("version, sizes", [(1, (8, 4, 4)), (2, (4, 4, 4))])

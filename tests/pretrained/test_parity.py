@@ -1,4 +1,4 @@
-"""Our logits against those of torchvision, timm and Keras, with every tensor drawn anew by a rule."""
+"""Our logits against those of torchvision, timm and Keras, all tensors drawn anew by a rule."""
 
 import pytest
 
