@@ -1,8 +1,8 @@
 """Makes a workdir of published weights: imgcls convert --model=resnet50 --weights=FILE --workdir=W
 
 FILE is a .pth of torch.save (read without torch), .safetensors, .npz or an .h5 of Keras
-(.weights.h5 or the older format, read by h5py alone), in a layout that the model knows, or a name of
-`imgcls weights list`. The workdir is one that eval, predict, export and config.init take. The
+(.weights.h5 or the older format, read by h5py alone), in a layout that the model knows, or a name
+of `imgcls weights list`. The workdir is one that eval, predict, export and config.init take. The
 preprocessing is the published one, where the file or name is known; of a file of Keras without
 either, that of keras.applications for the model. Arguments of the model are set as in a config:
 --config.model.norm_group=32.
