@@ -30,7 +30,7 @@ CASES = Path(__file__).parents[2] / "tests" / "pretrained" / "cases"
 FILES = CASES.with_name("files") / "keras.npz"
 EVERY = 16  # of 1,000 logits
 BGR = ("VGG16", "VGG19", "ResNet50", "ResNet101", "ResNet152")
-SCALED = "EfficientNet"
+SCALED = "stem_conv_pad"  # what stands behind those layers
 
 
 def tensors(model) -> dict[str, keras.Variable]:
@@ -43,10 +43,17 @@ def build(name: str, size: int, dtype: str):
     keras.config.set_dtype_policy(dtype)
     keras.config.set_floatx(dtype)
     keras.backend.clear_session()  # layers without a name are numbered anew
-    native = size == 0
     return getattr(keras.applications, name)(
         weights=None, classifier_activation=None,
-        **({} if native else {"input_shape": (size, size, 3)}))
+        **({"input_shape": (size, size, 3)} if size else {}))
+
+
+def run(model, x) -> np.ndarray:
+    """Logits. The factor 1/255 of an EfficientNet is rounded to f32 by Keras whatever its dtype is,
+    which would show in f64: it is left out."""
+    if any(layer.name == SCALED for layer in model.layers):
+        model = keras.Model(model.get_layer(SCALED).input, model.output)
+    return keras.ops.convert_to_numpy(model(x, training=False))
 
 
 def draw(model, normalised: bool):
@@ -60,9 +67,7 @@ def draw(model, normalised: bool):
 
 def images(name: str, size: int, batch: int = 2) -> np.ndarray:
     x = rule.images(size, batch=batch)
-    if name in BGR:
-        return np.ascontiguousarray(x[..., ::-1])
-    return x * np.float32(255) if name.startswith(SCALED) else x
+    return np.ascontiguousarray(x[..., ::-1]) if name in BGR else x
 
 
 def calibrate(model, x) -> dict[str, np.ndarray]:
@@ -82,7 +87,7 @@ def calibrate(model, x) -> dict[str, np.ndarray]:
 
     keras.layers.BatchNormalization.call = call
     try:
-        model(x, training=False)
+        run(model, x)
     finally:
         keras.layers.BatchNormalization.call = plain
     return codes
@@ -104,13 +109,10 @@ def record(name: str, ours: str, sizes: list[int]) -> Path:
         single = build(name, size, "float32")
         single.set_weights(values)
         x = images(name, size)
-        single = keras.ops.convert_to_numpy(single(x, training=False))
+        single = run(single, x)
         model = build(name, size, "float64")
         model.set_weights(values)
-        double = rule.images(size).astype(np.float64)
-        double = (double[..., ::-1] if name in BGR else
-                  double * 255 if name.startswith(SCALED) else double)
-        double = keras.ops.convert_to_numpy(model(double, training=False))
+        double = run(model, x.astype(np.float64))
         assert double.dtype == np.float64
         across = double.std(0).mean()
         case[f"logits:{size}"] = double[:, ::EVERY]
