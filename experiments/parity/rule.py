@@ -46,6 +46,19 @@ def tensor(name: str, shape: tuple[int, ...], *, normalised: bool = True, seed: 
     return _uniform(seed, name, shape, -bound, bound)
 
 
+def keras_tensor(name: str, shape: tuple[int, ...], *, normalised: bool = True, seed: int = 0):
+    """As `tensor`, of a parameter "layer/leaf" of Keras with Keras' axes."""
+    layer, _, leaf = name.rpartition("/")
+    name = f"{layer}.{'bias' if leaf in ('beta', 'bias') else 'weight'}"
+    order = tuple(range(len(shape)))
+    if len(shape) == 2:
+        order = 1, 0
+    elif len(shape) == 4:  # depthwise: [H,W,C,1], in torch [C,1,H,W]
+        order = (2, 3, 0, 1) if shape[-1] == 1 else (3, 2, 0, 1)
+    value = tensor(name, tuple(shape[i] for i in order), normalised=normalised, seed=seed)
+    return np.ascontiguousarray(value.transpose(np.argsort(order)))
+
+
 def images(size: int, channels: int = 3, batch: int = 2, seed: int = 0) -> np.ndarray:
     """f32[B,size,size,channels] of about unit variance: noise over coarse blocks."""
     name = f"images {size} {channels}"
@@ -72,13 +85,21 @@ def decode(mean_code: np.ndarray, var_code: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def state_dict(case) -> dict[str, np.ndarray]:
-    """All tensors of a recorded case (an npz with `names`, `shapes`, and codes), by torch name."""
+    """All tensors of a recorded case (an npz with `names`, `shapes`, and codes), by torch name, or
+    "layer/leaf" of Keras."""
     found = {}
     normalised = bool(case["normalised"])
     for name, shape in zip(case["names"].tolist(), case["shapes"].tolist(), strict=True):
         shape = tuple(int(n) for n in shape.split(",") if n)
-        prefix, _, leaf = name.rpartition(".")
-        if leaf == "running_mean":
+        prefix, _, leaf = name.rpartition("/" if "/" in name else ".")
+        if leaf in ("moving_mean", "moving_variance"):
+            statistics = decode(case[f"mean:{prefix}"], case[f"var:{prefix}"])
+            found[name] = statistics[leaf == "moving_variance"]
+        elif "/" in name and prefix.startswith("normalization"):  # as built: of no effect
+            found[name] = np.full(shape, leaf == "variance", np.float32)
+        elif "/" in name:
+            found[name] = keras_tensor(name, shape, normalised=normalised)
+        elif leaf == "running_mean":
             mean, var = decode(case[f"mean:{prefix}"], case[f"var:{prefix}"])
             found[name], found[f"{prefix}.running_var"] = mean, var
         elif leaf == "num_batches_tracked":

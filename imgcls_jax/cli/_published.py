@@ -21,9 +21,8 @@ def make(model: str, weights: str, overrides, *, data: str = "imagenet2012",
     pixels = size or (published.image_size if published else native)
     chosen = config.load(f"finetune:model={model},data={data},size={pixels}").config
     chosen["data"]["channels"] = channels
-    told = load.told(weights, ModelSpec(name=model, **MODELS.facts(model)))
-    chosen["model"] |= told["model"]
-    chosen["data"] |= told["data"]
+    spec = ModelSpec(name=model, **MODELS.facts(model))
+    chosen["model"] |= load.told(weights, spec)["model"]
     if published and not (size or resize or interpolation):
         chosen["eval_transforms"] = load.transforms(published)
     else:
@@ -31,6 +30,6 @@ def make(model: str, weights: str, overrides, *, data: str = "imagenet2012",
             {"name": "resize_small", "size": resize or pixels * 8 // 7,
              "interpolation": interpolation or "bilinear", "library": "pillow"},
             {"name": "center_crop", "size": pixels})
-    if published:
-        chosen["data"] |= {"mean": published.mean, "std": published.std}
+    if given := load.normalisation(weights, spec):
+        chosen["data"] |= {"mean": given[0], "std": given[1]}
     return config.override(chosen, overrides)

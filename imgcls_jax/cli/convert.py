@@ -1,11 +1,13 @@
 """Makes a workdir of published weights: imgcls convert --model=resnet50 --weights=FILE --workdir=W
 
-FILE is a .pth or .bin of torch.save (read without torch), .safetensors or .npz, in a layout that
-the model knows: torchvision's, timm's, that of Hugging Face transformers (ViT, DeiT, ResNet,
-ConvNeXt), or the .npz of Google (ViT and AugReg, Mixer, BiT); or it is a name of `imgcls weights
+FILE is a .pth or .bin of torch.save (read without torch), .safetensors, .npz or an .h5 of Keras
+(.weights.h5 or the older format, read by h5py alone), in a layout that the model knows:
+torchvision's, timm's, that of Hugging Face transformers (ViT, DeiT, ResNet, ConvNeXt), of Google's
+.npz (ViT and AugReg, Mixer, BiT) or of keras.applications; or it is a name of `imgcls weights
 list`. The workdir is one that eval, predict, export and config.init take. The preprocessing is the
-published one, where the file or name is known. Arguments of the model that the file tells, such as
-the tanh form of GELU, are set and said; others are as in a config: --config.model.norm_group=32.
+published one, where the file or name is known; of a file of Keras without either, that of
+keras.applications for the model. Arguments of the model that the file tells, such as the tanh form
+of GELU, are set and said; others are as in a config: --config.model.norm_group=32.
 """
 
 from pathlib import Path

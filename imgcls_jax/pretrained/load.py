@@ -10,7 +10,7 @@ import numpy as np
 
 from imgcls_jax import checkpoint, tree
 from imgcls_jax.errors import CheckpointError
-from imgcls_jax.pretrained import adapt, catalogue, fetch, files, names
+from imgcls_jax.pretrained import adapt, catalogue, fetch, files, keras_h5, names
 from imgcls_jax.types import Layout, ModelSpec, Weights
 
 
@@ -73,11 +73,17 @@ def _told(tensors: Mapping, spec: ModelSpec) -> dict[str, dict]:
 
 
 def normalisation(weights: str | Path, spec: ModelSpec) -> tuple[tuple, tuple] | None:
-    """(mean, std) that the weights were trained with, where that is known."""
+    """(mean, std) that the weights were trained with, where that is known: published, saved with
+    the workdir or told by the file; of another file of Keras, what Keras' own weights of the model
+    were trained with."""
     place, published = locate(weights, spec.name)
     if published:
         return published.mean, published.std
     if place.is_file():
+        if keras_h5.is_hdf5(place):
+            kin = (w for w in catalogue.weights(spec.name).values() if w.layout == "keras")
+            return (keras_h5.normalisation(files.read(place))
+                    or next(((w.mean, w.std) for w in kin), None))
         data = told(place, spec)["data"]
         return (data["mean"], data["std"]) if data else None
     saved = checkpoint.read_config(place / "checkpoints")[0]["preprocessing"]
@@ -162,7 +168,7 @@ def recognise(tensors: Mapping[str, np.ndarray], wanted: Mapping, spec: ModelSpe
               path: Path) -> tuple[str, Layout]:
     """(publisher, layout) of the model whose names the file has most of."""
     def hits(layout):
-        there = {names.here(name, layout) for name in tensors}
+        there = names.here(tensors, layout)
         return sum(name in there for p in wanted for name in names.theirs(p, layout))
 
     scored = {publisher: hits(layout) for publisher, layout in spec.layouts.items()}

@@ -21,9 +21,12 @@ from imgcls_jax.types import ModelSpec, Task, TrainState
 
 CASES = Path(__file__).parent / "cases"  # of record.py
 TRAINING = Path(__file__).parent / "gradients"  # of gradients.py
-PUBLISHER = {"tv": "torchvision", "timm": "timm", "hf": "transformers", "npz": "npz"}
+PUBLISHER = {"tv": "torchvision", "timm": "timm", "hf": "transformers", "npz": "npz",
+             "keras": "keras"}
 EVERY = 16  # as recorded
 SMALL = 12_000_000  # parameters: larger ones are nightly
+# Of a net that timm's cases test, by a layout that the case of B0 tests: nightly too.
+AGAIN = ("keras_efficientnetb1", "keras_efficientnetb2")
 
 
 def cases() -> dict[str, int]:

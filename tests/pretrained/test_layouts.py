@@ -34,8 +34,9 @@ def small(path: str, shape: tuple[int, ...], layout) -> tuple[int, ...]:
     """The shape with few channels, of other numbers in and out, but for what a layout states."""
     theirs = names.theirs(path, layout)
     stated = any(re.fullmatch(pattern, theirs[0]) for pattern, _ in layout.shapes)
-    patches = layout.patches and re.fullmatch(layout.patches, path.partition("/")[2])
-    inner = shape[:-1] if stated or patches else [n if n < 12 else 5 for n in shape[:-1]]
+    kernels = (layout.patches, layout.flattened[0] if layout.flattened else "")
+    stated |= any(re.fullmatch(kernel, path.partition("/")[2]) for kernel in kernels if kernel)
+    inner = shape[:-1] if stated else [n if n < 12 else 5 for n in shape[:-1]]
     return (*inner, 6 * len(theirs))
 
 
