@@ -85,19 +85,19 @@ def decode(mean_code: np.ndarray, var_code: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def state_dict(case) -> dict[str, np.ndarray]:
-    """All tensors of a recorded case (an npz with `names`, `shapes`, and codes), by torch name, or
-    "layer/leaf" of Keras."""
-    found = {}
+    """All tensors of a recorded case (an npz with `source`, `names`, `shapes`, and codes), under
+    the names of its source."""
+    found, keras = {}, str(case["source"]).startswith("keras:")
     normalised = bool(case["normalised"])
     for name, shape in zip(case["names"].tolist(), case["shapes"].tolist(), strict=True):
         shape = tuple(int(n) for n in shape.split(",") if n)
-        prefix, _, leaf = name.rpartition("/" if "/" in name else ".")
+        prefix, _, leaf = name.rpartition("/" if keras else ".")
         if leaf in ("moving_mean", "moving_variance"):
             statistics = decode(case[f"mean:{prefix}"], case[f"var:{prefix}"])
             found[name] = statistics[leaf == "moving_variance"]
-        elif "/" in name and prefix.startswith("normalization"):  # as built: of no effect
+        elif keras and prefix.startswith("normalization"):  # as built: of no effect
             found[name] = np.full(shape, leaf == "variance", np.float32)
-        elif "/" in name:
+        elif keras:
             found[name] = keras_tensor(name, shape, normalised=normalised)
         elif leaf == "running_mean":
             mean, var = decode(case[f"mean:{prefix}"], case[f"var:{prefix}"])
