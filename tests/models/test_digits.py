@@ -32,11 +32,11 @@ BATCH, WARMUP = 32, 20
 MBCONV = (Stage(1, 3, 1, 16, 1), Stage(4, 3, 2, 24, 2), Stage(4, 5, 2, 40, 1))
 FUSED = (Stage(1, 3, 1, 16, 1, True), Stage(4, 3, 2, 24, 2, True), Stage(4, 3, 2, 40, 1))
 # family: (model of 10 classes, pixels), then epochs, then what pixels of -1 to 1 are multiplied by:
-# the initial values of the first AlexNet are for pixels of 0 to 255 less their mean.
+# the initial values of the first AlexNet are for pixels of 0 to 255 less their mean, and its widths.
 FAMILIES = {
     "alexnet": (lambda: AlexNet(10, (32, 64, 96, 64, 64), hidden=256), 64),
-    "alexnet_caffe": (lambda: AlexNet(10, (32, 64, 96, 96, 64), True, RESPONSE["caffe"],
-                                      hidden=256), 96, 10, 64.0),
+    "alexnet_caffe": (lambda: AlexNet(10, (96, 256, 384, 384, 256), True, RESPONSE["caffe"],
+                                      hidden=1024), 75, 10, 64.0),
     "vgg": (lambda: VGG(10, (1, 1, 1, 1, 1), width=16, hidden=128), 32),
     "vgg_bn": (lambda: VGG(10, (1, 1, 1, 1, 1), True, width=16, hidden=128), 32),
     "googlenet": (lambda: GoogLeNet(10, 3, True, True, blocks=("3a", "3b", "4a"), divide=4), 48),
@@ -52,7 +52,7 @@ FAMILIES = {
     "tf_efficientnet": (lambda: EfficientNet(10, MBCONV, 16, 128, form="tensorflow"), 32),
     "efficientnet_v2": (lambda: EfficientNet(10, FUSED, 16, 128), 32),
     "mobilenet_v2": (lambda: MobileNetV2(10, ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 2))), 32),
-    "mobilenet_v3": (lambda: MobileNetV3(10, SMALL[:3], 128), 48),
+    "mobilenet_v3": (lambda: MobileNetV3(10, SMALL[:3], 128, form="timm"), 32),
     "keras_resnet": (lambda: KerasResNet(10, (1, 1, 1, 1), width=16), 32),
     "keras_resnet_v2": (lambda: KerasResNet(10, (1, 1, 1, 1), 2, width=16), 32),
     "vit": (lambda: ViT(10, 4, 64, 4, 4), 16, 25),
