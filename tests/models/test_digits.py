@@ -36,7 +36,7 @@ FUSED = (Stage(1, 3, 1, 16, 1, True), Stage(4, 3, 2, 24, 2, True), Stage(4, 3, 2
 FAMILIES = {
     "alexnet": (lambda: AlexNet(10, (32, 64, 96, 64, 64), hidden=256), 64),
     "alexnet_caffe": (lambda: AlexNet(10, (96, 256, 384, 384, 256), True, RESPONSE["caffe"],
-                                      hidden=1024), 75, 10, 64.0),
+                                      hidden=512, dropout=0.1), 75, 12, 64.0),
     "vgg": (lambda: VGG(10, (1, 1, 1, 1, 1), width=16, hidden=128), 32),
     "vgg_bn": (lambda: VGG(10, (1, 1, 1, 1, 1), True, width=16, hidden=128), 32),
     "googlenet": (lambda: GoogLeNet(10, 3, True, True, blocks=("3a", "3b", "4a"), divide=4), 48),
