@@ -13,7 +13,7 @@ from imgcls_jax.__main__ import main
 from imgcls_jax.errors import CheckpointError
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import adapt, load, names
-from imgcls_jax.types import ModelSpec
+from imgcls_jax.types import ModelSpec, Weights
 
 WIDTH = 8
 
@@ -258,3 +258,13 @@ def test_a_vit_file_of_an_older_torchvision_has_its_old_names_understood():
     assert not difference
     for path, value in leaves.items():
         np.testing.assert_array_equal(found[path], value)
+
+
+@pytest.mark.parametrize("resize, crop_mode, expected", [
+    (256, "center", [("resize_small", 256), ("center_crop", 224)]),
+    (256, "squash", [("resize", 256), ("center_crop", 224)]),
+    (224, "squash", [("resize", 224)])])
+def test_the_preprocessing_of_weights_follows_from_their_crop(resize, crop_mode, expected):
+    weights = Weights(file="", layout="timm", image_size=224, resize=resize, crop_mode=crop_mode,
+                      interpolation="bicubic", top1=None, top5=None, licence="")
+    assert [(way["name"], way["size"]) for way in load.transforms(weights)] == expected
