@@ -1,7 +1,5 @@
 """Compiling for a TPU slice that is not there: the config that fits it, and the figures."""
 
-from imgcls_jax.cli.check import size
-
 
 def devices(topology: str) -> list:
     """As topology.devices; call it before anything asks JAX for a device."""
@@ -64,3 +62,12 @@ def lines(facts: dict) -> list[str]:
             f"{row['count']} {kind} of {size(row['bytes'])} ({'+'.join(row['dtypes'])})"
             for kind, row in facts["collectives"].items()) or "none"),
         "costliest", *(f"  {row['share']:6.1%}  {row['source']}" for row in facts["costliest"])]
+
+
+def size(count: float) -> str:
+    """Bytes -> "97.5 MiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return ""

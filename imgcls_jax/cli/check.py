@@ -11,7 +11,8 @@ import json
 
 from absl import flags
 
-from imgcls_jax.cli import _flags
+from imgcls_jax.cli import _flags, _slice
+from imgcls_jax.cli._slice import size
 from imgcls_jax.errors import ConfigError
 
 FLAGS = _flags.verb()
@@ -39,8 +40,6 @@ def main(words, overrides):
         raise ConfigError("a topology has devices of its own", where="--fake_devices",
                           fix="name one of --topology and --fake_devices")
     if FLAGS.topology:
-        from imgcls_jax.cli import _slice
-
         devices = _slice.devices(FLAGS.topology)
         chosen = _slice.fit(chosen, devices)
     _flags.start(FLAGS)
@@ -90,9 +89,7 @@ def examine(run, *, compiled: bool = False) -> dict:
         program = lowered.compile()
         facts["compiled"] = hlo.summary(program)
         if run.mesh.devices.flat[0].platform == "tpu":
-            from imgcls_jax.cli import _slice
-
-            facts["slice"] = _slice.figures(run, program)
+                facts["slice"] = _slice.figures(run, program)
     return facts
 
 
@@ -126,14 +123,6 @@ def _sharding(state) -> dict:
     return found
 
 
-def size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.4g} {unit}"
-        count /= 1024
-    return ""
-
-
 def render(facts: dict) -> str:
     per, steps = facts["bytes_per_device"], facts["steps"]
     claimed = facts["claimed_parameters"]
@@ -155,8 +144,6 @@ def render(facts: dict) -> str:
         "rate       " + ", ".join(f"step {s}: {r:.3g}" for s, r in facts["learning_rate"].items()),
     ]
     if "slice" in facts:
-        from imgcls_jax.cli import _slice
-
         lines += [f"for        {facts['slice']['devices']} {facts['slice']['device']}",
                   *_slice.lines(facts["slice"])]
     elif "compiled" in facts:
