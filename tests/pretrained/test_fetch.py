@@ -67,8 +67,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("ETag", now.etag)
         self.end_headers()
         body = body[:now.cuts.pop(0)] if now.cuts else body
+        now.sent.append(len(body))  # first: who has the last byte may look at once
         self.wfile.write(body)
-        now.sent.append(len(body))
 
     def log_message(self, *_):
         pass
