@@ -204,7 +204,7 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     what = task(c, source)
     if c["init"] is not None:  # what is trained on goes on seeing what it was trained with
         weights, _ = bind(_initial, c["init"], "config.init")()
-        given = load.normalisation(weights, spec.name)
+        given = load.normalisation(weights, spec)
         spec = dataclasses.replace(spec, mean=given[0], std=given[1]) if given else spec
     mean, std = statistics(c["data"], spec, source.channels)
     normalise = normaliser(mean, std, dtype)

@@ -58,6 +58,7 @@ class Weights:
     top5: float | None
     licence: str
     sha256: str = ""  # or its first digits, as far as they are published
+    md5: str = ""  # where the publisher gives that one
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     params: int | None = None  # exact parameter count at image_size
@@ -68,7 +69,7 @@ class Weights:
 class Layout:
     """How the files of one publisher name the tensors of a model; read by pretrained/names.py.
 
-    format: "torch" | "npz": what leaves are called, and the order of their axes.
+    format: "torch" | "npz" | "keras": what leaves are called, and the order of their axes.
     renames: (regex of our path, theirs), the first that matches in full counts. Of a module's path
       ("stage1_block0/conv1"), theirs is their module ("layer1.0.conv1"); of a leaf's ("token"),
       their tensor. Theirs may hold groups of the match, be a function of the match, or be several
@@ -77,7 +78,14 @@ class Layout:
     patches: regex of the kernel [p*p*C, D] that is a convolution [p, p, C, D] there.
     shapes: (regex of their name, shape) of tensors that have axes of size 1 there, such as
       (-1, 1, 1).
-    older: (regex of a name in older files, the name now).
+    older: (regex of a name in other files of theirs, the name here).
+    tells: (regex of a name in their files, "model" or "data", arguments of it): what a file with
+      such a tensor means beyond its tensors; `imgcls convert` sets it in the config.
+    order: of "keras", the layers that have tensors as `model.layers` has them; files that call
+      them otherwise are read by it (pretrained/keras_h5.py).
+    bgr: regex of the kernel that takes blue, green, red there, and red, green, blue here.
+    flattened: (regex of a dense kernel, side of the square map that it takes): its rows are
+      [H, W, C] there and [C, H, W] here.
     """
 
     format: str
@@ -86,6 +94,10 @@ class Layout:
     patches: str = ""
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     older: tuple[tuple[str, str], ...] = ()
+    tells: tuple[tuple[str, str, Mapping[str, Any]], ...] = ()
+    order: tuple[str, ...] = ()
+    bgr: str = ""
+    flattened: tuple[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Writes imgcls_jax/pretrained/catalogue.csv from what torchvision 0.28 and timm 1.0.31 say.
+"""Writes imgcls_jax/pretrained/catalogue.csv from what torchvision 0.28, timm 1.0.31 and Keras 3.15
+say.
 
 python experiments/parity/catalogue.py [--check=torchvision_weights.csv]
 
@@ -9,7 +10,9 @@ params, acc1, acc5, crop, resize, interp, and ends with 1 where they disagree.
 
 import argparse
 import csv
+import inspect
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -18,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import experiments.parity.record  # noqa: F401  declares what a CPU build of torch lacks
 
 FILE = Path(__file__).parents[2] / "imgcls_jax" / "pretrained" / "catalogue.csv"
-COLUMNS = ("model", "tag", "file", "sha256", "layout", "image_size", "resize", "interpolation",
-           "crop_mode", "mean", "std", "top1", "top5", "params", "licence")
+COLUMNS = ("model", "tag", "file", "sha256", "md5", "layout", "image_size", "resize",
+           "interpolation", "crop_mode", "mean", "std", "top1", "top5", "params", "licence")
 FAMILIES = r"alexnet|vgg\d+(_bn)?|googlenet|inception_v3|(wide_)?resnet\d+(_2)?|resnext\w+|" \
            r"densenet\d+|efficientnet_(b\d|v2_\w)|mobilenet_v\w+|vit_\w+|convnext_\w+"
 # With weights, torchvision builds these with `transform_input`: the input, normalised by the mean
@@ -66,6 +69,27 @@ TIMM = {
        for width, top1 in (("tiny", 82.066), ("small", 83.144), ("base", 83.838),
                            ("large", 84.304))},
 }
+# Keras' name -> our model, top-1, top-5 (keras.io/api/applications), first publisher's licence.
+# What image the crop is cut from Keras does not say: it is the usual one for VGG, ResNet and
+# DenseNet, and that of the first publisher's own evaluation, 32 pixels more, for EfficientNet.
+KERAS = {
+    "VGG16": ("vgg16", 71.3, 90.1, "CC-BY-4.0"), "VGG19": ("vgg19", 71.3, 90.0, "CC-BY-4.0"),
+    **{f"ResNet{depth}": (f"keras_resnet{depth.lower()}", *scores, licence)
+       for depth, scores, licence in (
+           ("50", (74.9, 92.1), "MIT"), ("101", (76.4, 92.8), "MIT"), ("152", (76.6, 93.1), "MIT"),
+           ("50V2", (76.0, 93.0), "BSD-3-Clause"), ("101V2", (77.2, 93.8), "BSD-3-Clause"),
+           ("152V2", (78.0, 94.2), "BSD-3-Clause"))},
+    **{f"DenseNet{depth}": (f"keras_densenet{depth}", *scores, "BSD-3-Clause")
+       for depth, scores in ((121, (75.0, 92.3)), (169, (76.2, 93.2)), (201, (77.3, 93.6)))},
+    **{f"EfficientNetB{n}": (f"tf_efficientnet_b{n}", *scores, "Apache-2.0")
+       for n, scores in enumerate(((77.1, 93.3), (79.1, 94.4), (80.1, 94.9), (81.6, 95.7),
+                                   (82.9, 96.4), (83.6, 96.7), (84.0, 96.8), (84.3, 97.0)))},
+}
+# What its `preprocess_input` does to RGB in 0 to 1; "caffe" also turns the channels round, which is
+# done to the first kernel instead. EfficientNets do "torch" themselves.
+MODES = {"caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3),
+         "tf": ((0.5,) * 3, (0.5,) * 3),
+         "torch": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 
 
 def ours(name: str) -> str:
@@ -123,6 +147,41 @@ def timm_rows():
             params=sum(p.numel() for p in module.parameters()), licence=LICENCES[cfg.license])
 
 
+def keras_rows():
+    """Addresses and hashes stand in the source of keras.applications."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+    from keras.src.applications import densenet, efficientnet, resnet, vgg16, vgg19
+
+    def in_source(source, file):  # as an argument of get_file
+        return re.search(rf'"{file}",[^)]*file_hash="(\w+)"', inspect.getsource(source))[1]
+
+    for name, (model, top1, top5, licence) in KERAS.items():
+        file = f"{name.lower()}_weights_tf_dim_ordering_tf_kernels.h5"
+        efficient = name.startswith("EfficientNet")
+        if name in ("VGG16", "VGG19"):
+            source = vgg16 if name == "VGG16" else vgg19
+            address, md5, mode = source.WEIGHTS_PATH, in_source(source, file), "caffe"
+        elif name.startswith("ResNet"):
+            address, md5 = resnet.BASE_WEIGHTS_PATH + file, resnet.WEIGHTS_HASHES[name.lower()][0]
+            mode = "tf" if name.endswith("V2") else "caffe"
+        elif efficient:
+            address = f"{efficientnet.BASE_WEIGHTS_PATH}{name.lower()}.h5"
+            md5, mode = efficientnet.WEIGHTS_HASHES[name[-2:].lower()][0], "torch"
+        else:
+            address = densenet.BASE_WEIGHTS_PATH + file
+            md5, mode = in_source(densenet, file), "torch"
+        module = getattr(keras.applications, name)(weights=None)
+        size = module.input_shape[1]
+        mean, std = MODES[mode]
+        yield dict(
+            model=model, tag="imagenet" if model.startswith("keras_") else "keras_imagenet",
+            file=address, sha256="", md5=md5, layout="keras", image_size=size,
+            resize=size + 32, interpolation="bicubic" if efficient else "bilinear",
+            crop_mode="center", mean=mean, std=std, top1=top1, top5=top5,
+            params=sum(math.prod(v.shape) for v in module.trainable_weights), licence=licence)
+
+
 def cell(value) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(repr, value))
@@ -165,12 +224,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", type=Path, help="a table to compare with")
     arguments = parser.parse_args()
-    rows = [*torchvision_rows(), *timm_rows()]
+    rows = [*torchvision_rows(), *timm_rows(), *keras_rows()]
     rows.sort(key=lambda row: re.sub(r"\d+", lambda n: n[0].zfill(4), row["model"]))
     with FILE.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([cell(row[column]) for column in COLUMNS] for row in rows)
+        writer.writerows([cell(row.get(column)) for column in COLUMNS] for row in rows)
     print(f"{FILE}: {len(rows)} rows")
     sys.exit(bool(arguments.check and check(rows, arguments.check)))
 

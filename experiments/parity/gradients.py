@@ -47,7 +47,7 @@ def write(case: str, size: int | None, batch: int, options: dict) -> Path:
     with np.load(record.CASES / f"{case}.npz") as file:
         recorded = dict(file)
     source, _, name = str(recorded["source"]).partition(":")
-    module, native = record.build(
+    module, native = record.by_name(
         source, name, json.loads(str(recorded.get("options", "{}"))) | options)
     state = {k: torch.from_numpy(np.asarray(v)) for k, v in rule.state_dict(recorded).items()}
     module.load_state_dict(state)

@@ -1,6 +1,7 @@
-"""Records parity cases from torchvision 0.28 and timm 1.0.31 on a CPU.
+"""Records parity cases from torchvision 0.28, timm 1.0.31 and transformers 5.24 on a CPU.
 
 python experiments/parity/record.py tv:resnet18 timm:vit_tiny_patch16_224=vit_ti16
+        hf:vit-base-patch16-224=vit_b16 npz:Ti_16=vit_ti16
         [--sizes=160,256] [--options="{'dynamic_img_size': True}"] [--arguments="{'aux': True}"]
         [--suffix=_aux] [--taps=GLOB]
 
@@ -9,12 +10,15 @@ NAME=OURS where our model has another name; --arguments are those of ours, --opt
 
 Each writes tests/pretrained/cases/<source>_<name>.npz: names and shapes of the tensors, codes of
 calibrated BatchNorm statistics, and for each size every sixteenth logit in f64 with the error of
-the reference's own f32. Install torch==2.13.0, torchvision==0.28.0, timm==1.0.31 first.
+the reference's own f32. hf: and npz: go through a whole file in that format, which the reference
+itself reads (hf.py, npz.py). Install torch==2.13.0, torchvision==0.28.0, timm==1.0.31 and
+transformers==5.24.0 first.
 """
 
 import argparse
 import ast
 import fnmatch
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -37,6 +41,16 @@ EVERY = 16  # of 1,000 logits
 
 
 def build(source: str, name: str, options: dict):
+    """(module, native image size, shapes of the tensors in a file of it by name); the tensors are
+    drawn by the rule, but for statistics of BatchNorm."""
+    if source in ("hf", "npz"):
+        return importlib.import_module(f"experiments.parity.{source}").build(name, options)
+    module, native = by_name(source, name, options)
+    draw(module, any("norm" in type(layer).__name__.lower() for layer in module.modules()))
+    return module, native, {name: tuple(v.shape) for name, v in module.state_dict().items()}
+
+
+def by_name(source: str, name: str, options: dict):
     """(module, native image size)."""
     if source == "tv":
         import torchvision.models as models
@@ -107,16 +121,14 @@ def torch_images(size: int, batch: int = 2) -> torch.Tensor:
 
 def record(source: str, name: str, ours: str, arguments: dict, sizes: list[int], options: dict,
            suffix: str, taps: str) -> Path:
-    module, native = build(source, name, options)
+    module, native, shapes = build(source, name, options)
     module.requires_grad_(False)
     normalised = any("norm" in type(layer).__name__.lower() for layer in module.modules())
-    draw(module, normalised)
-    state = module.state_dict()
     case = {"source": f"{source}:{name}", "ours": json.dumps([ours, arguments]),
             "options": json.dumps(options), "normalised": normalised,
             "params": sum(p.numel() for p in module.parameters()),
-            "names": np.array(list(state)),
-            "shapes": np.array([",".join(map(str, v.shape)) for v in state.values()])}
+            "names": np.array(list(shapes)),
+            "shapes": np.array([",".join(map(str, shape)) for shape in shapes.values()])}
     case |= calibrate(module, torch_images(native, 4))
     sizes = list(dict.fromkeys([native, *sizes]))
     for size in sizes:

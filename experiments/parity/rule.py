@@ -5,10 +5,13 @@ the same tensors and compares ours. So a case holds no weights. Only uniform num
 their stream is the same in every version of numpy.
 """
 
+import re
 import zlib
 
 import numpy as np
 
+TOKENS = ("cls_token", "class_token", "dist_token", "pos_embed", "pos_embedding", "cls",
+          "distillation_token", "position_embeddings")
 MEAN_UNIT, VAR_UNIT = 16, 8  # codes of BatchNorm statistics: sixteenths of sd, eighths of log2
 
 
@@ -19,24 +22,41 @@ def _uniform(seed: int, name: str, shape, low: float, high: float) -> np.ndarray
 
 
 def tensor(name: str, shape: tuple[int, ...], *, normalised: bool = True, seed: int = 0):
-    """f32 values of a parameter under its torch name; none is at a value that hides a mistake.
+    """f32 values of a parameter under its torch name, or the one with slashes that it has in an
+    npz file, where kernels lie the other way round; none is at a value that hides a mistake.
 
     Matrices and kernels keep the size of a signal (fan-in); scales lie around 1, biases around 0,
     layer scales in 0.1 to 0.5. normalised: the net has normalisation layers; without any, kernels
     make up for the halving by ReLU.
     """
-    leaf = name.rsplit(".", 1)[-1]
-    if "layer_scale" in name or leaf in ("gamma", "gamma_1", "gamma_2"):
+    leaf = re.split(r"[./]", name)[-1]
+    if "layer_scale" in name or ("/" not in name and leaf in ("gamma", "gamma_1", "gamma_2")):
         return _uniform(seed, name, shape, 0.1, 0.5)
-    if len(shape) < 2:
-        around = 0.0 if leaf.endswith("bias") else 1.0
-        half = 0.2 if leaf.endswith("bias") else 0.5
+    bias = leaf.endswith("bias") or leaf == "beta"
+    if len(shape) < 2 or bias:  # an npz file may keep heads apart, [heads, D]
+        around, half = (0.0, 0.2) if bias else (1.0, 0.5)
         return _uniform(seed, name, shape, around - half, around + half)
-    if leaf in ("cls_token", "class_token", "dist_token", "pos_embed", "pos_embedding"):
+    if leaf in TOKENS:
         return _uniform(seed, name, shape, -0.5, 0.5)
     gain = 1.0 if normalised else 2.0
-    bound = (3 * gain / np.prod(shape[1:])) ** 0.5
+    inputs = shape[1:]
+    if "/" in name:
+        inputs = shape[:1] if re.search("/(query|key|value)/", name) else shape[:-1]
+    bound = (3 * gain / np.prod(inputs)) ** 0.5
     return _uniform(seed, name, shape, -bound, bound)
+
+
+def keras_tensor(name: str, shape: tuple[int, ...], *, normalised: bool = True, seed: int = 0):
+    """As `tensor`, of a parameter "layer/leaf" of Keras with Keras' axes."""
+    layer, _, leaf = name.rpartition("/")
+    name = f"{layer}.{'bias' if leaf in ('beta', 'bias') else 'weight'}"
+    order = tuple(range(len(shape)))
+    if len(shape) == 2:
+        order = 1, 0
+    elif len(shape) == 4:  # depthwise: [H,W,C,1], in torch [C,1,H,W]
+        order = (2, 3, 0, 1) if shape[-1] == 1 else (3, 2, 0, 1)
+    value = tensor(name, tuple(shape[i] for i in order), normalised=normalised, seed=seed)
+    return np.ascontiguousarray(value.transpose(np.argsort(order)))
 
 
 def images(size: int, channels: int = 3, batch: int = 2, seed: int = 0) -> np.ndarray:
@@ -65,13 +85,21 @@ def decode(mean_code: np.ndarray, var_code: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def state_dict(case) -> dict[str, np.ndarray]:
-    """All tensors of a recorded case (an npz with `names`, `shapes`, and codes), by torch name."""
-    found = {}
+    """All tensors of a recorded case (an npz with `source`, `names`, `shapes`, and codes), under
+    the names of its source."""
+    found, keras = {}, str(case["source"]).startswith("keras:")
     normalised = bool(case["normalised"])
     for name, shape in zip(case["names"].tolist(), case["shapes"].tolist(), strict=True):
         shape = tuple(int(n) for n in shape.split(",") if n)
-        prefix, _, leaf = name.rpartition(".")
-        if leaf == "running_mean":
+        prefix, _, leaf = name.rpartition("/" if keras else ".")
+        if leaf in ("moving_mean", "moving_variance"):
+            statistics = decode(case[f"mean:{prefix}"], case[f"var:{prefix}"])
+            found[name] = statistics[leaf == "moving_variance"]
+        elif keras and prefix.startswith("normalization"):  # as built: of no effect
+            found[name] = np.full(shape, leaf == "variance", np.float32)
+        elif keras:
+            found[name] = keras_tensor(name, shape, normalised=normalised)
+        elif leaf == "running_mean":
             mean, var = decode(case[f"mean:{prefix}"], case[f"var:{prefix}"])
             found[name], found[f"{prefix}.running_var"] = mean, var
         elif leaf == "num_batches_tracked":

@@ -1,7 +1,9 @@
 """Runs every recorded case and writes experiments/parity/{table,training}.{md,json}.
 
-python experiments/parity/table.py [GLOB ...]      # those cases alone; the others' rows stay
-python experiments/parity/table.py --training [GLOB ...]
+python experiments/parity/table.py [--training] [--missing] [GLOB ...]
+
+GLOBs: those cases alone. --missing: those that have no row of this version of Python. All other
+rows stay.
 
 A row of the first is a reference at one size on one version of JAX: the largest difference of our
 logits in f32 from its own in f64, beside what is allowed (tests/pretrained/test_parity.py).
@@ -104,11 +106,16 @@ def write(path: Path, rows: dict[tuple, dict], markdown):
 
 
 def main(patterns: list[str]):
-    training = patterns[:1] == ["--training"]
+    training, missing = "--training" in patterns, "--missing" in patterns
+    patterns = [word for word in patterns if not word.startswith("--")]
     path, form = (TRAINING, training_markdown) if training else (OUT, markdown)
-    patterns, rows = patterns[training:], load(path)
     for case in sorted(parity.cases(), key=parity.cases().get):
         if patterns and not any(fnmatch.fnmatch(case, pattern) for pattern in patterns):
+            continue
+        known = {(row["reference"], row["python"], json.dumps(row["arguments"]))
+                 for row in load(path).values()}
+        if missing and (str(parity.load(case)["source"]), PYTHON,
+                        json.dumps(parity.ours(case)[1])) in known:
             continue
         if training:
             if not (parity.TRAINING / f"{case}.npz").exists():
@@ -121,8 +128,8 @@ def main(patterns: list[str]):
                 found.append(row := measure(case, size))
                 print(f"{case} {size}: {row['error']:.1e} of {row['allowed']:.1e}"
                       + (" MISSED" if row["error"] > row["allowed"] else ""), flush=True)
-        write(path, rows | {key(row): row for row in found}, form)
-        rows = load(path)
+        # Read again: another version of Python may have written meanwhile.
+        write(path, load(path) | {key(row): row for row in found}, form)
         parity.load.cache_clear()
         jax.clear_caches()
 

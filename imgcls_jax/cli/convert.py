@@ -1,9 +1,13 @@
 """Makes a workdir of published weights: imgcls convert --model=resnet50 --weights=FILE --workdir=W
 
-FILE is a .pth of torch.save (read without torch), .safetensors or .npz, in a layout that the model
-knows, or a name of `imgcls weights list`. The workdir is one that eval, predict, export and
-config.init take. The preprocessing is the published one, where the file or name is known. Arguments
-of the model are set as in a config: --config.model.norm_group=32.
+FILE is a .pth or .bin of torch.save (read without torch), .safetensors, .npz or an .h5 of Keras
+(.weights.h5 or the older format, read by h5py alone), in a layout that the model knows:
+torchvision's, timm's, that of Hugging Face transformers (ViT, DeiT, ResNet, ConvNeXt), of Google's
+.npz (ViT and AugReg, Mixer, BiT) or of keras.applications; or it is a name of `imgcls weights
+list`. The workdir is one that eval, predict, export and config.init take. The preprocessing is the
+published one, where the file or name is known; of a file of Keras without either, that of
+keras.applications for the model. Arguments of the model that the file tells, such as the tanh form
+of GELU, are set and said; others are as in a config: --config.model.norm_group=32.
 """
 
 from pathlib import Path
@@ -87,5 +91,6 @@ def convert(chosen: dict, weights: str, workdir: Path, *, labels=None) -> str:
     finally:
         keeper.close()
         lock.release()
-    return (f"{model.spec.name}, {tree.count(params):,} parameters, {classes} classes, from "
-            f"{weights}, in {workdir}")
+    arguments = "".join(f", {k}={v}" for k, v in chosen["model"].items() if k != "name")
+    return (f"{model.spec.name}{arguments}, {tree.count(params):,} parameters, {classes} classes, "
+            f"from {weights}, in {workdir}")

@@ -1,6 +1,7 @@
 """Writes a trained model for other programs: imgcls export --workdir=W --format=safetensors --out=F
 
-safetensors: --layout=torchvision|timm names and orders the tensors as that codebase does.
+safetensors: --layout=torchvision|timm|transformers names and orders the tensors as that codebase
+does, where it has the model.
 """
 
 from pathlib import Path
@@ -17,8 +18,8 @@ flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'be
                     flag_values=FLAGS)
 flags.DEFINE_string("format", "safetensors", "An exporter (imgcls list exporters).",
                     flag_values=FLAGS)
-flags.DEFINE_string("layout", "torchvision", "Whose names and axes: torchvision or timm.",
-                    flag_values=FLAGS)
+flags.DEFINE_string("layout", "torchvision", "Whose names and axes: torchvision, timm or "
+                    "transformers.", flag_values=FLAGS)
 flags.DEFINE_string("out", None, "File to write.", flag_values=FLAGS)
 
 

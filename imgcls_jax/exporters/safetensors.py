@@ -16,11 +16,13 @@ def safetensors(apply, variables, spec, path: Path, *, layout: str = "torchvisio
                 channels: int = 3) -> None:
     """Writes `path`; what is read back must be the variables, bit for bit.
 
-    layout: a publisher that the model knows, as "torchvision" or "timm". channels: of the images.
+    layout: a publisher of such files that the model knows, as "torchvision", "timm" or
+    "transformers". channels: of the images.
     """
-    if layout not in spec.layouts:
+    known = [name for name, other in spec.layouts.items() if other.format == "torch"]
+    if layout not in known:
         raise ConfigError(f"{spec.name} has no layout {layout!r}", where="--layout",
-                          fix=near(layout, spec.layouts) if spec.layouts else
+                          fix=near(layout, known) if known else
                           "this model is known to no other codebase")
     leaves = {name: np.asarray(value) for name, value in tree.flatten(variables).items()}
     try:

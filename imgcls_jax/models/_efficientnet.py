@@ -136,6 +136,32 @@ def layouts(stages: tuple[Stage, ...]) -> dict[str, Layout]:
     return {"torchvision": Layout("torch", torchvision), "timm": Layout("torch", timm)}
 
 
+def keras_layout(stages: tuple[Stage, ...]) -> Layout:
+    """keras/src/applications/efficientnet.py, whose first layer normalises the images; here that is
+    the preprocessing."""
+    def name(stage, block, part, leaf):
+        prefix = f"block{stage}{chr(ord('a') + block)}_"
+        if part == "squeeze_excite":
+            return f"{prefix}se_{leaf}"
+        if part == "depthwise":
+            return f"{prefix}{'bn' if leaf == 'norm' else 'dwconv'}"
+        return f"{prefix}{part}_{'bn' if leaf == 'norm' else 'conv'}"
+
+    order = ["normalization", "stem_conv", "stem_bn"]
+    shapes = []
+    for i, stage in enumerate(stages, 1):
+        shapes.append((rf"block{i}._dwconv/kernel", (stage.kernel, stage.kernel, -1, 1)))
+        parts = _mobile_names.PARTS if stage.expand > 1 else _mobile_names.PARTS[1:]
+        order += [name(i, j, part, leaf) for j in range(stage.blocks) for part in parts
+                  for leaf in (("reduce", "expand") if part == "squeeze_excite" else
+                               ("conv", "norm"))]
+    order += ["top_conv", "top_bn", "predictions"]
+    return Layout("keras", (
+        *_mobile_names.renames(name), (r"stem_conv", r"stem_conv"), (r"stem_norm", r"stem_bn"),
+        (r"last_conv", r"top_conv"), (r"last_norm", r"top_bn"), (r"head", r"predictions")),
+        unused=(r"normalization(_\d+)?/.*",), shapes=tuple(shapes), order=tuple(order))
+
+
 def variant(dropout: float) -> Callable[[Callable], Callable]:
     """Decorator: gives a variant the options of all, hence their schema, with its own dropout."""
     def options(num_classes: int, *, dropout: float = dropout, drop_path: float = 0.2,

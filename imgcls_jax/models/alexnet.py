@@ -117,7 +117,9 @@ def alexnet(num_classes: int, *, dropout: float = 0.5, dtype: str = "float32") -
     return AlexNet(num_classes, (64, 192, 384, 256, 256), dropout=dropout, dtype=dtype)
 
 
-@MODELS.register(params=60_965_224, image_size=227, head="head", paper=PAPER)
+# Pixels of 0 to 255 less their mean, undivided, which the initial values are made for.
+@MODELS.register(params=60_965_224, image_size=227, head="head", paper=PAPER,
+                 mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255,) * 3)
 def alexnet_caffe(num_classes: int, *, response: Literal["caffe", "paper"] = "caffe",
                   dropout: float = 0.5, dtype: str = "float32") -> nn.Module:
     """The original on one device, with initial biases and by default the response normalisation

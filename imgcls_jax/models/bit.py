@@ -105,6 +105,28 @@ def _stage(name: str):
     return lambda match: match.expand(name.replace("{0}", str(int(match[1]) - 1)))
 
 
+def _unit(name: str):
+    """A rename of a part of a block to one of google-research/big_transfer's units, which count
+    from 01; `{0}` in it is the letter of our number."""
+    def rename(match):
+        stage, block, *number = match.groups()
+        letter = "abc"[int(number[0]) - 1] if number else "a"
+        return f"resnet/block{stage}/unit{int(block) + 1:02d}/{name.replace('{0}', letter)}"
+
+    return rename
+
+
+NPZ = Layout("npz", (
+    (r"stem_conv", r"resnet/root_block/standardized_conv2d"),
+    (r"stage(\d)_block(\d+)/shortcut_conv", _unit("a/proj/standardized_conv2d")),
+    (r"stage(\d)_block(\d+)/conv(\d)", _unit("{0}/standardized_conv2d")),
+    (r"stage(\d)_block(\d+)/norm(\d)/scale", _unit("{0}/group_norm/gamma")),
+    (r"stage(\d)_block(\d+)/norm(\d)/bias", _unit("{0}/group_norm/beta")),
+    (r"norm/scale", r"resnet/group_norm/gamma"),
+    (r"norm/bias", r"resnet/group_norm/beta"),
+    (r"head", r"resnet/head/conv2d")))
+
+
 def _facts(factor: int) -> dict:
     layout = Layout("torch", (  # timm/models/resnetv2.py; its head is a 1x1 convolution
         (r"stem_conv", r"stem.conv"),
@@ -113,7 +135,7 @@ def _facts(factor: int) -> dict:
         (r"norm", r"norm"),
         (r"head", r"head.fc")), shapes=((r"head\.fc\.weight", (-1, 2048 * factor, 1, 1)),))
     return {"image_size": 224, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "head": "head",
-            "paper": "arXiv 1912.11370", "layouts": {"timm": layout}}
+            "paper": "arXiv 1912.11370", "layouts": {"timm": layout, "npz": NPZ}}
 
 
 def _options(num_classes: int, *, width: int = 64, drop_path: float = 0.0,

@@ -41,8 +41,23 @@ TIMM = Layout("torch", (  # timm/models/convnext.py
     (r"stage(\d)_block(\d+)/layer_scale", _stage(r"stages.{0}.blocks.\2.gamma")),
     (r"norm", r"head.norm"),
     (r"head", r"head.fc")))
+# transformers/models/convnext; the epsilon of its last norm is 1e-12, too little to show.
+TRANSFORMERS = Layout("torch", (
+    (r"stem_conv", r"convnext.embeddings.patch_embeddings"),
+    (r"stem_norm", r"convnext.embeddings.layernorm"),
+    (r"stage(\d)_norm", _stage("convnext.encoder.stages.{0}.downsampling_layer.0")),
+    (r"stage(\d)_conv", _stage("convnext.encoder.stages.{0}.downsampling_layer.1")),
+    (r"stage(\d)_block(\d+)/conv", _stage(r"convnext.encoder.stages.{0}.layers.\2.dwconv")),
+    (r"stage(\d)_block(\d+)/norm", _stage(r"convnext.encoder.stages.{0}.layers.\2.layernorm")),
+    (r"stage(\d)_block(\d+)/hidden", _stage(r"convnext.encoder.stages.{0}.layers.\2.pwconv1")),
+    (r"stage(\d)_block(\d+)/out", _stage(r"convnext.encoder.stages.{0}.layers.\2.pwconv2")),
+    (r"stage(\d)_block(\d+)/layer_scale",
+     _stage(r"convnext.encoder.stages.{0}.layers.\2.layer_scale_parameter")),
+    (r"norm", r"convnext.layernorm"),
+    (r"head", r"classifier")),
+    older=((r"(?:embeddings|encoder|layernorm)\..*", r"convnext.\g<0>"),))
 IMAGENET = {"image_size": 224, "head": "head", "paper": "arXiv 2201.03545",
-            "layouts": {"torchvision": TORCHVISION, "timm": TIMM}}
+            "layouts": {"torchvision": TORCHVISION, "timm": TIMM, "transformers": TRANSFORMERS}}
 # The references cut this normal at +-2, which is 100 deviations: not at all.
 INIT = nn.initializers.normal(0.02)
 

@@ -3,6 +3,7 @@
 Without distillation, DeiT is vit_ti16, vit_s16 and vit_b16 with another recipe: no names here.
 """
 
+import dataclasses
 from typing import Literal
 
 import flax.linen as nn
@@ -17,13 +18,22 @@ TIMM = Layout("torch", (  # timm/models/deit.py
     (r"head_distillation", r"head_dist"),
     (r"block(\d+)/layer_scale(\d)", r"blocks.\1.ls\2.gamma"),
     *vit.TIMM.renames), patches=vit.TIMM.patches)
-DEIT = {"image_size": 224, "head": "head", "paper": "arXiv 2012.12877", "layouts": {"timm": TIMM}}
-DEIT3 = {**DEIT, "paper": "arXiv 2204.07118"}
+# DeiTForImageClassificationWithTeacher, and DeiTForImageClassification without the second head.
+DISTILLED = vit.transformers(
+    "deit", (r"token_distillation", r"deit.embeddings.distillation_token"),
+    (r"head_distillation", r"distillation_classifier"), (r"head", r"cls_classifier"))
+CLASS = dataclasses.replace(
+    vit.transformers("deit", *DISTILLED.renames[:1]),
+    tells=((r"classifier\.weight", "model", {"distillation_head": False}),))
+DEIT3 = {"image_size": 224, "head": "head", "paper": "arXiv 2204.07118", "layouts": {"timm": TIMM}}
+DEIT = {**DEIT3, "paper": "arXiv 2012.12877",
+        "layouts": {"timm": TIMM, "transformers": DISTILLED, "transformers_class": CLASS}}
 
 
-def _options(num_classes: int, *, dropout: float = 0.0, drop_path: float = 0.1,
-             head_bias: float = 0.0, gelu: Literal["exact", "tanh"] = "exact",
-             remat: bool = False, dtype: str = "float32") -> nn.Module:
+def _options(num_classes: int, *, distillation_head: bool = True, dropout: float = 0.0,
+             drop_path: float = 0.1, head_bias: float = 0.0,
+             gelu: Literal["exact", "tanh"] = "exact", remat: bool = False,
+             dtype: str = "float32") -> nn.Module:
     """The signature of the distilled variants."""
 
 

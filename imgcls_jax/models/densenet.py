@@ -19,6 +19,17 @@ TORCH = Layout("torch", (  # torchvision/models/densenet.py; timm's densenet.py 
     (r"norm", r"features.norm5"),
     (r"head", r"classifier")), older=(  # torchvision's own files are from 2017
         (r"(features\.denseblock\d\.denselayer\d+\.(?:conv|norm))\.(\d\..*)", r"\1\2"),))
+# keras/src/applications/densenet.py: a stage there is a block here, from 2 on.
+KERAS = (
+    (r"stem_(conv|norm)", lambda m: f"conv1_{'bn' if m[1] == 'norm' else 'conv'}"),
+    (r"block(\d)_layer(\d+)/norm(\d)", lambda m: f"conv{int(m[1]) + 1}_block{m[2]}_"
+                                                 f"{int(m[3]) - 1}_bn"),
+    (r"block(\d)_layer(\d+)/conv(\d)", lambda m: f"conv{int(m[1]) + 1}_block{m[2]}_{m[3]}_conv"),
+    (r"transition(\d)/norm", lambda m: f"pool{int(m[1]) + 1}_bn"),
+    (r"transition(\d)/conv", lambda m: f"pool{int(m[1]) + 1}_conv"),
+    (r"norm", r"bn"),
+    (r"head", r"predictions"))
+KERAS_NORM = {"momentum": 0.99, "epsilon": 1.001e-5}
 IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
             "layouts": {"torchvision": TORCH, "timm": TORCH}}
 
@@ -35,6 +46,8 @@ class DenseLayer(nn.Module):
     drop_rate: float
     norm_group: int | None
     dtype: Any
+    momentum: float = 0.9
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, maps: tuple, train: bool):
@@ -52,6 +65,8 @@ class Transition(nn.Module):
     features: int
     norm_group: int | None
     dtype: Any
+    momentum: float = 0.9
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -67,6 +82,7 @@ class DenseNet(nn.Module):
     compression: share of the channels that stays between two blocks.
     drop_rate: share of the units dropped after each dense layer.
     norm_group: examples per BatchNorm statistic, None for the whole batch.
+    momentum, epsilon: of BatchNorm.
     remat: compute each dense layer again in the backward pass (arXiv 1707.06990).
     """
 
@@ -78,22 +94,25 @@ class DenseNet(nn.Module):
     compression: float = 0.5
     drop_rate: float = 0.0
     norm_group: int | None = None
+    momentum: float = 0.9
+    epsilon: float = 1e-5
     remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x, train: bool = False):
         layer = nn.remat(DenseLayer, static_argnums=(2,)) if self.remat else DenseLayer
+        norm = self.norm_group, self.dtype, self.momentum, self.epsilon
         x = _conv(self, self.width, (7, 7), 2, name="stem_conv")(x)
         x = max_pool(nn.relu(_norm(self, "stem_norm")(x, train)), 3, 2, padding=1)
         for i, count in enumerate(self.blocks, 1):
             maps = (x,)
             for j in range(1, count + 1):
-                maps += (layer(self.growth, self.bottleneck, self.drop_rate, self.norm_group,
-                               self.dtype, name=f"block{i}_layer{j}")(maps, train),)
+                maps += (layer(self.growth, self.bottleneck, self.drop_rate, *norm,
+                               name=f"block{i}_layer{j}")(maps, train),)
             x = jnp.concatenate(maps, -1)
             if i < len(self.blocks):
-                x = Transition(int(x.shape[-1] * self.compression), self.norm_group, self.dtype,
+                x = Transition(int(x.shape[-1] * self.compression), *norm,
                                name=f"transition{i}")(x, train)
         x = nn.relu(_norm(self, "norm")(x, train))
         wide = jnp.promote_types(self.dtype, jnp.float32)
@@ -112,7 +131,18 @@ def _conv(module, features, kernel_size, stride=1, *, name):
 
 
 def _norm(module, name):
-    return BatchNorm(module.norm_group, dtype=module.dtype, name=name)
+    return BatchNorm(module.norm_group, module.momentum, module.epsilon, dtype=module.dtype,
+                     name=name)
+
+
+def _keras(blocks: tuple[int, ...]) -> dict:
+    """Facts of a member as Keras has it."""
+    order = ["conv1_conv", "conv1_bn"]
+    for i, count in enumerate(blocks, 2):
+        order += [f"conv{i}_block{j}_{part}" for j in range(1, count + 1)
+                  for part in ("0_bn", "1_conv", "1_bn", "2_conv")]
+        order += [f"pool{i}_bn", f"pool{i}_conv"] if i <= len(blocks) else ["bn", "predictions"]
+    return {**IMAGENET, "layouts": {"keras": Layout("keras", KERAS, order=tuple(order))}}
 
 
 @MODELS.register(params=7_978_856, **IMAGENET)
@@ -141,3 +171,27 @@ def densenet201(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | N
                 remat: bool = False, dtype: str = "float32") -> nn.Module:
     return DenseNet(num_classes, (6, 12, 48, 32), drop_rate=drop_rate, norm_group=norm_group,
                     remat=remat, dtype=dtype)
+
+
+@MODELS.register(params=7_978_856, **_keras((6, 12, 24, 16)))
+def keras_densenet121(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
+                      remat: bool = False, dtype: str = "float32") -> nn.Module:
+    """With the BatchNorm of Keras: 8,062,504 with the running statistics, as Keras counts."""
+    return DenseNet(num_classes, (6, 12, 24, 16), drop_rate=drop_rate, norm_group=norm_group,
+                    remat=remat, dtype=dtype, **KERAS_NORM)
+
+
+@MODELS.register(params=14_149_480, **_keras((6, 12, 32, 32)))
+def keras_densenet169(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
+                      remat: bool = False, dtype: str = "float32") -> nn.Module:
+    """With the BatchNorm of Keras: 14,307,880 with the running statistics, as Keras counts."""
+    return DenseNet(num_classes, (6, 12, 32, 32), drop_rate=drop_rate, norm_group=norm_group,
+                    remat=remat, dtype=dtype, **KERAS_NORM)
+
+
+@MODELS.register(params=20_013_928, **_keras((6, 12, 48, 32)))
+def keras_densenet201(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
+                      remat: bool = False, dtype: str = "float32") -> nn.Module:
+    """With the BatchNorm of Keras: 20,242,984 with the running statistics, as Keras counts."""
+    return DenseNet(num_classes, (6, 12, 48, 32), drop_rate=drop_rate, norm_group=norm_group,
+                    remat=remat, dtype=dtype, **KERAS_NORM)

@@ -6,7 +6,7 @@ import flax.linen as nn
 
 from imgcls_jax.layers.inverted_residual import round_channels
 from imgcls_jax.models import MODELS
-from imgcls_jax.models._efficientnet import EfficientNet, Stage, layouts, variant
+from imgcls_jax.models._efficientnet import EfficientNet, Stage, keras_layout, layouts, variant
 
 PAPER = "arXiv 1905.11946"
 STAGES = (Stage(1, 3, 1, 16, 1), Stage(6, 3, 2, 24, 2), Stage(6, 5, 2, 40, 2),
@@ -16,15 +16,24 @@ LAYOUTS = layouts(STAGES)
 # torchvision's B5 to B7 have another epsilon than timm's of the same name; up to B4 both are one.
 TORCH = {"head": "head", "paper": PAPER, "layouts": LAYOUTS}
 TORCHVISION = {**TORCH, "layouts": {"torchvision": LAYOUTS["torchvision"]}}
-TIMM = {**TORCH, "layouts": {"timm": LAYOUTS["timm"]}}
 LARGE = {"momentum": 0.99, "epsilon": 1e-3}  # torchvision's BatchNorm of B5 to B7
 TENSORFLOW = {"form": "tensorflow", **LARGE}
 
 
-def _scaled(num_classes, width, depth, **options):
+def _stages(width, depth):
     """B0 with every width and depth multiplied, and rounded (section 3.3 of the paper)."""
-    stages = tuple(stage._replace(features=round_channels(width * stage.features),
-                                  blocks=math.ceil(depth * stage.blocks)) for stage in STAGES)
+    return tuple(stage._replace(features=round_channels(width * stage.features),
+                                blocks=math.ceil(depth * stage.blocks)) for stage in STAGES)
+
+
+def _tensorflow(width, depth) -> dict:
+    """Facts of a member whose weights are TensorFlow's: timm has those, and Keras."""
+    return {**TORCH, "layouts": {"timm": LAYOUTS["timm"],
+                                 "keras": keras_layout(_stages(width, depth))}}
+
+
+def _scaled(num_classes, width, depth, **options):
+    stages = _stages(width, depth)
     return EfficientNet(num_classes, stages, round_channels(width * 32),
                         round_channels(width * 1280), **options)
 
@@ -77,49 +86,49 @@ def efficientnet_b7(num_classes, **options) -> nn.Module:
     return _scaled(num_classes, 2.0, 3.1, **LARGE, **options)
 
 
-@MODELS.register(params=5_288_548, image_size=224, **TIMM)
+@MODELS.register(params=5_288_548, image_size=224, **_tensorflow(1.0, 1.0))
 @variant(dropout=0.2)
 def tf_efficientnet_b0(num_classes, **options) -> nn.Module:
     return _scaled(num_classes, 1.0, 1.0, **TENSORFLOW, **options)
 
 
-@MODELS.register(params=7_794_184, image_size=240, **TIMM)
+@MODELS.register(params=7_794_184, image_size=240, **_tensorflow(1.0, 1.1))
 @variant(dropout=0.2)
 def tf_efficientnet_b1(num_classes, **options) -> nn.Module:
     return _scaled(num_classes, 1.0, 1.1, **TENSORFLOW, **options)
 
 
-@MODELS.register(params=9_109_994, image_size=260, **TIMM)
+@MODELS.register(params=9_109_994, image_size=260, **_tensorflow(1.1, 1.2))
 @variant(dropout=0.3)
 def tf_efficientnet_b2(num_classes, **options) -> nn.Module:
     return _scaled(num_classes, 1.1, 1.2, **TENSORFLOW, **options)
 
 
-@MODELS.register(params=12_233_232, image_size=300, **TIMM)
+@MODELS.register(params=12_233_232, image_size=300, **_tensorflow(1.2, 1.4))
 @variant(dropout=0.3)
 def tf_efficientnet_b3(num_classes, **options) -> nn.Module:
     return _scaled(num_classes, 1.2, 1.4, **TENSORFLOW, **options)
 
 
-@MODELS.register(params=19_341_616, image_size=380, **TIMM)
+@MODELS.register(params=19_341_616, image_size=380, **_tensorflow(1.4, 1.8))
 @variant(dropout=0.4)
 def tf_efficientnet_b4(num_classes, **options) -> nn.Module:
     return _scaled(num_classes, 1.4, 1.8, **TENSORFLOW, **options)
 
 
-@MODELS.register(params=30_389_784, image_size=456, **TIMM)
+@MODELS.register(params=30_389_784, image_size=456, **_tensorflow(1.6, 2.2))
 @variant(dropout=0.4)
 def tf_efficientnet_b5(num_classes, **options) -> nn.Module:
     return _scaled(num_classes, 1.6, 2.2, **TENSORFLOW, **options)
 
 
-@MODELS.register(params=43_040_704, image_size=528, **TIMM)
+@MODELS.register(params=43_040_704, image_size=528, **_tensorflow(1.8, 2.6))
 @variant(dropout=0.5)
 def tf_efficientnet_b6(num_classes, **options) -> nn.Module:
     return _scaled(num_classes, 1.8, 2.6, **TENSORFLOW, **options)
 
 
-@MODELS.register(params=66_347_960, image_size=600, **TIMM)
+@MODELS.register(params=66_347_960, image_size=600, **_tensorflow(2.0, 3.1))
 @variant(dropout=0.5)
 def tf_efficientnet_b7(num_classes, **options) -> nn.Module:
     return _scaled(num_classes, 2.0, 3.1, **TENSORFLOW, **options)

@@ -18,8 +18,18 @@ TIMM = Layout("torch", (  # timm/models/mlp_mixer.py
     (r"block(\d+)/(tokens|channels)/out", r"blocks.\1.mlp_\2.fc2"),
     (r"norm", r"norm"),
     (r"head", r"head")), patches=r"patches/kernel")
+# google-research/vision_transformer (models_mixer.py); its GELU is the tanh form.
+NPZ = Layout("npz", (
+    (r"patches", r"stem"),
+    (r"block(\d+)/norm1", r"MixerBlock_\1/LayerNorm_0"),
+    (r"block(\d+)/norm2", r"MixerBlock_\1/LayerNorm_1"),
+    (r"block(\d+)/(token|channel)s/hidden", r"MixerBlock_\1/\2_mixing/Dense_0"),
+    (r"block(\d+)/(token|channel)s/out", r"MixerBlock_\1/\2_mixing/Dense_1"),
+    (r"norm", r"pre_head_layer_norm"),
+    (r"head", r"head")), patches=r"patches/kernel",
+    tells=((r"pre_head_layer_norm/scale", "model", {"gelu": "tanh"}),))
 IMAGENET = {"image_size": 224, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "head": "head",
-            "paper": "arXiv 2105.01601", "layouts": {"timm": TIMM}}
+            "paper": "arXiv 2105.01601", "layouts": {"timm": TIMM, "npz": NPZ}}
 
 
 class Mlp(nn.Module):

@@ -23,10 +23,26 @@ TORCH = Layout("torch", (  # torchvision/models/resnet.py; timm's resnet.py has 
     (r"stage(\d)_block(\d+)/shortcut_conv", r"layer\1.\2.downsample.0"),
     (r"stage(\d)_block(\d+)/shortcut_norm", r"layer\1.\2.downsample.1"),
     (r"head", r"fc")))
-IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
-            "layouts": {"torchvision": TORCH, "timm": TORCH}}
-WIDE = {**IMAGENET, "paper": "arXiv 1605.07146"}
-NEXT = {**IMAGENET, "paper": "arXiv 1611.05431"}
+
+
+def _part(match) -> str:
+    """The name that transformers has for a part of a block."""
+    stage, block, shortcut, kind, number = match.groups()
+    place = "shortcut" if shortcut else f"layer.{int(number) - 1}"
+    return f"resnet.encoder.stages.{int(stage) - 1}.layers.{block}.{place}.{NAMES[kind]}"
+
+
+NAMES = {"conv": "convolution", "norm": "normalization"}
+TRANSFORMERS = Layout("torch", (  # transformers/models/resnet: the plain ones alone
+    (r"stem_conv", r"resnet.embedder.embedder.convolution"),
+    (r"stem_norm", r"resnet.embedder.embedder.normalization"),
+    (r"stage(\d)_block(\d+)/(shortcut_)?(conv|norm)(\d?)", _part),
+    (r"head", r"classifier.1")), older=((r"(?:embedder|encoder)\..*", r"resnet.\g<0>"),))
+WIDE = {"image_size": 224, "head": "head", "paper": "arXiv 1605.07146",
+        "layouts": {"torchvision": TORCH, "timm": TORCH}}
+NEXT = {**WIDE, "paper": "arXiv 1611.05431"}
+IMAGENET = {**WIDE, "paper": PAPER,
+            "layouts": {**WIDE["layouts"], "transformers": TRANSFORMERS}}
 CIFAR = {"image_size": 32, "classes": 10, "mean": (0.4914, 0.4822, 0.4465),
          "std": (0.2470, 0.2435, 0.2616), "head": "head", "paper": PAPER}
 

@@ -83,8 +83,19 @@ def _facts(depths: tuple[int, ...], normalise: bool) -> dict:
         *features, (r"fc(\d)", r"pre_logits.fc\1"), (r"head", r"head.fc")), shapes=(
             (r"pre_logits\.fc1\.weight", (-1, 64 * 8, CELLS, CELLS)),
             (r"pre_logits\.fc2\.weight", (-1, 4096, 1, 1))))
-    return {"image_size": 224, "head": "head", "paper": PAPER,
-            "layouts": {"torchvision": torchvision, "timm": timm}}
+    layouts = {"torchvision": torchvision, "timm": timm}
+    if depths in (D, E) and not normalise:
+        layouts["keras"] = _keras(depths)
+    return {"image_size": 224, "head": "head", "paper": PAPER, "layouts": layouts}
+
+
+def _keras(depths: tuple[int, ...]) -> Layout:
+    """keras/src/applications/vgg16.py and vgg19.py: for images in BGR, flattened channels last."""
+    places = [(i, j) for i, depth in enumerate(depths, 1) for j in range(depth)]
+    convs = [(f"stage{i}_conv{j}", f"block{i}_conv{j + 1}") for i, j in places]
+    return Layout("keras", (*convs, (r"fc(\d)", r"fc\1"), (r"head", r"predictions")),
+                  order=(*(theirs for _, theirs in convs), "fc1", "fc2", "predictions"),
+                  bgr=r"stage1_conv0/kernel", flattened=(r"fc1/kernel", CELLS))
 
 
 @MODELS.register(params=132_863_336, **_facts(A, False))

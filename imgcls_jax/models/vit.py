@@ -43,8 +43,56 @@ TIMM = Layout("torch", (  # timm/models/vision_transformer.py
     (r"block(\d+)/mlp/out", r"blocks.\1.mlp.fc2"),
     (r"norm", r"norm"),
     (r"head", r"head")), patches=r"patches/kernel")
+
+
+def transformers(prefix: str, *renames: tuple[str, str]) -> Layout:
+    """That of transformers/models/vit and deit, as their files have it.
+
+    prefix: their name of the kind, which files without a head leave out. renames: of what is the
+    kind's own; they count first. Its layer norms have an epsilon of 1e-12, not 1e-6, which is far
+    below what shows in the logits.
+    """
+    block = rf"{prefix}.encoder.layer.\1"
+    return Layout("torch", (
+        *renames,
+        (r"token", rf"{prefix}.embeddings.cls_token"),
+        (r"positions", rf"{prefix}.embeddings.position_embeddings"),
+        (r"patches", rf"{prefix}.embeddings.patch_embeddings.projection"),
+        (r"block(\d+)/norm1", rf"{block}.layernorm_before"),
+        (r"block(\d+)/norm2", rf"{block}.layernorm_after"),
+        (r"block(\d+)/attention/qkv", tuple(rf"{block}.attention.attention.{part}"
+                                            for part in ("query", "key", "value"))),
+        (r"block(\d+)/attention/out", rf"{block}.attention.output.dense"),
+        (r"block(\d+)/mlp/hidden", rf"{block}.intermediate.dense"),
+        (r"block(\d+)/mlp/out", rf"{block}.output.dense"),
+        (r"norm", rf"{prefix}.layernorm"),
+        (r"head", r"classifier")), patches=r"patches/kernel",
+        unused=(r"(.*\.)?pooler\..*", r".*\.mask_token"),
+        older=((r"(?:embeddings|encoder|layernorm)\..*", rf"{prefix}.\g<0>"),))
+
+
+ATTENTION = r"Transformer/encoderblock_\1/MultiHeadDotProductAttention_1"
+# google-research/vision_transformer. Its GELU is the tanh form and its images lie in -1 to 1.
+NPZ = Layout("npz", (
+    (r"token", r"cls"),
+    (r"positions", r"Transformer/posembed_input/pos_embedding"),
+    (r"patches", r"embedding"),
+    (r"block(\d+)/norm1", r"Transformer/encoderblock_\1/LayerNorm_0"),
+    (r"block(\d+)/norm2", r"Transformer/encoderblock_\1/LayerNorm_2"),
+    (r"block(\d+)/attention/qkv", tuple(f"{ATTENTION}/{part}"
+                                        for part in ("query", "key", "value"))),
+    (r"block(\d+)/attention/out", f"{ATTENTION}/out"),
+    (r"block(\d+)/mlp/hidden", r"Transformer/encoderblock_\1/MlpBlock_3/Dense_0"),
+    (r"block(\d+)/mlp/out", r"Transformer/encoderblock_\1/MlpBlock_3/Dense_1"),
+    (r"norm", r"Transformer/encoder_norm"),
+    (r"representation", r"pre_logits"),
+    (r"head", r"head")), patches=r"patches/kernel", tells=(
+        (r"Transformer/encoder_norm/scale", "model", {"gelu": "tanh"}),
+        (r"Transformer/encoder_norm/scale", "data", {"mean": (0.5,), "std": (0.5,)}),
+        (r"pre_logits/kernel", "model", {"representation": True})))
 IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
-            "layouts": {"torchvision": TORCHVISION, "timm": TIMM}}
+            "layouts": {"torchvision": TORCHVISION, "timm": TIMM,
+                        "transformers": transformers("vit"), "npz": NPZ}}
 
 
 def attend(queries, keys, values):
@@ -171,7 +219,8 @@ class ViT(nn.Module):
     hidden, layer_scale: see Block. token_position: whether the class token has a position.
     distilled: a second token with a head of its own (arXiv 2012.12877). Logits are the mean of the
       two heads, features that of the two tokens; in training those of each head are sown as well,
-      into `aux_logits` as "class" and "distillation".
+      into `aux_logits` as "class" and "distillation". Without distillation_head, logits and
+      features are those of the class token alone.
     kernels: drawn from Xavier's range as in ViT, or a normal of deviation 0.02 as in DeiT, whose
       head does not start at zero.
     remat: compute the inside of a block anew in the backward pass rather than keep it.
@@ -199,6 +248,7 @@ class ViT(nn.Module):
     layer_scale: float | None = None
     token_position: bool = True
     distilled: bool = False
+    distillation_head: bool = True
     drop_path_rule: Literal["linear", "constant"] = "linear"
     kernels: Literal["xavier", "normal"] = "xavier"
     remat: bool = False
@@ -223,7 +273,7 @@ class ViT(nn.Module):
             x = block(self.heads, self.gelu, self.dropout, self.drop_path * linear, self.dtype,
                       self.hidden, self._normal(), self.layer_scale, name=f"block{i}")(x, train)
         x = _norm(self, "norm")(x)
-        if self.distilled:
+        if self.distilled and self.distillation_head:
             return self._two_heads(x[:, 0].astype(_wide(self)), x[:, 1].astype(_wide(self)), train)
         if self.pool == "token":
             x = x[:, 0]

@@ -17,7 +17,9 @@ def fit(path: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | No
         return value
     if path.endswith("/positions") and value.ndim == 3 and value.shape[-1] == shape[-1]:
         return positions(value, shape[1])
-    if path.endswith("/kernel") and value.ndim == len(shape):
+    # Of dense kernels, only that of patches is a stem: others too may have 3 * n * n inputs.
+    if path.endswith("/patches/kernel" if value.ndim == 2 else "/kernel") and (
+            value.ndim == len(shape)):
         return stem(value, tuple(shape))
     return None
 

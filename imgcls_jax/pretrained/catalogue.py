@@ -20,7 +20,7 @@ def _read() -> Mapping[str, Mapping[str, Weights]]:
             file=row["file"], layout=row["layout"], image_size=int(row["image_size"]),
             resize=int(row["resize"]), interpolation=row["interpolation"],
             top1=_number(row["top1"]), top5=_number(row["top5"]), licence=row["licence"],
-            sha256=row["sha256"], mean=tuple(map(float, row["mean"].split())),
+            sha256=row["sha256"], md5=row["md5"], mean=tuple(map(float, row["mean"].split())),
             std=tuple(map(float, row["std"].split())),
             params=int(row["params"]) if row["params"] else None, crop_mode=row["crop_mode"])
     return found

@@ -70,18 +70,18 @@ def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda don
         earlier = os.fstat(file.fileno()).st_size
         for again in (True, False) if earlier else (False,):
             _fetch(weights, path, file, tell)
-            found = _digest(part)
-            if found.startswith(weights.sha256):
+            found = _digest(part, weights)
+            if found.startswith(_published(weights)):
                 break
             _start_over(file, part)
             if again:  # what an earlier run left may be of another file, or lost in a crash
                 logging.warning("what was fetched earlier does not fit: fetching all of it anew")
                 continue
             raise CheckpointError(
-                f"what was fetched is another file: its sha256 is {found}, the published one "
-                f"{_say(weights.sha256)}", where=weights.file,
+                f"what was fetched is another file: its {_differs(found, weights)}",
+                where=weights.file,
                 fix="try again; if it stays so, what is published there is not what it was")
-        if not weights.sha256:
+        if not _published(weights):
             logging.warning("no hash of %s is published: its length alone was checked",
                             weights.file)
         with _writing(part):
@@ -94,21 +94,30 @@ def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda don
 def _there(path: Path, weights: Weights) -> bool:
     if not path.exists():
         return False
-    found = _digest(path)
-    if not found.startswith(weights.sha256):
-        raise CheckpointError(f"the file there is another one: its sha256 is {found}, the "
-                              f"published one {_say(weights.sha256)}", where=str(path),
-                              fix=f"move it away, then fetch {weights.file}")
+    found = _digest(path, weights)
+    if not found.startswith(_published(weights)):
+        raise CheckpointError(f"the file there is another one: its {_differs(found, weights)}",
+                              where=str(path), fix=f"move it away, then fetch {weights.file}")
     return True
 
 
-def _say(sha256: str) -> str:
-    return sha256 if len(sha256) == 64 else f"begins with {sha256}"
+def _published(weights: Weights) -> str:
+    """The hash, or its first digits; "" where none is published."""
+    return weights.sha256 or weights.md5
 
 
-def _digest(path: Path) -> str:
+def _differs(found: str, weights: Weights) -> str:
+    begins = "" if len(_published(weights)) == len(found) else "begins with "
+    return f"{_kind(weights)} is {found}, the published one {begins}{_published(weights)}"
+
+
+def _kind(weights: Weights) -> str:
+    return "md5" if weights.md5 and not weights.sha256 else "sha256"
+
+
+def _digest(path: Path, weights: Weights) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, _kind(weights)).hexdigest()
 
 
 def _check_address(address: str):
@@ -200,7 +209,7 @@ def _request(weights: Weights, path: Path, file: BinaryIO, tell: Tell) -> bool:
     part = Path(file.name)
     here = os.fstat(file.fileno()).st_size
     version = _version(part).read_text() if _version(part).exists() else ""
-    if here and not (version or weights.sha256):  # nothing would tell that it has changed
+    if here and not (version or _published(weights)):  # nothing would tell that it has changed
         _start_over(file, part)
         here = 0
     headers = {"User-Agent": "imgcls_jax", "Accept-Encoding": "identity"}

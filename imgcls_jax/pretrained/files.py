@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax.errors import CheckpointError
-from imgcls_jax.pretrained import pth
+from imgcls_jax.pretrained import keras_h5, pth
 
-FORMATS = ".safetensors, .pth (of torch.save) or .npz"
+FORMATS = ".safetensors, .pth (of torch.save), .npz or .h5 (of Keras)"
 # What training scripts wrap a state_dict in, and what DistributedDataParallel puts before names;
 # of several the first counts: the average is what was evaluated.
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "module")
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file by name. CheckpointError if it is missing, damaged or hostile."""
+    """The tensors of a file by name. CheckpointError if it is missing, damaged or hostile,
+    EnvironmentFailure if it needs a package that is not installed."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError("there is no such file of weights", where=str(path),
@@ -30,6 +31,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
         tensors = _read_npz(path) if arrays else pth.read(path)
     elif start[8:9] == b"{" or path.suffix == ".safetensors":
         tensors = _read_safetensors(path)
+    elif keras_h5.is_hdf5(path) or path.suffix == ".h5":
+        tensors = keras_h5.read(path)
     else:
         tensors = pth.read(path)
     tensors = unwrap(tensors)

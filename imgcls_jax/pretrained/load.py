@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,18 +10,22 @@ import numpy as np
 
 from imgcls_jax import checkpoint, tree
 from imgcls_jax.errors import CheckpointError
-from imgcls_jax.pretrained import adapt, catalogue, fetch, files, names
+from imgcls_jax.pretrained import adapt, catalogue, fetch, files, keras_h5, names
 from imgcls_jax.types import Layout, ModelSpec, Weights
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Leaves by our paths; what of the model the source lacks, and what it has besides."""
+    """Leaves by our paths; what of the model the source lacks, and what it has besides.
+
+    arguments: of the model, as far as the source tells them.
+    """
 
     leaves: Mapping[str, np.ndarray]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     source: str
+    arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
@@ -48,25 +53,54 @@ def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
     return place, found
 
 
-def normalisation(weights: str | Path, model: str) -> tuple[tuple, tuple] | None:
-    """(mean, std) that the weights were trained with, where that is known."""
-    place, published = locate(weights, model)
+def told(weights: str | Path, spec: ModelSpec) -> dict[str, dict]:
+    """{"model": arguments, "data": arguments} that a file means by the tensors it has.
+
+    What is published of it stands elsewhere. Raises as `locate` and `files.read`.
+    """
+    place, _ = locate(weights, spec.name)
+    tells = any(layout.tells for layout in spec.layouts.values())
+    return _told(files.read(place) if tells and place.is_file() else {}, spec)
+
+
+def _told(tensors: Mapping, spec: ModelSpec) -> dict[str, dict]:
+    found = {"model": {}, "data": {}}
+    for layout in spec.layouts.values():
+        for pattern, part, arguments in layout.tells:
+            if any(re.fullmatch(pattern, name) for name in tensors):
+                found[part] |= arguments
+    return found
+
+
+def normalisation(weights: str | Path, spec: ModelSpec) -> tuple[tuple, tuple] | None:
+    """(mean, std) that the weights were trained with, where that is known: published, saved with
+    the workdir or told by the file; of another file of Keras, what Keras' own weights of the model
+    were trained with."""
+    place, published = locate(weights, spec.name)
     if published:
         return published.mean, published.std
     if place.is_file():
-        return None
+        if keras_h5.is_hdf5(place):
+            kin = (w for w in catalogue.weights(spec.name).values() if w.layout == "keras")
+            return (keras_h5.normalisation(files.read(place))
+                    or next(((w.mean, w.std) for w in kin), None))
+        data = told(place, spec)["data"]
+        return (data["mean"], data["std"]) if data else None
     saved = checkpoint.read_config(place / "checkpoints")[0]["preprocessing"]
     return tuple(saved["mean"]), tuple(saved["std"])
 
 
 def transforms(weights: Weights) -> tuple[dict, ...]:
     """The eval transforms that the published accuracy was measured with, as a config names them."""
-    library = "tensorflow" if weights.layout == "npz" else "pillow"
-    how = {"interpolation": weights.interpolation, "library": library}
-    if weights.crop_mode == "squash":
-        return ({"name": "resize", "size": weights.image_size, **how},)
-    return ({"name": "resize_small", "size": weights.resize, **how},
-            {"name": "center_crop", "size": weights.image_size})
+    how, first = {"interpolation": weights.interpolation, "library": "pillow"}, ()
+    if weights.layout == "npz":  # Google's: TensorFlow decodes and resizes, as it does by default
+        how |= {"library": "tensorflow", "antialias": False}
+        first = ({"name": "decode", "dct": "fast"},)
+    squash = weights.crop_mode == "squash"
+    resize = {"name": "resize" if squash else "resize_small", "size": weights.resize, **how}
+    if squash and weights.resize == weights.image_size:
+        return (*first, resize)
+    return (*first, resize, {"name": "center_crop", "size": weights.image_size})
 
 
 def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> Found:
@@ -90,7 +124,7 @@ def _of_file(path: Path, spec: ModelSpec, wanted: Mapping) -> Found:
     publisher, layout = recognise(tensors, wanted, spec, path)
     leaves, difference = names.to_variables(tensors, wanted, layout)
     return Found(leaves, difference.only_wanted, difference.only_found,
-                 f"{path} ({publisher} layout)")
+                 f"{path} ({publisher} layout)", _told(tensors, spec)["model"])
 
 
 def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] = ()) -> dict:
@@ -121,10 +155,12 @@ def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] 
     difference = tree.Difference(tuple(missing), tuple(extra), tuple(differ))
     if difference:
         head = all(f"/{spec.head}/" in line for line in (*missing, *differ)) and not extra
+        told = ", ".join(f"config.model.{k}={v}" for k, v in found.arguments.items())
         raise CheckpointError(
             f"the weights do not fit {spec.name}:\n{difference}", where=found.source,
             fix=f"start the head anew: ({spec.head!r},) as reset" if head else
-            "take the weights of this very model, or name in reset what shall start anew")
+            "take the weights of this very model, or name in reset what shall start anew"
+            + (f"; this file goes with {told}" if told else ""))
     return tree.unflatten(values, fresh)
 
 
@@ -132,8 +168,8 @@ def recognise(tensors: Mapping[str, np.ndarray], wanted: Mapping, spec: ModelSpe
               path: Path) -> tuple[str, Layout]:
     """(publisher, layout) of the model whose names the file has most of."""
     def hits(layout):
-        mine = [name for p in wanted for name in names.theirs(p, layout)]
-        return sum(name in tensors for name in mine)
+        there = names.here(tensors, layout)
+        return sum(name in there for p in wanted for name in names.theirs(p, layout))
 
     scored = {publisher: hits(layout) for publisher, layout in spec.layouts.items()}
     best = max(scored, key=scored.get, default=None)

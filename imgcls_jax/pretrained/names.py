@@ -10,16 +10,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from imgcls_jax import tree
+from imgcls_jax.pretrained import keras_h5
 from imgcls_jax.types import Layout
 
 LEAVES = {
     "torch": {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean",
               "var": "running_var"},
     "npz": {"kernel": "kernel", "scale": "scale", "bias": "bias", "mean": "mean", "var": "var"},
+    "keras": {"kernel": "kernel", "scale": "gamma", "bias": "bias", "mean": "moving_mean",
+              "var": "moving_variance"},
 }
-SEPARATOR = {"torch": ".", "npz": "/"}
+SEPARATOR = {"torch": ".", "npz": "/", "keras": "/"}
 COUNTER = "num_batches_tracked"  # torch counts the batches of each BatchNorm; nothing reads it
-FILLERS = {"torch": (rf".*\.{COUNTER}|{COUNTER}",), "npz": ()}
+FILLERS = {"torch": (rf".*\.{COUNTER}|{COUNTER}",), "npz": (), "keras": ()}
 
 
 def theirs(path: str, layout: Layout) -> tuple[str, ...]:
@@ -31,7 +34,10 @@ def theirs(path: str, layout: Layout) -> tuple[str, ...]:
     """
     module, _, leaf = path.partition("/")[2].rpartition("/")
     whole = f"{module}/{leaf}" if module else leaf
-    suffix = SEPARATOR[layout.format] + LEAVES[layout.format].get(leaf, leaf)
+    name = LEAVES[layout.format].get(leaf, leaf)
+    if layout.format == "keras" and leaf == "bias" and "norm" in module.rpartition("/")[2]:
+        name = "beta"
+    suffix = SEPARATOR[layout.format] + name
     for pattern, replacement in layout.renames:
         for text, end in ((whole, ""), (module, suffix)):
             match = re.fullmatch(pattern, text) if text else None
@@ -50,7 +56,7 @@ def to_variables(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndar
     wanted: our leaves or their shapes by path, as of tree.flatten({"params": ..., ...}). Leaves of
     another shape are among those returned, in the file's size: adapt.py may fit them.
     """
-    tensors = {_today(name, layout): value for name, value in tensors.items()}
+    tensors = here(tensors, layout)
     found, missing, used = {}, [], set()
     for path, leaf in wanted.items():
         names = theirs(path, layout)
@@ -90,25 +96,36 @@ def to_tensors(leaves: Mapping[str, np.ndarray], layout: Layout, *, channels: in
     return tensors
 
 
-def _today(name: str, layout: Layout) -> str:
-    """The name that a tensor of an older file has in newer ones."""
-    for pattern, replacement in layout.older:
-        if match := re.fullmatch(pattern, name):
-            return match.expand(replacement)
-    return name
+def here(tensors: Mapping[str, np.ndarray], layout: Layout) -> dict[str, np.ndarray]:
+    """The tensors of another file of theirs, as an older one, under the layout's names."""
+    def name(there):
+        for pattern, replacement in layout.older:
+            if match := re.fullmatch(pattern, there):
+                return match.expand(replacement)
+        return there
+
+    tensors = {name(there): value for there, value in tensors.items()}
+    return keras_h5.in_order(tensors, layout.order) if layout.order else tensors
 
 
-def _is_patches(path: str, layout: Layout) -> bool:
-    return bool(layout.patches) and re.fullmatch(layout.patches, path.partition("/")[2]) is not None
+def _is(pattern: str, path: str) -> bool:
+    """Whether a pattern of the layout, "" for none, is that of our leaf."""
+    return bool(pattern) and re.fullmatch(pattern, path.partition("/")[2]) is not None
 
 
 def _ours(value: np.ndarray, path: str, shape: tuple[int, ...], parts: int, layout: Layout):
     """Their axes -> ours; a reshape where only the grouping of the axes differs."""
+    if _is(layout.bgr, path):
+        value = value[:, :, ::-1]
+    if layout.flattened and _is(layout.flattened[0], path):
+        cells = layout.flattened[1] ** 2
+        if len(value) % cells == 0:  # else it was made for images of another size
+            value = value.reshape(cells, -1, value.shape[-1]).swapaxes(0, 1).reshape(value.shape)
     if layout.format == "torch" and path.endswith("/kernel"):
-        if value.ndim == 4 and len(shape) == 2 and not _is_patches(path, layout):
+        if value.ndim == 4 and len(shape) == 2 and not _is(layout.patches, path):
             value = value.reshape(len(value), -1)  # a dense layer written as a convolution
         value = value.transpose((2, 3, 1, 0) if value.ndim == 4 else range(value.ndim)[::-1])
-    if _is_patches(path, layout):
+    if _is(layout.patches, path):
         return value.reshape(-1, value.shape[-1])
     part = (*shape[:-1], shape[-1] // parts) if shape else shape
     # Axes of one element, and in npz files heads apart from their width; never a true transpose.
@@ -119,10 +136,15 @@ def _ours(value: np.ndarray, path: str, shape: tuple[int, ...], parts: int, layo
 
 def _theirs(value: np.ndarray, path: str, layout: Layout, channels: int):
     if layout.format == "torch" and path.endswith("/kernel"):
-        if _is_patches(path, layout):  # [p*p*C, D] -> [p, p, C, D]
+        if _is(layout.patches, path):  # [p*p*C, D] -> [p, p, C, D]
             side = round((value.shape[0] / channels) ** 0.5)
             value = value.reshape(side, side, channels, -1)
         value = value.transpose((3, 2, 0, 1) if value.ndim == 4 else range(value.ndim)[::-1])
+    if _is(layout.bgr, path):
+        value = value[:, :, ::-1]
+    if layout.flattened and _is(layout.flattened[0], path):
+        cells = layout.flattened[1] ** 2
+        value = value.reshape(-1, cells, value.shape[-1]).swapaxes(0, 1).reshape(value.shape)
     name = theirs(path, layout)[0]
     shape = next((shape for pattern, shape in layout.shapes if re.fullmatch(pattern, name)),
                  value.shape)

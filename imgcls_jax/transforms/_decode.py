@@ -3,7 +3,8 @@
 Pixels are those of Pillow's `convert("RGB")`; with one channel, Pillow's integer luma of them.
 Alpha is dropped, 16 bits are shifted to 8, EXIF orientation is ignored (as torchvision, timm and
 TFDS do), an animation is its first frame. JPEG of 1 or 3 components and PNG of 8 bits are decoded
-by TensorFlow with `INTEGER_ACCURATE`, which is equal to Pillow; all else by Pillow itself.
+by TensorFlow with `INTEGER_ACCURATE`, which is equal to Pillow; all else by Pillow itself. The
+transform `decode` alone may ask for JPEG as TensorFlow itself reads it.
 """
 
 from collections.abc import Callable
@@ -24,14 +25,15 @@ def pixels(example: dict) -> Tensor:
     return to_channels(example["image"], example["channels"])
 
 
-def decode(data: Tensor, channels: int) -> Tensor:
-    """bytes[] -> u8[H,W,channels]."""
+def decode(data: Tensor, channels: int, *, fast: bool = False) -> Tensor:
+    """bytes[] -> u8[H,W,channels]. fast: JPEG, CMYK as well, as TensorFlow reads it by default."""
     import tensorflow as tf
 
     head = _head(data)
     image = tf.cond(
-        _is_plain_jpeg(data, head),
-        lambda: tf.io.decode_jpeg(data, 3, dct_method="INTEGER_ACCURATE"),
+        _is_plain_jpeg(data, head, (1, 3, 4) if fast else (1, 3)),
+        lambda: tf.io.decode_jpeg(data, 3,
+                                  dct_method="INTEGER_FAST" if fast else "INTEGER_ACCURATE"),
         lambda: tf.cond(_is_plain_png(head), lambda: tf.io.decode_png(data, 3),
                         lambda: _decode_by_pillow(data)))
     return to_channels(image, channels)
@@ -90,13 +92,14 @@ def _head(data: Tensor) -> Tensor:
     return tf.io.decode_raw(tf.strings.substr(data, 0, 26), tf.uint8, fixed_length=26)
 
 
-def _is_plain_jpeg(data: Tensor, head: Tensor) -> Tensor:
-    """bool[]: a JPEG of 1 or 3 components within the pixel limit. A damaged header raises."""
+def _is_plain_jpeg(data: Tensor, head: Tensor, components: tuple[int, ...] = (1, 3)) -> Tensor:
+    """bool[]: a JPEG of so many components within the pixel limit. A damaged header raises."""
     import tensorflow as tf
 
     def plain():
         shape = tf.cast(tf.image.extract_jpeg_shape(data), tf.int64)
-        return ((shape[2] == 1) | (shape[2] == 3)) & (shape[0] * shape[1] <= _pillow.PIXEL_LIMIT)
+        known = tf.reduce_any(shape[2] == tf.constant(components, tf.int64))
+        return known & (shape[0] * shape[1] <= _pillow.PIXEL_LIMIT)
 
     is_jpeg = tf.reduce_all(head[:3] == tf.constant([0xFF, 0xD8, 0xFF], tf.uint8))
     return tf.cond(is_jpeg, plain, lambda: False)

@@ -1,44 +1,54 @@
 """Resizing, as the transforms that change the size share it."""
 
+import functools
 from typing import Literal
 
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import _pillow
+from imgcls_jax.transforms import _opencv, _pillow
 
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "area"]
-Library = Literal["tensorflow", "pillow"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos4", "area"]
+Library = Literal["tensorflow", "pillow", "opencv"]
+
+KINDS = {"tensorflow": ("nearest", "bilinear", "bicubic", "lanczos3", "area"),
+         "pillow": tuple(_pillow.FILTERS), "opencv": _opencv.INTERPOLATIONS}
 
 
-def resizer(interpolation: str, antialias: bool, library: str):
+def resizer(interpolation: str, antialias: bool | None, library: str):
     """(u8[h,w,C], height, width) -> u8[height,width,C].
 
-    With antialias the filter is widened where the image shrinks. library: "pillow" is Pillow's own
-    resizing, to the bit, which torchvision's and timm's weights were measured with: two passes,
-    rounded and clipped between. TensorFlow's rounds once.
+    With antialias the filter is widened where the image shrinks; None is what the library does.
+    library: "pillow" is Pillow's own resizing, to the bit, which torchvision's and timm's weights
+    were measured with: two passes, rounded and clipped between; always antialiased. "opencv" is
+    within a level of cv2.resize, never antialiased (its "area" averages). "tensorflow" is
+    tf.image.resize, rounded once; antialiased unless told otherwise.
     """
-    if library == "pillow":
-        if not antialias:
-            raise ConfigError("Pillow always antialiases", where="library='pillow'",
-                              fix="leave antialias out, or use library='tensorflow'")
-        return _by_pillow(interpolation)
+    if interpolation not in KINDS[library]:
+        raise ConfigError(f"{library} has no interpolation {interpolation!r}",
+                          where=f"library={library!r}",
+                          fix=f"use one of {', '.join(KINDS[library])}")
+    if library == "tensorflow":
+        return functools.partial(_by_tensorflow, interpolation, antialias is not False)
+    if antialias is (library == "opencv"):
+        raise ConfigError(f"{library} {'never' if antialias else 'always'} antialiases",
+                          where=f"library={library!r}",
+                          fix="leave antialias out, or use library='tensorflow'")
+    if library == "opencv":
+        return functools.partial(_opencv.resize, interpolation=interpolation)
+    return functools.partial(_by_pillow, interpolation)
 
-    def resize(image, height, width):
-        import tensorflow as tf
 
-        resized = tf.image.resize(image, (height, width), interpolation, antialias=antialias)
-        return tf.saturate_cast(tf.round(tf.cast(resized, tf.float32)), tf.uint8)
+def _by_tensorflow(interpolation: str, antialias: bool, image, height, width):
+    import tensorflow as tf
 
-    return resize
+    resized = tf.image.resize(image, (height, width), interpolation, antialias=antialias)
+    return tf.saturate_cast(tf.round(tf.cast(resized, tf.float32)), tf.uint8)
 
 
-def _by_pillow(interpolation: str):
-    def resize(image, height, width):
-        import tensorflow as tf
+def _by_pillow(interpolation: str, image, height, width):
+    import tensorflow as tf
 
-        def call(image, height, width):
-            return _pillow.resize(image, int(height), int(width), interpolation)
+    def call(image, height, width):
+        return _pillow.resize(image, int(height), int(width), interpolation)
 
-        resized = tf.numpy_function(call, [image, height, width], tf.uint8)
-        return tf.ensure_shape(resized, (None, None, image.shape[-1]))
-
-    return resize
+    resized = tf.numpy_function(call, [image, height, width], tf.uint8)
+    return tf.ensure_shape(resized, (None, None, image.shape[-1]))

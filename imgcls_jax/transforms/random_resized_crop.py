@@ -11,7 +11,7 @@ TRIES = 10  # as torchvision; then the largest central box of an allowed ratio
 @TRANSFORMS.register()
 def random_resized_crop(*, size: int, scale: tuple[float, float] = (0.08, 1.0),
                         ratio: tuple[float, float] = (3 / 4, 4 / 3),
-                        interpolation: Interpolation = "bilinear", antialias: bool = True,
+                        interpolation: Interpolation = "bilinear", antialias: bool | None = None,
                         library: Library = "tensorflow"):
     """u8[h,w,C] or encoded bytes -> u8[size,size,C]; of a JPEG only the box is decoded.
 

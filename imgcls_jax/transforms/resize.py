@@ -6,7 +6,7 @@ from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 @TRANSFORMS.register()
 def resize(*, size: int | tuple[int, int], interpolation: Interpolation = "bilinear",
-           antialias: bool = True, library: Library = "tensorflow"):
+           antialias: bool | None = None, library: Library = "tensorflow"):
     """u8[h,w,C] -> u8[H,W,C], whatever the aspect ratio was. size: H and W, or (H, W)."""
     height, width = (size, size) if isinstance(size, int) else size
 

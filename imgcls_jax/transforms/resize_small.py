@@ -5,8 +5,8 @@ from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 
 @TRANSFORMS.register()
-def resize_small(*, size: int, interpolation: Interpolation = "bilinear", antialias: bool = True,
-                 library: Library = "tensorflow"):
+def resize_small(*, size: int, interpolation: Interpolation = "bilinear",
+                 antialias: bool | None = None, library: Library = "tensorflow"):
     """u8[h,w,C] -> u8[H,W,C] of the same aspect ratio with min(H, W) = size.
 
     The long side is rounded down, as torchvision and timm do.

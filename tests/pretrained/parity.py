@@ -14,15 +14,19 @@ from imgcls_jax import tree
 from imgcls_jax.losses.softmax import softmax
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import adapt, names
+from imgcls_jax.pretrained import load as pretrained
 from imgcls_jax.steps import Parts
 from imgcls_jax.steps.supervised import supervised
 from imgcls_jax.types import ModelSpec, Task, TrainState
 
 CASES = Path(__file__).parent / "cases"  # of record.py
 TRAINING = Path(__file__).parent / "gradients"  # of gradients.py
-PUBLISHER = {"tv": "torchvision", "timm": "timm"}
+PUBLISHER = {"tv": "torchvision", "timm": "timm", "hf": "transformers", "npz": "npz",
+             "keras": "keras"}
 EVERY = 16  # as recorded
 SMALL = 12_000_000  # parameters: larger ones are nightly
+# Of a net that timm's cases test, by a layout that the case of B0 tests: nightly too.
+AGAIN = ("keras_efficientnetb1", "keras_efficientnetb2")
 
 
 def cases() -> dict[str, int]:
@@ -50,10 +54,9 @@ def sizes(case: str) -> list[int]:
     return [int(key.split(":")[1]) for key in load(case) if key.startswith("logits:")]
 
 
-def layout(case: str):
-    """Our model's layout of the case's publisher."""
+def spec(case: str) -> ModelSpec:
     name, _ = ours(case)
-    return ModelSpec(name=name, **MODELS.facts(name)).layouts[PUBLISHER[case.partition("_")[0]]]
+    return ModelSpec(name=name, **MODELS.facts(name))
 
 
 def model(case: str, size: int, dtype: str):
@@ -65,7 +68,11 @@ def model(case: str, size: int, dtype: str):
     wanted = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), images)
     wanted = {kind: values for kind, values in wanted.items() if kind in ("params", "batch_stats")}
     flat = tree.flatten(wanted)
-    found, difference = names.to_variables(rule.state_dict(load(case)), flat, layout(case))
+    tensors = rule.state_dict(load(case))
+    publisher, theirs = pretrained.recognise(tensors, flat, spec(case), CASES)
+    expected = PUBLISHER[case.partition("_")[0]]
+    assert theirs is spec(case).layouts[expected] or publisher == f"{expected}_class", publisher
+    found, difference = names.to_variables(tensors, flat, theirs)
     assert not difference.only_wanted and not difference.only_found, str(difference)
     found = {path: adapt.fit(path, value, flat[path].shape) for path, value in found.items()}
     return module, tree.unflatten({p: v.astype(wide) for p, v in found.items()}, wanted)
@@ -120,11 +127,12 @@ def compare_training(case: str) -> dict[str, float]:
         recorded = dict(file)
     with jax.enable_x64(True):
         loss, leaves = _training_step(case, int(recorded["size"]), int(recorded["batch"]))
+    theirs = spec(case).layouts[PUBLISHER[case.partition("_")[0]]]
     shapes = dict(zip(load(case)["names"].tolist(), load(case)["shapes"].tolist(), strict=True))
     # The gradient of a bias before BatchNorm is 0, and what is left of it rounding: beside nothing.
     whole = np.sqrt(sum(v[0] ** 2 for k, v in recorded.items() if k.startswith("gradient:")))
     found = {"loss": abs(loss / float(recorded["loss"]) - 1)}
-    for tensor, value in names.to_tensors(leaves, layout(case)).items():
+    for tensor, value in names.to_tensors(leaves, theirs).items():
         leaf = tensor.rpartition(".")[2]
         if leaf == names.COUNTER:
             continue

@@ -3,6 +3,7 @@
 import re
 import typing
 
+import numpy as np
 import pytest
 
 from imgcls_jax.errors import ConfigError
@@ -28,6 +29,11 @@ ROWS = {f"{model}/{tag}": weights for model in catalogue.models()
      25_557_032),
     ("vit_b32/augreg_in1k_384", "model.safetensors", 384, 384, "bicubic", 78.75, None,
      88_224_232 + (12**2 - 7**2) * 768),
+    # keras.io/api/applications, whose counts include 53,120 running statistics.
+    ("keras_resnet50/imagenet", "resnet50_weights_tf_dim_ordering_tf_kernels.h5", 224, 256,
+     "bilinear", 74.9, 92.1, 25_636_712 - 53_120),
+    ("tf_efficientnet_b7/keras_imagenet", "efficientnetb7.h5", 600, 632, "bicubic", 84.3, 97.0,
+     66_347_960),
 ])
 def test_facts_are_those_of_the_publisher(name, file, crop, resize, interpolation, top1, top5,
                                           params):
@@ -45,17 +51,30 @@ def test_facts_are_those_of_the_publisher(name, file, crop, resize, interpolatio
     # ImageNet's, then torchvision's `transform_input`: x * s / 0.5 + (m - 0.5) / 0.5.
     ("googlenet/imagenet1k_v1", (0.5,) * 3, (0.5,) * 3),
     ("inception_v3/imagenet1k_v1", (0.5,) * 3, (0.5,) * 3),
+    ("keras_resnet101v2/imagenet", (0.5,) * 3, (0.5,) * 3),
+    ("keras_densenet169/imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 ])
 def test_the_normalisation_is_what_the_net_itself_receives(name, mean, std):
     _, _, weights = catalogue.find(name)
     assert (weights.mean, weights.std) == (mean, std)
 
 
+@pytest.mark.parametrize("name", ["vgg16/keras_imagenet", "vgg19/keras_imagenet",
+                                  "keras_resnet50/imagenet", "keras_resnet152/imagenet"])
+def test_the_mode_of_caffe_is_a_mean_off_the_levels(name):
+    """keras/src/applications/imagenet_utils.py, but for the order of the channels."""
+    _, _, weights = catalogue.find(name)
+    levels = np.arange(256)[:, None]
+    found = (levels / 255 - weights.mean) / weights.std
+    np.testing.assert_allclose(found, levels - [123.68, 116.779, 103.939], atol=1e-9)
+
+
 def test_every_family_is_there():
-    said = {"alexnet": 1, "vgg": 9, "googlenet": 1, "inception_v3": 1, "resnet": 17,
+    said = {"alexnet": 1, "vgg": 11, "googlenet": 1, "inception_v3": 1, "resnet": 17,
             "wide_resnet": 4, "resnext": 5, "densenet": 4, "efficientnet_b": 9,
             "efficientnet_v2": 3, "mobilenet_v2": 2, "mobilenet_v3": 3, "convnext": 8,
-            "tf_efficientnet_b": 10, "tf_efficientnetv2": 3, "mixer": 2, "deit": 4, "vit": 22}
+            "tf_efficientnet_b": 18, "tf_efficientnetv2": 3, "mixer": 2, "deit": 4, "vit": 22,
+            "keras_resnet": 6, "keras_densenet": 3}
     found = dict.fromkeys(said, 0)
     for name in ROWS:
         found[max((family for family in said if name.startswith(family)), key=len)] += 1
@@ -66,15 +85,18 @@ def test_every_family_is_there():
 def test_a_row_can_be_used(name):
     weights = ROWS[name]
     assert re.fullmatch(r"[a-z0-9_]+/[a-z0-9_]+", name)
-    assert weights.layout in ("torchvision", "timm")
+    assert weights.layout in ("torchvision", "timm", "keras")
     assert weights.sha256 in weights.file and re.fullmatch(r"([0-9a-f]{8})?", weights.sha256)
-    assert weights.sha256 or weights.file.startswith("https://huggingface.co/timm/")
+    assert weights.sha256 or weights.md5 or weights.file.startswith("https://huggingface.co/timm/")
+    assert bool(weights.md5) == (weights.layout == "keras")
+    assert re.fullmatch(r"([0-9a-f]{32})?", weights.md5)
     assert weights.resize >= weights.image_size and weights.crop_mode in ("center", "squash")
     assert weights.interpolation in typing.get_args(Interpolation)
     assert len(weights.mean) == len(weights.std) == 3
     assert weights.top1 is None or 50 < weights.top1 < (weights.top5 or 100)
-    assert weights.licence == ("CC-BY-NC-4.0" if "swag" in name else
-                               "BSD-3-Clause" if weights.layout == "torchvision" else "Apache-2.0")
+    licences = {"torchvision": {"BSD-3-Clause"}, "timm": {"Apache-2.0"},
+                "keras": {"CC-BY-4.0", "MIT", "BSD-3-Clause", "Apache-2.0"}}
+    assert weights.licence in ({"CC-BY-NC-4.0"} if "swag" in name else licences[weights.layout])
 
 
 def test_no_two_weights_share_a_file():

@@ -200,6 +200,18 @@ def test_a_wrong_hash_names_both_and_leaves_nothing(digits, serve, tmp_path):
     assert caught.value.where == server.url and not list(tmp_path.iterdir())
 
 
+def test_where_an_md5_is_published_it_is_checked(serve, tmp_path):
+    md5 = hashlib.md5(DATA).hexdigest()
+    good = dataclasses.replace(serve().weights(""), md5=md5)
+    fetch.get(good, tmp_path)
+    assert only(tmp_path) == ("f.pth", DATA)
+    (tmp_path / "f.pth").write_bytes(b"mine")
+    with pytest.raises(CheckpointError, match=f"its md5 is .*, the published one {md5}"):
+        fetch.get(good, tmp_path)
+    with pytest.raises(CheckpointError, match=f"its md5 is .*, the published one {md5}"):
+        fetch.get(dataclasses.replace(good, file=serve(data=b"other").url), tmp_path / "other")
+
+
 def test_a_file_at_hand_is_checked_and_not_fetched(serve, tmp_path):
     server = serve()
     (tmp_path / "f.pth").write_bytes(DATA)

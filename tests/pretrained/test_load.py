@@ -13,7 +13,7 @@ from imgcls_jax.__main__ import main
 from imgcls_jax.errors import CheckpointError
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import adapt, load, names
-from imgcls_jax.types import ModelSpec
+from imgcls_jax.types import ModelSpec, Weights
 
 WIDTH = 8
 
@@ -208,6 +208,34 @@ def test_a_table_of_positions_keeps_its_token_and_a_smooth_grid():
                                atol=1e-5)
 
 
+def test_a_vit_for_gray_larger_images_of_other_classes_keeps_all_but_three_leaves(
+        tmp_path, random_variables):
+    layout, apply = MODELS.facts("vit_ti16")["layouts"]["timm"], MODELS.get("vit_ti16")(0).apply
+    color, gray = (jax.ShapeDtypeStruct((1, size, size, channels), np.float32)
+                   for size, channels in ((32, 3), (48, 1)))
+    saved = random_variables(MODELS.get("vit_ti16")(1000), color)
+    save_file(names.to_tensors(tree.flatten(saved), layout), tmp_path / "w.safetensors")
+    fresh = random_variables(MODELS.get("vit_ti16")(5), gray)
+    wanted = tree.flatten(fresh)
+    found = load.read(tmp_path / "w.safetensors", spec("vit_ti16"), wanted)
+    made = load.into(fresh, found, spec("vit_ti16"), reset=("head",))
+
+    before, after = tree.flatten(saved), tree.flatten(made)
+    changed = {path for path in after if after[path].shape != before[path].shape or
+               not np.array_equal(after[path], before[path])}
+    assert changed == {"params/head/kernel", "params/head/bias", "params/positions",
+                       "params/patches/kernel"}
+    np.testing.assert_array_equal(after["params/head/kernel"], wanted["params/head/kernel"])
+    np.testing.assert_array_equal(after["params/positions"][:, 0], before["params/positions"][:, 0])
+    # With the table of the old size, a gray image has the features that it had in three colors.
+    image = np.random.default_rng(0).normal(size=(1, 32, 32, 1)).astype(np.float32)
+    made["params"]["positions"] = saved["params"]["positions"]
+    without_head = [{"params": {k: v for k, v in tree_["params"].items() if k != "head"}}
+                    for tree_ in (saved, made)]
+    np.testing.assert_allclose(apply(without_head[1], image),
+                               apply(without_head[0], np.repeat(image, 3, -1)), atol=1e-4)
+
+
 @pytest.mark.parametrize("tokens", [1 + 200, 30])
 def test_positions_of_no_square_are_refused(tokens):
     with pytest.raises(CheckpointError, match="197 positions"):
@@ -230,3 +258,13 @@ def test_a_vit_file_of_an_older_torchvision_has_its_old_names_understood():
     assert not difference
     for path, value in leaves.items():
         np.testing.assert_array_equal(found[path], value)
+
+
+@pytest.mark.parametrize("resize, crop_mode, expected", [
+    (256, "center", [("resize_small", 256), ("center_crop", 224)]),
+    (256, "squash", [("resize", 256), ("center_crop", 224)]),
+    (224, "squash", [("resize", 224)])])
+def test_the_preprocessing_of_weights_follows_from_their_crop(resize, crop_mode, expected):
+    weights = Weights(file="", layout="timm", image_size=224, resize=resize, crop_mode=crop_mode,
+                      interpolation="bicubic", top1=None, top5=None, licence="")
+    assert [(way["name"], way["size"]) for way in load.transforms(weights)] == expected

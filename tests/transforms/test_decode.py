@@ -86,6 +86,8 @@ def graphs():
 
     return {(name, channels): path(function) for channels in (1, 3) for name, function in (
         ("whole", lambda data, c=channels: _decode.decode(data, c)),
+        ("fast", lambda data, c=channels: TRANSFORMS.bind(dict(name="decode", dct="fast"), "t")()(
+            {"image": data, "channels": c}, None)["image"]),
         ("crop", lambda data, c=channels: _decode.decode_and_crop(data, c, box)))}
 
 
@@ -102,6 +104,16 @@ def test_every_path_gives_the_pixels_of_pillow(graphs, name, channels):
     top, left, height, width = HEIGHT // 5, WIDTH // 7, HEIGHT // 2, WIDTH // 3
     np.testing.assert_array_equal(graphs["crop", channels](data),
                                   expected[top:top + height, left:left + width])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_fast_decoding_is_tensorflows_own_default_for_jpeg_alone(graphs, name):
+    data = FILES[name]
+    made = graphs["fast", 3](data)
+    jpeg = data.startswith(b"\xff\xd8")
+    expected = tf.io.decode_jpeg(data, 3).numpy() if jpeg else _pillow.decode(data)
+    np.testing.assert_array_equal(made, expected)
+    assert not jpeg or (expected != _pillow.decode(data)).any()
 
 
 @pytest.mark.parametrize("kind", ["gray", "rgb", "tiff"])

@@ -131,3 +131,31 @@ def test_a_transform_is_a_function_of_its_seed(name, arguments):
 def test_a_wrong_argument_is_refused_when_the_config_is_bound(choice):
     with pytest.raises(ConfigError):
         TRANSFORMS.bind(choice, "config.transforms[0]")
+
+
+@pytest.mark.parametrize("library, arguments, said", [
+    ("pillow", dict(antialias=False), "always antialiases"),
+    ("opencv", dict(antialias=True), "never antialiases"),
+    ("opencv", dict(interpolation="lanczos3"), "nearest, bilinear, bicubic, lanczos4, area"),
+    ("tensorflow", dict(interpolation="lanczos4"), "lanczos3"),
+    ("pillow", dict(interpolation="lanczos4"), "lanczos3")])
+@pytest.mark.parametrize("name", ["resize", "resize_small", "random_resized_crop"])
+def test_what_a_library_does_not_do_is_refused(name, library, arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        TRANSFORMS.bind(dict(name=name, size=8, library=library, **arguments), "t")()
+
+
+def test_decoding_leaves_pixels_as_they_are():
+    for dct in ("accurate", "fast"):
+        np.testing.assert_array_equal(apply("decode", dct=dct), IMAGE)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("library", ["tensorflow", "pillow", "opencv"])
+def test_a_size_that_is_right_already_changes_nothing(library, channels):
+    image = IMAGE[..., :channels]
+    for interpolation in ("nearest", "bilinear", "bicubic", "area"):
+        made = TRANSFORMS.bind(dict(name="resize", size=(37, 52), interpolation=interpolation,
+                                    library=library), "t")()(
+            {"image": tf.constant(image), "channels": channels}, None)["image"]
+        np.testing.assert_array_equal(made, image)

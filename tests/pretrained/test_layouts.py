@@ -1,0 +1,57 @@
+"""Every layout of every model: each of our leaves has names of its own there, and comes back."""
+
+import functools
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from imgcls_jax import tree
+from imgcls_jax.models import MODELS
+from imgcls_jax.pretrained import names
+
+
+def cases():
+    """Every (model, publisher); beyond the least model of a file they are nightly."""
+    seen = set()
+    for model in sorted(MODELS.names(), key=lambda name: MODELS.facts(name)["params"]):
+        for publisher in MODELS.facts(model).get("layouts", ()):
+            kind = MODELS.get(model).__module__, publisher
+            yield pytest.param(model, publisher, marks=pytest.mark.nightly if kind in seen else ())
+            seen.add(kind)
+
+
+@functools.cache
+def shapes(model: str, arguments: tuple) -> dict[str, tuple[int, ...]]:
+    size = MODELS.facts(model)["image_size"]
+    wanted = jax.eval_shape(MODELS.get(model)(1000, **dict(arguments)).init, jax.random.key(0),
+                            jax.ShapeDtypeStruct((1, size, size, 3), np.float32))
+    return {path: leaf.shape for path, leaf in tree.flatten(wanted).items()}
+
+
+def small(path: str, shape: tuple[int, ...], layout) -> tuple[int, ...]:
+    """The shape with few channels, of other numbers in and out, but for what a layout states."""
+    theirs = names.theirs(path, layout)
+    stated = any(re.fullmatch(pattern, theirs[0]) for pattern, _ in layout.shapes)
+    kernels = (layout.patches, layout.flattened[0] if layout.flattened else "")
+    stated |= any(re.fullmatch(kernel, path.partition("/")[2]) for kernel in kernels if kernel)
+    inner = shape[:-1] if stated else [n if n < 12 else 5 for n in shape[:-1]]
+    return (*inner, 6 * len(theirs))
+
+
+@pytest.mark.parametrize("model, publisher", list(cases()))
+def test_every_leaf_has_its_names_and_comes_back_bit_for_bit(model, publisher):
+    layout = MODELS.facts(model)["layouts"][publisher]
+    told = {key: value for _, part, values in layout.tells if part == "model"
+            for key, value in values.items()}
+    found = shapes(model, tuple(sorted(told.items())))
+    every = [name for path in found for name in names.theirs(path, layout)]
+    assert len(set(every)) == len(every) >= len(found)
+    rng = np.random.default_rng(0)
+    leaves = {path: rng.normal(size=small(path, shape, layout)).astype(np.float32)
+              for path, shape in found.items()}
+    back, difference = names.to_variables(names.to_tensors(leaves, layout), leaves, layout)
+    assert not difference
+    for path, value in leaves.items():
+        np.testing.assert_array_equal(back[path], value, strict=True)
