@@ -10,7 +10,7 @@ import jax
 
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
 
-PACKAGES = ("imgcls_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
+PACKAGES = ("imgcls_jax", "jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "numpy",
             "tensorflow-cpu", "tensorflow", "tensorflow-datasets", "clu", "ml-collections")
 
 

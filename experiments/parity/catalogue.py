@@ -1,5 +1,5 @@
-"""Writes imgcls_jax/pretrained/catalogue.csv from what torchvision 0.28, timm 1.0.31 and Keras 3.15
-say.
+"""Writes imgcls_jax/pretrained/catalogue.csv from what torchvision 0.28, timm 1.0.31, Keras 3.15
+and the README of google-research/vision_transformer say.
 
 python experiments/parity/catalogue.py [--check=torchvision_weights.csv]
 
@@ -68,6 +68,30 @@ TIMM = {
     **{f"convnext_{width}.fb_in1k": (f"convnext_{width}", "fb_in1k", 224, top1)
        for width, top1 in (("tiny", 82.066), ("small", 83.144), ("base", 83.838),
                            ("large", 84.304))},
+}
+# Google's own files, under storage.googleapis.com -> our model, tag, timm's name of the same
+# architecture, image size, top-1 (README of google-research/vision_transformer, its evaluation with
+# TensorFlow; that of Mixer is table 2 of arXiv 2105.01601).
+AUGREG = "vit_models/augreg/{}-i21k-300ep-lr_0.001-aug_{}-do_0.0-sd_0.0--imagenet2012-steps_20k-" \
+         "lr_{}-res_384.npz"
+GOOGLE = {
+    **{AUGREG.format(file, augmentation, rate):
+       (model, "google_augreg_in21k_ft_in1k_384", f"vit_{name}_384", 384, top1)
+       for file, augmentation, rate, model, name, top1 in (
+           ("Ti_16", "none-wd_0.03", 0.03, "vit_ti16", "tiny_patch16", 78.22),
+           ("S_32", "none-wd_0.1", 0.01, "vit_s32", "small_patch32", 79.58),
+           ("S_16", "light1-wd_0.03", 0.03, "vit_s16", "small_patch16", 83.73),
+           ("B_32", "light1-wd_0.1", 0.01, "vit_b32", "base_patch32", 83.59),
+           ("B_16", "medium1-wd_0.1", 0.03, "vit_b16", "base_patch16", 85.49),
+           ("L_16", "strong1-wd_0.1", 0.01, "vit_l16", "large_patch16", 85.59))},
+    **{f"vit_models/imagenet21k+imagenet2012/ViT-{file}.npz":
+       (model, "google_in21k_ft_in1k_384", f"vit_{name}_384", 384, top1)
+       for file, model, name, top1 in (
+           ("B_32", "vit_b32", "base_patch32", 81.66), ("B_16", "vit_b16", "base_patch16", 84.53),
+           ("L_32", "vit_l32", "large_patch32", 81.89),
+           ("L_16", "vit_l16", "large_patch16", 84.47))},
+    "mixer_models/imagenet1k/Mixer-B_16.npz": ("mixer_b16", "google_in1k", "mixer_b16_224", 224,
+                                               76.44),
 }
 # Keras' name -> our model, top-1, top-5 (keras.io/api/applications), first publisher's licence.
 # What image the crop is cut from Keras does not say: it is the usual one for VGG, ResNet and
@@ -147,6 +171,21 @@ def timm_rows():
             params=sum(p.numel() for p in module.parameters()), licence=LICENCES[cfg.license])
 
 
+def google_rows():
+    import timm
+    import torch
+
+    for file, (model, tag, name, size, top1) in GOOGLE.items():
+        with torch.device("meta"):
+            module = timm.create_model(name, pretrained=False)
+        # Both sides are resized, in one step (vit_jax/input_pipeline.py).
+        yield dict(
+            model=model, tag=tag, file=f"https://storage.googleapis.com/{file}", layout="npz",
+            image_size=size, resize=size, interpolation="bilinear", crop_mode="squash",
+            mean=(0.5,) * 3, std=(0.5,) * 3, top1=top1, top5=None,
+            params=sum(p.numel() for p in module.parameters()), licence="Apache-2.0")
+
+
 def keras_rows():
     """Addresses and hashes stand in the source of keras.applications."""
     os.environ["KERAS_BACKEND"] = "torch"
@@ -224,7 +263,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", type=Path, help="a table to compare with")
     arguments = parser.parse_args()
-    rows = [*torchvision_rows(), *timm_rows(), *keras_rows()]
+    rows = [*torchvision_rows(), *timm_rows(), *google_rows(), *keras_rows()]
     rows.sort(key=lambda row: re.sub(r"\d+", lambda n: n[0].zfill(4), row["model"]))
     with FILE.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -4,9 +4,8 @@ import json
 import statistics
 import time
 
-from imgcls_jax import config
 from imgcls_jax.cli import _flags
-from imgcls_jax.cli.bench import FLAGS, plain_config
+from imgcls_jax.cli.bench import FLAGS, chosen
 
 PEAK = {  # dense bf16 TFLOP/s as the makers' data sheets have it, by a part of the device's name
     "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "A10G": 70, "L40S": 362, "L4": 121,
@@ -17,18 +16,7 @@ PEAK = {  # dense bf16 TFLOP/s as the makers' data sheets have it, by a part of 
 
 def main(overrides):
     _flags.start(FLAGS)
-    import jax
-
-    if FLAGS.config:
-        chosen = config.load(FLAGS.config, overrides).config
-    else:
-        from imgcls_jax.models import MODELS
-
-        size = FLAGS.size or MODELS.facts(FLAGS.model)["image_size"]
-        batch = FLAGS.batch or 8 * jax.device_count()
-        chosen = config.override(plain_config(FLAGS.model, batch, size, FLAGS.precision),
-                                 overrides)
-    print(json.dumps(measure(chosen, steps=FLAGS.steps, rounds=FLAGS.rounds), indent=1))
+    print(json.dumps(measure(chosen(overrides), steps=FLAGS.steps, rounds=FLAGS.rounds), indent=1))
 
 
 def measure(chosen: dict, *, steps: int, rounds: int) -> dict:

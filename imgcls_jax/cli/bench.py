@@ -1,6 +1,8 @@
-"""Measures: imgcls bench step --model=resnet50 --batch=64, imgcls bench start [--config=digits]
+"""Measures: imgcls bench step --model=resnet50 --batch=64, imgcls bench start [--config=digits],
+imgcls bench compile --config=imagenet/resnet:resnet50 --topology=v5e:1x1 --batch_per_device=256
 
-step: one training step on data that is already on the device; needs no TensorFlow, no clu and no
+compile: what the TPU compiler makes of the step, without a TPU; needs the extra "tpu". step: one
+training step on data that is already on the device; needs no TensorFlow, no clu and no
 ml_collections. start: time to the first step, cold and warm, by what it is spent on.
 """
 
@@ -8,6 +10,7 @@ import importlib
 
 from absl import flags
 
+from imgcls_jax import config
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 
@@ -26,12 +29,17 @@ flags.DEFINE_integer("steps", 20, "Steps to time in a round.", lower_bound=1,
                      flag_values=FLAGS)
 flags.DEFINE_integer("rounds", 5, "Rounds; the median counts.", lower_bound=1,
                      flag_values=FLAGS)
+flags.DEFINE_string("topology", "v5e:1x1", "compile: a TPU slice.", flag_values=FLAGS)
+flags.DEFINE_integer("batch_per_device", None, "compile: images per chip; by default the config's.",
+                     lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_bool("json", False, "compile: print JSON, as the others always do.",
+                  flag_values=FLAGS)
 flags.DEFINE_bool("compare_init", False, "start: also time a compiled model.init.",
                   flag_values=FLAGS)
 flags.DEFINE_string("child", None, "start: internal, the measured process.",
                     flag_values=FLAGS)
 
-BENCHES = ("start", "step")
+BENCHES = ("compile", "start", "step")
 
 
 def main(words, overrides):
@@ -39,6 +47,19 @@ def main(words, overrides):
         raise ConfigError(f"{' '.join(words) or 'nothing'} is no bench", where="command line",
                           fix=f"imgcls bench {'|'.join(BENCHES)}")
     return importlib.import_module(f"imgcls_jax.cli._bench_{words[0]}").main(overrides)
+
+
+def chosen(overrides) -> dict:
+    """The config of --config, else of --model on synthetic images."""
+    if FLAGS.config:
+        return config.load(FLAGS.config, overrides).config
+    import jax
+
+    from imgcls_jax.models import MODELS
+
+    size = FLAGS.size or MODELS.facts(FLAGS.model)["image_size"]
+    batch = FLAGS.batch or 8 * jax.device_count()
+    return config.override(plain_config(FLAGS.model, batch, size, FLAGS.precision), overrides)
 
 
 def plain_config(model: str, batch: int, size: int, precision: str) -> dict:

@@ -1,19 +1,27 @@
 """Builds all of a config and traces its step, without data: parameters, FLOPs, memory, sharding.
 
 imgcls check --config=imagenet/resnet:resnet50 [--fake_devices=64] [--compile] [--json]
+imgcls check --config=imagenet/resnet:resnet50 --topology=v5e:16x16
+
+With a topology the step is compiled for that TPU slice, which need not be there (extra "tpu"):
+FLOPs, bytes, cycles, memory and collectives, as of imgcls bench compile.
 """
 
 import json
 
 from absl import flags
 
-from imgcls_jax.cli import _flags
+from imgcls_jax.cli import _flags, _slice
+from imgcls_jax.cli._slice import size
+from imgcls_jax.errors import ConfigError
 
 FLAGS = _flags.verb()
 _flags.define_config(FLAGS)
 _flags.define_start(FLAGS)
 flags.DEFINE_integer("fake_devices", None, "Check for this many devices, on the CPU.",
                      flag_values=FLAGS)
+flags.DEFINE_string("topology", None, "Compile for this TPU slice, such as v5e:16x16.",
+                    flag_values=FLAGS)
 flags.DEFINE_bool("compile", False, "Also compile the step: peak memory and collectives.",
                   flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON.",
@@ -27,10 +35,18 @@ def main(words, overrides):
     if FLAGS.fake_devices:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", FLAGS.fake_devices)
+    chosen, devices = loaded.config, None
+    if FLAGS.topology and FLAGS.fake_devices:
+        raise ConfigError("a topology has devices of its own", where="--fake_devices",
+                          fix="name one of --topology and --fake_devices")
+    if FLAGS.topology:
+        devices = _slice.devices(FLAGS.topology)
+        chosen = _slice.fit(chosen, devices)
     _flags.start(FLAGS)
     from imgcls_jax.build import build
 
-    facts = examine(build(loaded.config, claim=loaded.claim), compiled=FLAGS.compile)
+    facts = examine(build(chosen, claim=loaded.claim, devices=devices),
+                    compiled=FLAGS.compile or bool(devices))
     print(json.dumps(facts, indent=1) if FLAGS.json else render(facts))
 
 
@@ -72,6 +88,8 @@ def examine(run, *, compiled: bool = False) -> dict:
 
         program = lowered.compile()
         facts["compiled"] = hlo.summary(program)
+        if run.mesh.devices.flat[0].platform == "tpu":
+                facts["slice"] = _slice.figures(run, program)
     return facts
 
 
@@ -105,14 +123,6 @@ def _sharding(state) -> dict:
     return found
 
 
-def size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.4g} {unit}"
-        count /= 1024
-    return ""
-
-
 def render(facts: dict) -> str:
     per, steps = facts["bytes_per_device"], facts["steps"]
     claimed = facts["claimed_parameters"]
@@ -133,7 +143,10 @@ def render(facts: dict) -> str:
         f"{steps['checkpoint_every']}, evaluation every {steps['evaluate_every']}",
         "rate       " + ", ".join(f"step {s}: {r:.3g}" for s, r in facts["learning_rate"].items()),
     ]
-    if "compiled" in facts:
+    if "slice" in facts:
+        lines += [f"for        {facts['slice']['devices']} {facts['slice']['device']}",
+                  *_slice.lines(facts["slice"])]
+    elif "compiled" in facts:
         made = facts["compiled"]
         lines.append(f"compiled   peak memory {size(made['peak_bytes'])} per device, collectives "
                      f"{made['collectives'] or 'none'}")

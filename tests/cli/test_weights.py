@@ -67,7 +67,9 @@ def test_all_that_is_known_is_listed(published, capsys):
 
 
 @pytest.mark.parametrize("word, names", [
-    ("vit_b32", {"vit_b32/imagenet1k_v1", "vit_b32/augreg_in1k", "vit_b32/augreg_in1k_384"}),
+    ("vit_b32", {"vit_b32/imagenet1k_v1", "vit_b32/augreg_in1k", "vit_b32/augreg_in1k_384",
+                 "vit_b32/google_in21k_ft_in1k_384",
+                 "vit_b32/google_augreg_in21k_ft_in1k_384"}),
     ("alexnet/imagenet1k_v1", {"alexnet/imagenet1k_v1"}),
     ("mobilenet_v3_*", {"mobilenet_v3_large/imagenet1k_v1", "mobilenet_v3_large/imagenet1k_v2",
                         "mobilenet_v3_small/imagenet1k_v1"}),
@@ -76,7 +78,7 @@ def test_one_model_is_listed(word, names, capsys):
     assert command.main(["weights", "list", word, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["name"] for row in rows} == names
-    assert all(row["path"].endswith((".pth", ".safetensors")) for row in rows)
+    assert all(row["path"].endswith((".pth", ".safetensors", ".npz")) for row in rows)
 
 
 def test_what_is_got_is_where_it_is_said_to_be(published, server, tmp_path, capsys):

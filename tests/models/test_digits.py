@@ -31,12 +31,12 @@ TASK = Task("multiclass", lambda label: jax.nn.one_hot(label, 10), softmax, jax.
 BATCH, WARMUP = 32, 20
 MBCONV = (Stage(1, 3, 1, 16, 1), Stage(4, 3, 2, 24, 2), Stage(4, 5, 2, 40, 1))
 FUSED = (Stage(1, 3, 1, 16, 1, True), Stage(4, 3, 2, 24, 2, True), Stage(4, 3, 2, 40, 1))
-# family: (model of 10 classes, pixels), then epochs, then what pixels of -1 to 1 are multiplied by:
-# the initial values of the first AlexNet are for pixels of 0 to 255 less their mean, and its widths.
+# family: (model of 10 classes, pixels), then epochs, then a factor of the pixels, of -1 to 1: the
+# first AlexNet starts from values made for its own widths and pixels of 0 to 255 less their mean.
 FAMILIES = {
     "alexnet": (lambda: AlexNet(10, (32, 64, 96, 64, 64), hidden=256), 64),
     "alexnet_caffe": (lambda: AlexNet(10, (96, 256, 384, 384, 256), True, RESPONSE["caffe"],
-                                      hidden=1024), 75, 10, 64.0),
+                                      hidden=512, dropout=0.1), 75, 12, 64.0),
     "vgg": (lambda: VGG(10, (1, 1, 1, 1, 1), width=16, hidden=128), 32),
     "vgg_bn": (lambda: VGG(10, (1, 1, 1, 1, 1), True, width=16, hidden=128), 32),
     "googlenet": (lambda: GoogLeNet(10, 3, True, True, blocks=("3a", "3b", "4a"), divide=4), 48),

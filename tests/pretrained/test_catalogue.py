@@ -73,7 +73,7 @@ def test_every_family_is_there():
     said = {"alexnet": 1, "vgg": 11, "googlenet": 1, "inception_v3": 1, "resnet": 17,
             "wide_resnet": 4, "resnext": 5, "densenet": 4, "efficientnet_b": 9,
             "efficientnet_v2": 3, "mobilenet_v2": 2, "mobilenet_v3": 3, "convnext": 8,
-            "tf_efficientnet_b": 18, "tf_efficientnetv2": 3, "mixer": 2, "deit": 4, "vit": 22,
+            "tf_efficientnet_b": 18, "tf_efficientnetv2": 3, "mixer": 3, "deit": 4, "vit": 32,
             "keras_resnet": 6, "keras_densenet": 3}
     found = dict.fromkeys(said, 0)
     for name in ROWS:
@@ -85,9 +85,11 @@ def test_every_family_is_there():
 def test_a_row_can_be_used(name):
     weights = ROWS[name]
     assert re.fullmatch(r"[a-z0-9_]+/[a-z0-9_]+", name)
-    assert weights.layout in ("torchvision", "timm", "keras")
+    assert weights.layout in ("torchvision", "timm", "npz", "keras")
     assert weights.sha256 in weights.file and re.fullmatch(r"([0-9a-f]{8})?", weights.sha256)
-    assert weights.sha256 or weights.md5 or weights.file.startswith("https://huggingface.co/timm/")
+    assert weights.sha256 or weights.md5 or weights.file.startswith((
+        "https://huggingface.co/timm/", "https://storage.googleapis.com/vit_models/",
+        "https://storage.googleapis.com/mixer_models/"))
     assert bool(weights.md5) == (weights.layout == "keras")
     assert re.fullmatch(r"([0-9a-f]{32})?", weights.md5)
     assert weights.resize >= weights.image_size and weights.crop_mode in ("center", "squash")
@@ -95,6 +97,7 @@ def test_a_row_can_be_used(name):
     assert len(weights.mean) == len(weights.std) == 3
     assert weights.top1 is None or 50 < weights.top1 < (weights.top5 or 100)
     licences = {"torchvision": {"BSD-3-Clause"}, "timm": {"Apache-2.0"},
+                "npz": {"Apache-2.0"},
                 "keras": {"CC-BY-4.0", "MIT", "BSD-3-Clause", "Apache-2.0"}}
     assert weights.licence in ({"CC-BY-NC-4.0"} if "swag" in name else licences[weights.layout])
 

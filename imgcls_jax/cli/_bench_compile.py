@@ -1,0 +1,40 @@
+"""imgcls bench compile: what the TPU compiler makes of a config's step, without a TPU."""
+
+import json
+import time
+
+from imgcls_jax.cli import _flags, _slice
+from imgcls_jax.cli.bench import FLAGS, chosen
+
+
+def main(overrides):
+    _flags.start(FLAGS)
+    # First of all: what asks JAX for a device would make it look for a TPU that is not there.
+    devices = _slice.devices(FLAGS.topology)
+    facts = measure(_slice.fit(chosen(overrides), devices, FLAGS.batch_per_device), devices)
+    print(json.dumps(facts, indent=1) if FLAGS.json else render(facts))
+
+
+def measure(chosen: dict, devices: list) -> dict:
+    """Facts of the step of a config, compiled for the devices of a TPU slice."""
+    from imgcls_jax import runtime
+    from imgcls_jax.build import build
+    from imgcls_jax.train import lower_step
+
+    run = build(chosen, devices=devices)
+    lowered = lower_step(run)
+    began = time.perf_counter()
+    program = lowered.compile()
+    seconds = time.perf_counter() - began
+    return {"model": run.spec.name, "dtype": runtime.compute_dtype(chosen["precision"]),
+            **_slice.figures(run, program), "compile_seconds": seconds,
+            "versions": runtime.versions(), "commit": runtime.commit()}
+
+
+def render(facts: dict) -> str:
+    made = ", ".join(f"{k} {facts['versions'][k]}" for k in ("jax", "libtpu")
+                     if k in facts["versions"])
+    return "\n".join((
+        f"{facts['model']}, {facts['images_per_device']:g} images on each of {facts['devices']} "
+        f"{facts['device']}, {facts['dtype']}",
+        *_slice.lines(facts), f"compiled in {facts['compile_seconds']:.0f} s, {made}"))
