@@ -8,7 +8,7 @@ from typing import Literal
 
 import flax.linen as nn
 
-from imgcls_jax.models import MODELS, vit
+from imgcls_jax.models import MODELS, _vit_names
 from imgcls_jax.models._variants import takes
 from imgcls_jax.models.vit import ViT
 from imgcls_jax.types import Layout
@@ -17,13 +17,13 @@ TIMM = Layout("torch", (  # timm/models/deit.py
     (r"token_distillation", r"dist_token"),
     (r"head_distillation", r"head_dist"),
     (r"block(\d+)/layer_scale(\d)", r"blocks.\1.ls\2.gamma"),
-    *vit.TIMM.renames), patches=vit.TIMM.patches)
+    *_vit_names.TIMM.renames), patches=_vit_names.TIMM.patches)
 # DeiTForImageClassificationWithTeacher, and DeiTForImageClassification without the second head.
-DISTILLED = vit.transformers(
+DISTILLED = _vit_names.transformers(
     "deit", (r"token_distillation", r"deit.embeddings.distillation_token"),
     (r"head_distillation", r"distillation_classifier"), (r"head", r"cls_classifier"))
 CLASS = dataclasses.replace(
-    vit.transformers("deit", *DISTILLED.renames[:1]),
+    _vit_names.transformers("deit", *DISTILLED.renames[:1]),
     tells=((r"classifier\.weight", "model", {"distillation_head": False}),))
 DEIT3 = {"image_size": 224, "head": "head", "paper": "arXiv 2204.07118", "layouts": {"timm": TIMM}}
 DEIT = {**DEIT3, "paper": "arXiv 2012.12877",

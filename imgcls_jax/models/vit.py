@@ -11,88 +11,14 @@ import numpy as np
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.norm import BatchNorm
-from imgcls_jax.models import MODELS
+from imgcls_jax.models import MODELS, _vit_names
 from imgcls_jax.models._variants import takes
-from imgcls_jax.types import Layout
 
 PAPER = "arXiv 2010.11929"
-TORCHVISION = Layout("torch", (  # torchvision/models/vision_transformer.py
-    (r"token", r"class_token"),
-    (r"positions", r"encoder.pos_embedding"),
-    (r"patches", r"conv_proj"),
-    (r"block(\d+)/norm(\d)", r"encoder.layers.encoder_layer_\1.ln_\2"),
-    (r"block(\d+)/attention/qkv/kernel",
-     r"encoder.layers.encoder_layer_\1.self_attention.in_proj_weight"),
-    (r"block(\d+)/attention/qkv/bias",
-     r"encoder.layers.encoder_layer_\1.self_attention.in_proj_bias"),
-    (r"block(\d+)/attention/out", r"encoder.layers.encoder_layer_\1.self_attention.out_proj"),
-    (r"block(\d+)/mlp/hidden", r"encoder.layers.encoder_layer_\1.mlp.0"),
-    (r"block(\d+)/mlp/out", r"encoder.layers.encoder_layer_\1.mlp.3"),
-    (r"norm", r"encoder.ln"),
-    (r"head", r"heads.head")), patches=r"patches/kernel",
-    older=((r"(encoder\.layers\.encoder_layer_\d+\.mlp)\.linear_1\.(.*)", r"\1.0.\2"),
-           (r"(encoder\.layers\.encoder_layer_\d+\.mlp)\.linear_2\.(.*)", r"\1.3.\2")))
-TIMM = Layout("torch", (  # timm/models/vision_transformer.py
-    (r"token", r"cls_token"),
-    (r"positions", r"pos_embed"),
-    (r"patches", r"patch_embed.proj"),
-    (r"block(\d+)/norm(\d)", r"blocks.\1.norm\2"),
-    (r"block(\d+)/attention/qkv", r"blocks.\1.attn.qkv"),
-    (r"block(\d+)/attention/out", r"blocks.\1.attn.proj"),
-    (r"block(\d+)/mlp/hidden", r"blocks.\1.mlp.fc1"),
-    (r"block(\d+)/mlp/out", r"blocks.\1.mlp.fc2"),
-    (r"norm", r"norm"),
-    (r"head", r"head")), patches=r"patches/kernel")
-
-
-def transformers(prefix: str, *renames: tuple[str, str]) -> Layout:
-    """That of transformers/models/vit and deit, as their files have it.
-
-    prefix: their name of the kind, which files without a head leave out. renames: of what is the
-    kind's own; they count first. Its layer norms have an epsilon of 1e-12, not 1e-6, which is far
-    below what shows in the logits.
-    """
-    block = rf"{prefix}.encoder.layer.\1"
-    return Layout("torch", (
-        *renames,
-        (r"token", rf"{prefix}.embeddings.cls_token"),
-        (r"positions", rf"{prefix}.embeddings.position_embeddings"),
-        (r"patches", rf"{prefix}.embeddings.patch_embeddings.projection"),
-        (r"block(\d+)/norm1", rf"{block}.layernorm_before"),
-        (r"block(\d+)/norm2", rf"{block}.layernorm_after"),
-        (r"block(\d+)/attention/qkv", tuple(rf"{block}.attention.attention.{part}"
-                                            for part in ("query", "key", "value"))),
-        (r"block(\d+)/attention/out", rf"{block}.attention.output.dense"),
-        (r"block(\d+)/mlp/hidden", rf"{block}.intermediate.dense"),
-        (r"block(\d+)/mlp/out", rf"{block}.output.dense"),
-        (r"norm", rf"{prefix}.layernorm"),
-        (r"head", r"classifier")), patches=r"patches/kernel",
-        unused=(r"(.*\.)?pooler\..*", r".*\.mask_token"),
-        older=((r"(?:embeddings|encoder|layernorm)\..*", rf"{prefix}.\g<0>"),))
-
-
-ATTENTION = r"Transformer/encoderblock_\1/MultiHeadDotProductAttention_1"
-# google-research/vision_transformer. Its GELU is the tanh form and its images lie in -1 to 1.
-NPZ = Layout("npz", (
-    (r"token", r"cls"),
-    (r"positions", r"Transformer/posembed_input/pos_embedding"),
-    (r"patches", r"embedding"),
-    (r"block(\d+)/norm1", r"Transformer/encoderblock_\1/LayerNorm_0"),
-    (r"block(\d+)/norm2", r"Transformer/encoderblock_\1/LayerNorm_2"),
-    (r"block(\d+)/attention/qkv", tuple(f"{ATTENTION}/{part}"
-                                        for part in ("query", "key", "value"))),
-    (r"block(\d+)/attention/out", f"{ATTENTION}/out"),
-    (r"block(\d+)/mlp/hidden", r"Transformer/encoderblock_\1/MlpBlock_3/Dense_0"),
-    (r"block(\d+)/mlp/out", r"Transformer/encoderblock_\1/MlpBlock_3/Dense_1"),
-    (r"norm", r"Transformer/encoder_norm"),
-    (r"representation", r"pre_logits"),
-    (r"head", r"head")), patches=r"patches/kernel", tells=(
-        (r"Transformer/encoder_norm/scale", "model", {"gelu": "tanh"}),
-        (r"Transformer/encoder_norm/scale", "data", {"mean": (0.5,), "std": (0.5,)}),
-        (r"pre_logits/kernel", "model", {"representation": True})))
 IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
-            "layouts": {"torchvision": TORCHVISION, "timm": TIMM,
-                        "transformers": transformers("vit"), "npz": NPZ}}
+            "layouts": {"torchvision": _vit_names.TORCHVISION, "timm": _vit_names.TIMM,
+                        "transformers": _vit_names.transformers("vit"),
+                        "npz": _vit_names.NPZ}}
 
 
 def attend(queries, keys, values):
