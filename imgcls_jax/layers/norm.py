@@ -1,17 +1,22 @@
 """Batch normalisation under jit, where a layer sees the global batch."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.layers.conv import Product
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation (arXiv 1502.03167): f[B,...,C] -> f[B,...,C] in `dtype`.
+
+    Takes the Product of a convolution as well, and then never holds what is normalised.
 
     group: examples per statistic, consecutive in the batch, as on one replica of a published
       recipe; None means the whole batch. Running statistics average those of the groups, so the
@@ -29,28 +34,45 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, train: bool = False):
+    def __call__(self, x, train: bool = False, pool: Callable | None = None):
+        """pool: f[B,H,W,C] -> the maxima of its windows; then pool(relu(normalised)) is returned.
+        Both maps are monotone, so the maxima are taken first, and all else at their size."""
         wide = jnp.promote_types(self.dtype, jnp.float32)
-        shape = x.shape[-1:]
+        inputs, kernel = x if isinstance(x, Product) else (x, None)
+        shape = kernel.shape[1:] if kernel is not None else x.shape[-1:]
         scale = self.param("scale", self.scale_init, shape, wide)
         bias = self.param("bias", nn.initializers.zeros, shape, wide)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, wide)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, wide)
+        if kernel is not None and pool is not None:
+            inputs, kernel = _matmul(inputs, kernel).astype(self.dtype), None
 
-        groups = x[None]
+        training = train and not self.is_initializing()
+        groups = self._groups(inputs) if training else inputs[None]
+        count = groups[0].size // groups.shape[-1]
         mean, var = running_mean.value[None], running_var.value[None]
-        if train and not self.is_initializing():
-            groups = self._groups(x)
-            mean, var = _moments(groups.astype(wide))
-            count = groups[0].size // x.shape[-1]
+        if training and kernel is not None:
+            y, mean, var = _normalised_product(groups, kernel, scale, bias, self.epsilon)
+        else:
+            if pool is not None:  # where the map falls, it is turned over
+                sign = jnp.where(scale < 0, -1, 1)
+                groups, scale, mean = groups * sign.astype(self.dtype), scale * sign, mean * sign
+            values = (groups if kernel is None else _matmul(groups, kernel)).astype(wide)
+            if training:
+                mean, var = _moments(values)
+            if pool is not None:
+                values = pool(groups.reshape(inputs.shape)).astype(wide)
+                values = values.reshape(*groups.shape[:2], *values.shape[1:])
+            y = (values - _over(mean, values)) * _over(
+                scale * lax.rsqrt(var + self.epsilon), values) + bias
+            if pool is not None:
+                y, mean = nn.relu(y), mean * sign
+        if training:
             unbiased = var * (count / max(count - 1, 1))
             for running, value in ((running_mean, mean), (running_var, unbiased)):
                 value = lax.stop_gradient(value).mean(0)
                 running.value = self.momentum * running.value + (1 - self.momentum) * value
-        over = (slice(None), *(None,) * (x.ndim - 1))
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        y = (groups.astype(wide) - mean[over]) * factor[over] + bias
-        return y.astype(self.dtype).reshape(x.shape)
+        return y.astype(self.dtype).reshape(-1, *y.shape[2:])
 
     def _groups(self, x):
         size, batch = self.group or len(x), len(x)
@@ -70,3 +92,84 @@ def _moments(groups):
     mean, square = groups.mean(axes), (groups * groups).mean(axes)
     # Rounding may leave the difference of a constant channel below zero.
     return mean, jnp.maximum(square - mean * mean, 0)
+
+
+def _over(values, groups):
+    """f[G,C] -> f[G,1,...,C], to be broadcast over f[G,N,...,C]."""
+    return values.reshape(len(values), *(1,) * (groups.ndim - 2), -1)
+
+
+# ---- behind a 1x1 convolution ---------------------------------------------------------------
+#
+# y = x W with x of K channels and y of C > K. The mean of y is that of x times W, the covariance
+# of y is W' cov(x) W, and so is all that the backward pass wants of y: neither pass writes y or
+# reads it again, where bandwidth is what a training step waits for (f[B,H,W,C] is the largest
+# array of a bottleneck). In exact arithmetic nothing changes.
+
+
+def _matmul(x, kernel):
+    """f[...,K], f[K,C] -> f[...,C] in f32 at least."""
+    return lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())),
+                           preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _by_group(x, y):
+    """f[G,N,...,K], f[G,N,...,C] -> f[G,K,C]: sums of products over all examples of a group."""
+    over = tuple(range(1, x.ndim - 1))
+    return lax.dot_general(x, y, ((over, over), ((0,), (0,))),
+                           preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+
+
+# Small matrices: what they cost does not show, and a TPU would round their factors to bf16.
+_small = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _normalised_product(x, kernel, scale, bias, epsilon: float):
+    """BatchNorm of x W: x f[G,N,...,K], kernel f[K,C] -> (f[G,N,...,C] in x's dtype, mean f[G,C],
+    variance f[G,C]). The statistics have no gradient."""
+    return _forward(x, kernel, scale, bias, epsilon)[0]
+
+
+def _forward(x, kernel, scale, bias, epsilon):
+    wide, count = scale.dtype, x[0].size // x.shape[-1]
+    weights = kernel.astype(wide)
+    center = x.sum(tuple(range(1, x.ndim - 1)), dtype=wide) / count
+    covariance = _by_group(x, x) / count - center[:, :, None] * center[:, None]
+    mean = _small("gk,kc->gc", center, weights)
+    turned = _small("gkl,lc->gkc", covariance, weights)
+    var = jnp.maximum((turned * weights).sum(1), 0)
+    factor = scale * lax.rsqrt(var + epsilon)
+    y = _matmul(x, kernel)
+    y = y * _over(factor, y) + _over(bias - mean * factor, y)
+    return ((y.astype(x.dtype), mean, var),
+            (x, kernel, scale, center, turned, lax.rsqrt(var + epsilon)))
+
+
+def _backward(epsilon, kept, cotangents):
+    x, kernel, scale, center, turned, inverse = kept
+    dy = cotangents[0]
+    wide, count = scale.dtype, x[0].size // x.shape[-1]
+    weights, factor = kernel.astype(wide), scale * inverse
+    dbias = dy.sum(tuple(range(1, dy.ndim - 1)), dtype=wide)
+    product = _by_group(x, dy) - center[:, :, None] * dbias[:, None]
+    spread = (weights * product).sum(1)  # sum of dy (y - mean)
+    slope = inverse * inverse * spread
+    dkernel = (factor[:, None] * (product - turned * slope[:, None])).sum(0)
+    # dx = (factor dy - factor mean(dy) - factor slope / count (y - mean)) W'
+    inner = _small("kc,gc,lc->gkl", weights, factor * slope / count, weights)
+    offset = _small("gc,kc->gk", factor * dbias / count, weights) - _small(
+        "gk,gkl->gl", center, inner)
+    if len(x) == 1:
+        dx = _matmul(dy, (weights * factor[0]).T.astype(x.dtype))
+        dx = dx - _matmul(x, inner[0].astype(x.dtype))
+    else:
+        dx = _matmul((dy * _over(factor, dy)).astype(x.dtype), kernel.T)
+        dx = dx - lax.dot_general(x, inner.astype(x.dtype), (((x.ndim - 1,), (1,)), ((0,), (0,))),
+                                  preferred_element_type=wide)
+    dx = dx - _over(offset, dx)
+    return (dx.astype(x.dtype), dkernel.astype(kernel.dtype), (spread * inverse).sum(0),
+            dbias.sum(0))
+
+
+_normalised_product.defvjp(_forward, _backward)

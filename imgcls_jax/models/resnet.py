@@ -1,6 +1,7 @@
 """ResNet v1.5 for ImageNet, as torchvision builds it, wide ResNet (arXiv 1605.07146) and ResNeXt
 (arXiv 1611.05431) of the same blocks, and the paper's members for CIFAR."""
 
+import functools
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -10,6 +11,8 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.drop import DropPath
 from imgcls_jax.layers.norm import BatchNorm
+from imgcls_jax.layers.pool import max_pool
+from imgcls_jax.layers.relu import relu
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
 from imgcls_jax.types import Layout
@@ -45,6 +48,9 @@ IMAGENET = {**WIDE, "paper": PAPER,
             "layouts": {**WIDE["layouts"], "transformers": TRANSFORMERS}}
 CIFAR = {"image_size": 32, "classes": 10, "mean": (0.4914, 0.4822, 0.4465),
          "std": (0.2470, 0.2435, 0.2616), "head": "head", "paper": PAPER}
+
+
+STEM_POOL = functools.partial(max_pool, size=3, stride=2, padding=1)
 
 
 class Block(nn.Module):
@@ -91,7 +97,7 @@ class Block(nn.Module):
             x = x[:, ::self.stride, ::self.stride]
             new = y.shape[-1] - x.shape[-1]
             x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
-        return nn.relu(x + y)
+        return relu(x + y)
 
 
 class ResNet(nn.Module):
@@ -133,9 +139,8 @@ class ResNet(nn.Module):
         imagenet = self.stem == "imagenet"
         kernel_size, stride = ((7, 7), 2) if imagenet else ((3, 3), 1)
         x = _conv(self, self.width, kernel_size, stride, name="stem_conv")(x)
-        x = nn.relu(_norm(self, name="stem_norm")(x, train))
-        if imagenet:
-            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        norm = _norm(self, name="stem_norm")
+        x = norm(x, train, STEM_POOL) if imagenet else nn.relu(norm(x, train))
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         places = [(i, j) for i, count in enumerate(self.blocks) for j in range(count)]
         for index, (i, j) in enumerate(places):
@@ -156,7 +161,7 @@ class ResNet(nn.Module):
 def _conv(module, features, kernel_size, stride, name, groups=1):
     init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
     return Conv(features, kernel_size, stride, groups=groups, kernel_init=init, dtype=module.dtype,
-                name=name)
+                factored=True, name=name)
 
 
 def _norm(module, name, zero=False):

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.layers.attention import SelfAttention, attend
 from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.models import MODELS, _vit_names
@@ -19,18 +19,6 @@ IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
             "layouts": {"torchvision": _vit_names.TORCHVISION, "timm": _vit_names.TIMM,
                         "transformers": _vit_names.transformers("vit"),
                         "npz": _vit_names.NPZ}}
-
-
-def attend(queries, keys, values):
-    """Scaled dot-product attention per head, softmax in f32 at least.
-
-    queries: f[B,Q,heads,D]; keys, values: f[B,N,heads,D]. Returns f[B,Q,heads,D].
-    """
-    # jax.nn.dot_product_attention computes in f32 even where its arguments are f64.
-    wide = jnp.promote_types(queries.dtype, jnp.float32)
-    scores = jnp.einsum("bqhd,bnhd->bhqn", queries, keys, preferred_element_type=wide)
-    weights = jax.nn.softmax(scores * queries.shape[-1] ** -0.5).astype(values.dtype)
-    return jnp.einsum("bhqn,bnhd->bqhd", weights, values)
 
 
 class Mlp(nn.Module):
@@ -53,27 +41,6 @@ class Mlp(nn.Module):
         x = nn.gelu(x, approximate=self.gelu == "tanh")
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return _dense(self, width, "out", self.kernel_init, bias_init=bias)(x)
-
-
-class SelfAttention(nn.Module):
-    """Multi-head attention of tokens to each other, softmax in f32: f[B,N,D] -> f[B,N,D].
-
-    The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head.
-    kernel_init: None for Xavier's.
-    """
-
-    heads: int
-    dtype: Any
-    kernel_init: Callable | None = None
-
-    @nn.compact
-    def __call__(self, x):
-        # fan-in is Xavier's range for each of the three square matrices.
-        init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
-        qkv = _dense(self, 3 * x.shape[-1], "qkv", kernel_init=self.kernel_init or init)(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
-        y = attend(q, k, v).reshape(x.shape)
-        return _dense(self, x.shape[-1], "out", self.kernel_init)(y)
 
 
 class AttentionPool(nn.Module):
@@ -123,8 +90,11 @@ class Block(nn.Module):
                 y = y * scale.astype(self.dtype)
             return nn.Dropout(self.drop_path, (1, 2), deterministic=not train)(y)
 
-        x = x + branch(SelfAttention(self.heads, self.dtype, self.kernel_init, name="attention")(
-            _norm(self, "norm1")(x)), 1)
+        # fan-in is Xavier's range for each of the three square matrices of queries, keys, values.
+        inits = {} if self.kernel_init is None else {
+            "kernel_init": self.kernel_init, "qkv_init": self.kernel_init}
+        attention = SelfAttention(self.heads, self.dtype, name="attention", **inits)
+        x = x + branch(attention(_norm(self, "norm1")(x)), 1)
         mlp = Mlp(self.gelu, self.dropout, self.dtype, self.hidden, self.kernel_init, name="mlp")
         return x + branch(mlp(_norm(self, "norm2")(x), train), 2)
 

@@ -1,5 +1,7 @@
 """BatchNorm against flax, against numpy, and on eight devices."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.layers.conv import Product
 from imgcls_jax.layers.norm import BatchNorm
+from imgcls_jax.layers.pool import max_pool
 
 
 def images(batch=16, dtype=np.float32):
@@ -99,3 +103,87 @@ def test_eight_devices_give_the_numbers_of_one_and_groups_inside_shards_do_not_c
         program = jax.jit(lambda x: train(module, v, x)[0]).lower(sharded).compile().as_text()
         assert not [op for op in ("all-reduce", "all-gather", "all-to-all", "collective-permute")
                     if op in program]
+
+
+def product(dtype, batch=16, channels=3, features=8):
+    """A 1x1 convolution that widens, its weights and those of a BatchNorm behind it."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(1, 2, (batch, 4, 4, channels)).astype(dtype)
+    kernel = rng.normal(size=(channels, features)).astype(dtype)
+    v = {"params": {"scale": rng.uniform(-1, 2, features), "bias": rng.normal(size=features)},
+         "batch_stats": {"mean": rng.normal(size=features), "var": rng.uniform(0.1, 2, features)}}
+    wide = np.promote_types(dtype, np.float32)
+    return x, kernel, jax.tree.map(lambda leaf: leaf.astype(wide), v)
+
+
+@pytest.mark.parametrize("group", [None, 4])
+def test_a_product_is_normalised_as_if_it_were_written_out(group):
+    """Outputs, running statistics and all gradients, in f64."""
+    with jax.enable_x64(True):
+        x, kernel, v = product(np.float64)
+        norm = BatchNorm(group, dtype="float64")
+        weight = np.random.default_rng(3).normal(size=(*x.shape[:-1], 8))
+
+        def result(factored, x, kernel, params):
+            made = Product(x, kernel) if factored else x @ kernel
+            y, state = train(norm, {**v, "params": params}, made)
+            return (y * weight).sum(), (y, state)
+
+        for argument in range(1, 4):
+            ours, theirs = (jax.grad(result, argument, has_aux=True)(
+                factored, x, kernel, v["params"]) for factored in (True, False))
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10),
+                         ours, theirs)
+        np.testing.assert_allclose(norm.apply(v, Product(x, kernel)), norm.apply(v, x @ kernel),
+                                   rtol=1e-12)
+
+
+def test_a_product_in_bfloat16_is_as_near_to_the_truth_as_the_written_one():
+    """Of the output and of each gradient, the error beside f64, relative to its norm."""
+    x, kernel, v = product(np.float64, batch=32, channels=16, features=64)
+    x, kernel = (np.asarray(jnp.asarray(a, jnp.bfloat16), np.float64) for a in (x, kernel))
+    weight = np.random.default_rng(3).normal(size=(*x.shape[:-1], 64))
+
+    def all_of(dtype, factored):
+        def result(x, kernel, params):
+            made = Product(x, kernel) if factored else x @ kernel
+            y, _ = train(BatchNorm(dtype=dtype), {**v, "params": params}, made)
+            return (y * weight.astype(y.dtype)).astype(jnp.promote_types(dtype, "float32")).sum(), y
+
+        wide = jnp.promote_types(dtype, jnp.float32)
+        arguments = (jnp.asarray(x, dtype), jnp.asarray(kernel, dtype),
+                     jax.tree.map(lambda a: jnp.asarray(a, wide), v["params"]))
+        gradients, y = jax.grad(result, (0, 1, 2), has_aux=True)(*arguments)
+        return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves((y, gradients))]
+
+    with jax.enable_x64(True):
+        truth = all_of("float64", False)
+    ours, theirs = all_of("bfloat16", True), all_of("bfloat16", False)
+    for a, b, exact in zip(ours, theirs, truth, strict=True):
+        error, usual = (np.linalg.norm(c - exact) / np.linalg.norm(exact) for c in (a, b))
+        assert error < max(1.5 * usual, 2**-8), (error, usual)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_maxima_may_be_taken_before_normalising(training):
+    """Scales of either sign; statistics of the whole, gradients too, in f64."""
+    pool = functools.partial(max_pool, size=3, stride=2, padding=1)
+    with jax.enable_x64(True):
+        v, x = variables(np.float64), images(dtype=np.float64)
+        assert (v["params"]["scale"] < 0).any()
+        norm = BatchNorm(8, dtype="float64")
+
+        def result(first, x, params):
+            made = {**v, "params": params}
+            if first:
+                y = norm.apply(made, x, training, pool, mutable=["batch_stats"])
+            else:
+                y, state = norm.apply(made, x, training, mutable=["batch_stats"])
+                y = pool(nn.relu(y)), state
+            return (y[0] * np.arange(5)).sum(), y
+
+        for argument in (1, 2):
+            ours, theirs = (jax.grad(result, argument, has_aux=True)(first, x, v["params"])
+                            for first in (True, False))
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
+                         ours, theirs)

@@ -1,0 +1,140 @@
+"""Scaled dot-product attention with few passes over its matrix, and self-attention of tokens.
+
+At a few hundred tokens the matrix of attention [B,heads,Q,N], not its products, is what a step
+waits for. Forward it is written once, as exp(scores - maximum) in the dtype of the values; the
+backward pass reads that, and never normalises it: rows are divided by their sums in [Q,D].
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of tokens to each other, softmax in f32: f[B,N,D] -> f[B,N,D].
+
+    The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head.
+    """
+
+    heads: int
+    dtype: Any
+    kernel_init: Callable = nn.initializers.xavier_uniform()
+    qkv_init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+
+    @nn.compact
+    def __call__(self, x):
+        wide, width = jnp.promote_types(self.dtype, jnp.float32), x.shape[-1]
+        options = {"dtype": self.dtype, "param_dtype": wide}
+        parts = _Parts(3, width, kernel_init=self.qkv_init, name="qkv", **options)(x)
+        q, k, v = (part.reshape(*x.shape[:2], self.heads, -1) for part in parts)
+        y = attend(q, k, v).reshape(x.shape)
+        return nn.Dense(width, kernel_init=self.kernel_init, name="out", **options)(y)
+
+
+class _Parts(nn.Module):
+    """A dense layer whose output comes in `count` parts of equal size, none a slice of a whole,
+    which a TPU would have to copy: f[B,N,D] -> tuple of f[B,N,features]."""
+
+    count: int
+    features: int
+    kernel_init: Callable
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        size = self.count * self.features
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], size), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (size,), self.param_dtype)
+        kernels, biases = (jnp.split(w.astype(self.dtype), self.count, -1) for w in (kernel, bias))
+        return tuple(_rows_last(x @ w) + b for w, b in zip(kernels, biases, strict=True))
+
+
+@jax.custom_vjp
+def attend(queries, keys, values):
+    """Scaled dot-product attention per head (arXiv 1706.03762, eq. 1), softmax in f32 at least.
+
+    queries: f[B,Q,heads,D]; keys, values: f[B,N,heads,D]. Returns f[B,Q,heads,D].
+    """
+    return _forward(queries, keys, values)[0]
+
+
+def _forward(queries, keys, values):
+    q, k, v = map(_tokens_last, (queries, keys, values))
+    weights, total = lax.platform_dependent(q, k, tpu=_twice, default=_once)
+    inverse = (1 / total).swapaxes(1, 2)[..., None]  # f[B,Q,heads,1]
+    y = _einsum("bhqn,bnhd->bqhd", weights, v) * inverse
+    y = _tokens_last(y.astype(v.dtype))
+    return y, (q, k, v, y, weights, inverse)
+
+
+def _backward(kept, dy):
+    q, k, v, y, weights, inverse = kept
+    scaled = _tokens_last(dy) * inverse
+    # Of the softmax's derivative p (dp - sum(p dp)) the sum is that of y dy (arXiv 2205.14135, D).
+    mean = (y * scaled).sum(-1).swapaxes(1, 2)[..., None]
+    scaled = scaled.astype(y.dtype)
+    dv = _einsum("bhqn,bqhd->bnhd", weights, scaled)
+    dscores = weights * (_einsum("bqhd,bnhd->bhqn", scaled, v) - mean) * q.shape[-1] ** -0.5
+    dscores = dscores.astype(q.dtype)
+    dq = _einsum("bhqn,bnhd->bqhd", dscores, k)
+    dk = _einsum("bhqn,bqhd->bnhd", dscores, q)
+    return tuple(_tokens_last(d.astype(like.dtype)) for d, like in ((dq, q), (dk, k), (dv, v)))
+
+
+attend.defvjp(_forward, _backward)
+
+
+def _once(q, k):
+    """exp(scores - maximum) f[B,heads,Q,N] and its sums f[B,heads,Q]."""
+    scores = _scores(q, k)
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+    return weights.astype(q.dtype), weights.sum(-1)
+
+
+def _twice(q, k):
+    """As _once, the scores computed for the maximum and again for the rest: they fit into the
+    product's epilogue then, and never lie in memory in f32."""
+    maximum = _scores(q, k).max(-1, keepdims=True)
+    q, maximum = lax.optimization_barrier((q, maximum))
+    weights = jnp.exp(_scores(q, k) - maximum)
+    return lax.optimization_barrier((weights.astype(q.dtype), weights.sum(-1)))
+
+
+def _scores(q, k):
+    return _einsum("bqhd,bnhd->bhqn", q, k) * q.shape[-1] ** -0.5
+
+
+def _einsum(spec, *operands):
+    # jax.nn.dot_product_attention computes in f32 even where its arguments are f64.
+    wide = jnp.promote_types(operands[0].dtype, jnp.float32)
+    return jnp.einsum(spec, *operands, preferred_element_type=wide)
+
+
+# ---- the order of memory on a TPU -----------------------------------------------------------
+#
+# The products of attention want the tokens last, all others the channels. Left to itself, the
+# compiler turns half of all arrays twice.
+
+
+def _tokens_last(x):
+    """f[B,N,heads,D], in memory as [B,heads,D,N]."""
+    return lax.platform_dependent(x, tpu=lambda x: _ordered(x, (0, 2, 3, 1)), default=lambda x: x)
+
+
+@jax.custom_vjp
+def _rows_last(x):
+    """f[B,N,D], in memory as [B,D,N]; its gradient as it comes."""
+    return lax.platform_dependent(x, tpu=lambda x: _ordered(x, (0, 2, 1)), default=lambda x: x)
+
+
+_rows_last.defvjp(lambda x: (_rows_last(x), None), lambda _, dy: (dy,))
+
+
+def _ordered(x, order):
+    return with_layout_constraint(x, Layout(major_to_minor=order))

@@ -1,0 +1,51 @@
+"""Attention with its own backward pass, beside the plain formula and its automatic derivative."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgcls_jax.layers import attention
+
+
+def plain(q, k, v):
+    scores = jnp.einsum("bqhd,bnhd->bhqn", q, k) * q.shape[-1] ** -0.5
+    return jnp.einsum("bhqn,bnhd->bqhd", jax.nn.softmax(scores), v)
+
+
+def qkv(dtype, queries=7, scale=1.0):
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(scale * rng.normal(size=(3, n, 2, 8)), dtype) for n in (queries, 7, 7)]
+
+
+@pytest.mark.parametrize("queries", [7, 1])
+def test_values_and_gradients_are_those_of_the_formula(queries):
+    with jax.enable_x64(True):
+        arguments = qkv("float64", queries)
+        weight = np.random.default_rng(1).normal(size=arguments[0].shape)
+        ours, theirs = (jax.value_and_grad(lambda *a, f=f: (f(*a) * weight).sum(), (0, 1, 2))(
+            *arguments) for f in (attention.attend, plain))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
+                     ours, theirs)
+
+
+def test_scores_of_hundreds_do_not_overflow():
+    q, k, v = qkv("float32", scale=30.0)
+    scores = np.einsum("bqhd,bnhd->bhqn", q, k)
+    assert scores.max() > 1000
+    np.testing.assert_allclose(attention.attend(q, k, v), plain(q, k, v), rtol=1e-3, atol=1e-3)
+    gradient = jax.grad(lambda q: attention.attend(q, k, v).sum())(q)
+    assert np.isfinite(gradient).all()
+
+
+def test_the_form_that_computes_scores_twice_gives_the_same():
+    q, k, _ = qkv("float32")
+    for a, b in zip(attention._once(q, k), jax.jit(attention._twice)(q, k), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_in_bfloat16_the_error_is_that_of_rounding():
+    q, k, v = qkv("bfloat16")
+    exact = plain(*(a.astype(jnp.float32) for a in (q, k, v)))
+    error = np.abs(np.asarray(attention.attend(q, k, v), np.float32) - exact)
+    assert error.max() < 2**-7 * np.abs(exact).max()
