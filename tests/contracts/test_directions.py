@@ -89,6 +89,7 @@ def test_layers_import_ground_and_layers(name):
 @pytest.mark.parametrize("name", [name for name in FILES if part(name) in ("models", "layers")])
 def test_models_know_no_mesh(name):
     assert not any(module.startswith(("jax.sharding", "jax.experimental"))
+                   and module != "jax.experimental.layout"  # of one array, on one device
                    for module, _ in imports(FILES[name]))
     names = {node.attr for node in ast.walk(ast.parse(FILES[name].read_text()))
              if isinstance(node, ast.Attribute)}
