@@ -7,7 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-WIDENS = 2  # times as many channels out as in: from here on BatchNorm's way with a Product pays
+# Times as many channels out as in that make a Product. What BatchNorm computes instead of reading
+# the output, the products of the inputs with each other, then costs at most half the convolution.
+WIDENS = 2
 
 
 class Product(NamedTuple):

@@ -72,7 +72,7 @@ class BatchNorm(nn.Module):
             for running, value in ((running_mean, mean), (running_var, unbiased)):
                 value = lax.stop_gradient(value).mean(0)
                 running.value = self.momentum * running.value + (1 - self.momentum) * value
-        return y.astype(self.dtype).reshape(-1, *y.shape[2:])
+        return y.astype(self.dtype).reshape(len(inputs), *y.shape[2:])
 
     def _groups(self, x):
         size, batch = self.group or len(x), len(x)
