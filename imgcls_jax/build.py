@@ -73,12 +73,15 @@ def statistics(data: Mapping, spec: ModelSpec, channels: int) -> tuple[tuple, tu
 
 
 def normaliser(mean, std, dtype: str):
-    """u8[B,H,W,C] -> dtype[B,H,W,C]: (x / 255 - mean) / std, computed in f32 at least."""
+    """u8[B,H,W,C] -> dtype[B,H,W,C]: (x / 255 - mean) / std, computed in f32 at least. Images of
+    a float dtype are taken as normalised."""
     wide = jnp.promote_types(dtype, jnp.float32)
     scale = 1.0 / (255.0 * np.asarray(std, np.float64))
     shift = -np.asarray(mean, np.float64) / np.asarray(std, np.float64)
 
     def normalise(images):
+        if jnp.issubdtype(images.dtype, jnp.floating):
+            return images.astype(dtype)
         return (images.astype(wide) * scale.astype(wide) + shift.astype(wide)).astype(dtype)
 
     return normalise
@@ -100,7 +103,7 @@ def task(config: Mapping, source) -> Task:
         raise ConfigError(f"{config['loss']['name']} gives {losses} for 2 examples",
                           where="config.loss", fix="return one loss per example, f32[B]")
     return Task(kind="multiclass",
-                targets=lambda label: jax.nn.one_hot(label, classes),
+                targets=lambda label: label if label.ndim == 2 else jax.nn.one_hot(label, classes),
                 loss=loss,
                 probs=lambda logits: jax.nn.softmax(logits, -1),
                 metrics={"topk": METRICS.bind({"name": "topk"}, "metrics")()})
@@ -222,9 +225,13 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
             images, targets = mix(jax.random.fold_in(key, i), images, targets)
         return images, targets
 
+    def by_shard(gradients, dtype: str):
+        _check_separable(c["model"], mesh, batch_statistics="batch_stats" in shapes)
+        return sharding.by_shard(gradients, mesh, dtype)
+
     step = make_step(Parts(
         apply=module.apply, task=what, optimizer=optimizer, normalise=normalise, augment=augment,
-        ema=average, seed=c["seed"]))
+        ema=average, by_shard=by_shard, seed=c["seed"]))
     make_state = functools.partial(_state, optimizer=optimizer, averaged=average is not None)
     state = jax.eval_shape(make_state, shapes)
     shardings = sharding.state_shardings(state, mesh, rules)
@@ -288,6 +295,20 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
         checkpoint=keep, stop=stop,
         preprocessing={"transforms": config["eval_transforms"], "mean": mean, "std": std,
                        "channels": source.channels, "image_size": eval_size})
+
+
+def _check_separable(choice: Mapping, mesh, batch_statistics: bool):
+    """ConfigError where the gradients of a shard by itself are not those of the global batch."""
+    for axis in ("fsdp", "model"):
+        if mesh.shape[axis] > 1:
+            raise ConfigError(f"the state is split over {axis}, but step.reduce wants it whole on "
+                              "each device", where="config.step.reduce",
+                              fix=f"set config.step.reduce=None or config.mesh.{axis}=1")
+    if batch_statistics and mesh.shape["data"] > 1 and choice.get("norm_group") is None:
+        raise ConfigError("BatchNorm is over the whole batch, but step.reduce works on each "
+                          "device's part by itself", where="config.step.reduce",
+                          fix="set config.model.norm_group to at most the examples of one "
+                              "device, or config.step.reduce=None")
 
 
 def _at_least_1(where: str, **numbers: int):

@@ -18,7 +18,8 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.types import Batch
 
 AXES = ("data", "fsdp", "model")
-BATCH = PartitionSpec(("data", "fsdp"))
+SHARDS = ("data", "fsdp")  # the axes that the batch is split over
+BATCH = PartitionSpec(SHARDS)
 SMALL = 4096  # elements: below this a leaf is cheaper to replicate than to gather
 
 
@@ -67,6 +68,29 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1):
         raise ConfigError(f"batch_size={batch_size} does not divide over {over}",
                           where="config.batch_size",
                           fix=f"use {' or '.join(str(n) for n in (below, above) if n)}")
+
+
+def by_shard(gradients: Callable, mesh: Mesh, dtype: str) -> Callable:
+    """`gradients`, each shard's rows by themselves; one sum over the shards, at the end.
+
+    gradients: (state, images, targets, key) -> (gradients, model state, sums), the first two means
+      over the rows it is given. The mean gradients of the shards cross the wire in `dtype`, all
+      else as it is; every shard has a key of its own. The state is whole on each of them.
+    """
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+
+    def local(state, images, targets, key):
+        key = jax.random.fold_in(key, jax.lax.axis_index(SHARDS))
+        grads, model_state, sums = gradients(state, images, targets, key)
+        mean = jax.tree.map(lambda leaf: leaf / shards, (grads, model_state))
+        sent = jax.tree.map(lambda leaf: leaf.astype(dtype), mean[0])
+        sent, *others = jax.lax.psum((sent, mean[1], sums), SHARDS)
+        return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), sent, grads), *others
+
+    # Unchecked: else JAX sums the gradients of what is whole by itself, where it finds them.
+    return jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), BATCH, BATCH,
+                                                     PartitionSpec()),
+                         out_specs=PartitionSpec(), check_vma=False)
 
 
 def state_shardings(state: Any, mesh: Mesh, rules: tuple = ()) -> Any:

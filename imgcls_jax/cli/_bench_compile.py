@@ -1,5 +1,6 @@
 """imgcls bench compile: what the TPU compiler makes of a config's step, without a TPU."""
 
+import dataclasses
 import json
 import time
 
@@ -11,17 +12,21 @@ def main(overrides):
     _flags.start(FLAGS)
     # First of all: what asks JAX for a device would make it look for a TPU that is not there.
     devices = _slice.devices(FLAGS.topology)
-    facts = measure(_slice.fit(chosen(overrides), devices, FLAGS.batch_per_device), devices)
+    facts = measure(_slice.fit(chosen(overrides), devices, FLAGS.batch_per_device), devices,
+                    images=FLAGS.images, onehot=FLAGS.labels == "onehot")
     print(json.dumps(facts, indent=1) if FLAGS.json else render(facts))
 
 
-def measure(chosen: dict, devices: list) -> dict:
-    """Facts of the step of a config, compiled for the devices of a TPU slice."""
+def measure(chosen: dict, devices: list, *, images: str = "uint8", onehot: bool = False) -> dict:
+    """Facts of the step of a config, compiled for the devices of a TPU slice.
+
+    images: dtype of the images it is fed. onehot: whether the labels are f32[B,K].
+    """
     from imgcls_jax import runtime
     from imgcls_jax.build import build
     from imgcls_jax.train import lower_step
 
-    run = build(chosen, devices=devices)
+    run = fed(build(chosen, devices=devices), images, onehot)
     lowered = lower_step(run)
     began = time.perf_counter()
     program = lowered.compile()
@@ -29,6 +34,20 @@ def measure(chosen: dict, devices: list) -> dict:
     return {"model": run.spec.name, "dtype": runtime.compute_dtype(chosen["precision"]),
             **_slice.figures(run, program), "compile_seconds": seconds,
             "versions": runtime.versions(), "commit": runtime.commit()}
+
+
+def fed(run, images: str, onehot: bool):
+    """The Run with images of that dtype and labels of that form."""
+    import jax
+    import jax.numpy as jnp
+
+    batch = dict(run.abstract_batch)
+    batch["image"] = batch["image"].update(dtype=jnp.dtype(images))
+    if onehot:
+        where = batch["label"].sharding
+        batch["label"] = jax.ShapeDtypeStruct((run.batch_size, len(run.source.classes)),
+                                              jnp.float32, sharding=where)
+    return dataclasses.replace(run, abstract_batch=batch)
 
 
 def render(facts: dict) -> str:

@@ -32,6 +32,11 @@ flags.DEFINE_integer("rounds", 5, "Rounds; the median counts.", lower_bound=1,
 flags.DEFINE_string("topology", "v5e:1x1", "compile: a TPU slice.", flag_values=FLAGS)
 flags.DEFINE_integer("batch_per_device", None, "compile: images per chip; by default the config's.",
                      lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_enum("images", "uint8", ("uint8", "bfloat16", "float32"),
+                  "compile: what the step is fed; floats are normalised images.",
+                  flag_values=FLAGS)
+flags.DEFINE_enum("labels", "index", ("index", "onehot"), "compile: what the step is fed.",
+                  flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "compile: print JSON, as the others always do.",
                   flag_values=FLAGS)
 flags.DEFINE_bool("compare_init", False, "start: also time a compiled model.init.",

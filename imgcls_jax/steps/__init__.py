@@ -15,6 +15,7 @@ class Parts:
 
     augment: (key, images, targets) -> (images, targets), all device transforms in order.
     normalise: u8[B,H,W,C] -> f[B,H,W,C]. ema: (ema, new values, step) -> ema, or None.
+    by_shard: (gradients, dtype) -> gradients, as sharding.by_shard; None where there is no mesh.
     """
 
     apply: Callable  # module.apply
@@ -24,3 +25,4 @@ class Parts:
     augment: Callable
     ema: Callable | None
     seed: int
+    by_shard: Callable | None = None

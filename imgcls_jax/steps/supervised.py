@@ -1,5 +1,7 @@
 """The step of ordinary supervised training."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,13 +11,16 @@ from imgcls_jax.steps import STEPS, Parts
 
 
 @STEPS.register()
-def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3):
+def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
+               reduce: Literal["float32", "bfloat16"] | None = None):
     """(state, batch) -> (state, Sums): one optimizer update on the mean loss of the batch.
 
     accumulate: the batch is worked off in this many microbatches, of every accumulate-th example
     each; gradients and model state are means over them. auxiliary: weight of the loss of each
     auxiliary head that the model has sown into "aux_logits" (0.3 in arXiv 1409.4842, section 5);
-    the loss in Sums is the whole of it. If loss or gradient is not finite, the
+    the loss in Sums is the whole of it. reduce: each shard of the batch computes the gradients of
+    its own examples, all its microbatches, and they are summed over the shards once, in this
+    dtype; None leaves to the compiler where, how often and in what they are. If loss or gradient is not finite, the
     state is returned as it came and Sums["nonfinite"] is 1.
     """
     if accumulate < 1:
@@ -62,11 +67,13 @@ def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3):
         mean = jax.tree.map(lambda x: x / accumulate, (grads, model_state))
         return (*mean, sums)
 
+    gradients = parts.by_shard(accumulated, reduce) if reduce else accumulated
+
     def step(state, batch):
         key = jax.random.fold_in(jax.random.key(parts.seed), state.step)
         images, targets = parts.normalise(batch["image"]), parts.task.targets(batch["label"])
         images, targets = parts.augment(jax.random.fold_in(key, 1), images, targets)
-        grads, model_state, sums = accumulated(state, images, targets, jax.random.fold_in(key, 2))
+        grads, model_state, sums = gradients(state, images, targets, jax.random.fold_in(key, 2))
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)

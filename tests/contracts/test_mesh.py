@@ -1,10 +1,13 @@
 """The same mathematics on every mesh: 1 device, 8 x 1 and 2 x 4 (data x fsdp), of a whole Run."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 
-from imgcls_jax import build, sharding, tree
+from imgcls_jax import build, hlo, sharding, tree
+from imgcls_jax.errors import ConfigError
 from imgcls_jax.models import resnet
 
 MESHES = {"1": (1, dict()), "8x1": (8, dict(data=8)), "2x4": (8, dict(data=2, fsdp=4))}
@@ -96,3 +99,64 @@ def test_the_first_f32_loss_agrees(model):
                         compiler_options=FAST)
         losses.append(first(run.init(), batch))
     np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
+
+
+# ---- gradients of each shard by itself --------------------------------------------------------
+
+
+def by_shard(reduce, devices=8, norm_group=1, accumulate=1, **mesh):
+    step = dict(name="supervised", accumulate=accumulate, reduce=reduce)
+    choice = dict(name="resnet20", width=16, norm_group=norm_group)
+    mesh = mesh or dict(data=devices)
+    return build.build(config("batch norm", "sgd", "f32", mesh) | dict(model=choice, step=step),
+                       devices=jax.devices()[:devices])
+
+
+def lowered(run):
+    return jax.jit(run.step).lower(run.abstract_state, run.abstract_batch)
+
+
+@pytest.mark.parametrize("reduce, devices, accumulate, tolerance", [
+    ("float32", 8, 1, 1e-5), ("float32", 4, 2, 1e-5), ("bfloat16", 8, 1, 2**-8)])
+def test_one_sum_over_shards_gives_the_step_of_the_whole_batch(reduce, devices, accumulate,
+                                                               tolerance):
+    found = []
+    for run in (by_shard(None, 1, accumulate=accumulate),
+                by_shard(reduce, devices, accumulate=accumulate)):
+        state = run.init()
+        batch = sharding.to_device(next(batches()), BATCH, run.mesh)
+        new, sums = lowered(run).compile(FAST)(state, batch)
+        change = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b),
+                              (new.params, new.model_state), (state.params, state.model_state))
+        found.append((tree.flatten(change), sums))
+    (whole, sums), (parts, others) = found
+    for path, leaf in whole.items():
+        assert np.linalg.norm(parts[path] - leaf) <= tolerance * np.linalg.norm(leaf), path
+    for name in sums.keys() - {"gradient_norm"}:
+        np.testing.assert_allclose(others[name], sums[name], rtol=1e-5, err_msg=name)
+
+
+def test_gradients_and_metrics_cross_the_wire_once_and_outside_the_loop():
+    run = by_shard("float32", accumulate=2)
+    found = hlo.collectives(lowered(run).compile(FAST).as_text())
+    state, sums = jax.eval_shape(run.step, run.abstract_state, run.abstract_batch)
+    sums = {k: v for k, v in sums.items() if k not in ("gradient_norm", "steps", "nonfinite")}
+    size = tree.size_bytes((state.params, state.model_state, sums))
+    assert found == {"all-reduce": {"count": 1, "bytes": size, "dtypes": {"f32": size}}}
+
+
+def test_gradients_cross_the_wire_in_the_dtype_asked_for():
+    run = by_shard("bfloat16")
+    # As lowered: XLA's CPU backend has no sum in bf16, and makes it one in f32.
+    text = lowered(run).as_text()
+    sent = re.findall(r"stablehlo.all_reduce.*?\}\) : \(tensor<(?:[\dx]+x)?(\w+)>", text, re.DOTALL)
+    assert sent.count("bf16") == len(jax.tree.leaves(run.abstract_state.params))
+
+
+@pytest.mark.parametrize("bad, message", [
+    (dict(data=2, fsdp=4), "split over fsdp"), (dict(data=4, model=2), "split over model"),
+    (dict(norm_group=None), "over the whole batch"), (dict(norm_group=4), "do not divide")])
+def test_what_shards_by_themselves_cannot_compute_is_refused(bad, message):
+    with pytest.raises(ConfigError, match=message):
+        run = by_shard("float32", **bad)
+        jax.eval_shape(run.step, run.abstract_state, run.abstract_batch)
