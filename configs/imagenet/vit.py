@@ -27,7 +27,7 @@ def get_config(variant="vit_s16"):
                          dict(name="center_crop", size=224))
     c.device_transforms = (dict(name="mixup", alpha=0.2),)
     c.model = dict(name=variant, pool="gap", positions="sincos2d", representation=True,
-                   gelu="tanh")
+                   gelu="tanh", remat="values")
     c.init = None
     c.task = "multiclass"
     c.loss = dict(name="softmax", smoothing=0.0)

@@ -6,7 +6,7 @@ backward pass reads that, and never normalises it: rows are divided by their sum
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -18,27 +18,32 @@ from jax.experimental.layout import Layout, with_layout_constraint
 class SelfAttention(nn.Module):
     """Multi-head attention of tokens to each other, softmax in f32: f[B,N,D] -> f[B,N,D].
 
-    The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head.
+    The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head. anew: so many of
+    these, 1 the values, 2 the keys as well, are not kept but computed once more in the backward
+    pass.
     """
 
     heads: int
     dtype: Any
     kernel_init: Callable = nn.initializers.xavier_uniform()
     qkv_init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+    anew: Literal[0, 1, 2] = 0
 
     @nn.compact
     def __call__(self, x):
         wide, width = jnp.promote_types(self.dtype, jnp.float32), x.shape[-1]
         options = {"dtype": self.dtype, "param_dtype": wide}
-        parts = _Parts(3, width, kernel_init=self.qkv_init, name="qkv", **options)(x)
-        q, k, v = (part.reshape(*x.shape[:2], self.heads, -1) for part in parts)
-        y = attend(q, k, v).reshape(x.shape)
+        weights = _Weights(3, width, kernel_init=self.qkv_init, name="qkv", **options)(width)
+        kept = 3 - self.anew
+        parts = tuple(_heads(_project(x, *own), self.heads) for own in weights[:kept])
+        y = _attend_anew(parts, x, weights[kept:]) if self.anew else attend(*parts)
+        y = y.reshape(x.shape)
         return nn.Dense(width, kernel_init=self.kernel_init, name="out", **options)(y)
 
 
-class _Parts(nn.Module):
-    """A dense layer whose output comes in `count` parts of equal size, none a slice of a whole,
-    which a TPU would have to copy: f[B,N,D] -> tuple of f[B,N,features]."""
+class _Weights(nn.Module):
+    """Those of a dense layer, in `count` pairs of f[inputs,features] and f[features]: what comes
+    of each pair by itself is no slice of a whole, which a TPU would have to copy."""
 
     count: int
     features: int
@@ -47,12 +52,23 @@ class _Parts(nn.Module):
     param_dtype: Any
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, inputs: int):
         size = self.count * self.features
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], size), self.param_dtype)
+        kernel = self.param("kernel", self.kernel_init, (inputs, size), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (size,), self.param_dtype)
-        kernels, biases = (jnp.split(w.astype(self.dtype), self.count, -1) for w in (kernel, bias))
-        return tuple(_rows_last(x @ w) + b for w, b in zip(kernels, biases, strict=True))
+        kernel = _as_it_is(kernel.astype(self.dtype))
+        return tuple(zip(*(jnp.split(w.astype(self.dtype), self.count, -1)
+                           for w in (kernel, bias)), strict=True))
+
+
+def _project(x, kernel, bias):
+    """f[B,N,D], f[D,E], f[E] -> f[B,N,E]."""
+    return _rows_last(x @ kernel) + bias
+
+
+def _heads(x, heads: int):
+    """f[B,N,heads*D] -> f[B,N,heads,D]."""
+    return x.reshape(*x.shape[:2], heads, -1)
 
 
 @jax.custom_vjp
@@ -90,6 +106,39 @@ def _backward(kept, dy):
 attend.defvjp(_forward, _backward)
 
 
+@jax.custom_vjp
+def _attend_anew(kept, x, weights):
+    """`attend`, of whose arguments those in `kept` are kept for the backward pass. The others are
+    _project(x, *own) for `own` in weights: x is there anyway, and a product of it costs little
+    more than reading what it gives."""
+    return _forward_anew(kept, x, weights)[0]
+
+
+def _forward_anew(kept, x, weights):
+    heads = kept[0].shape[2]
+    y, (*parts, y_kept, total, inverse) = _forward(
+        *kept, *(_heads(_project(x, *own), heads) for own in weights))
+    return y, (parts[:len(kept)], x, weights, (y_kept, total, inverse))
+
+
+def _backward_anew(residuals, dy):
+    kept, x, weights, rest = residuals
+    # Otherwise XLA sees that it has the others already, or computes them long before.
+    again, dy = lax.optimization_barrier((x, _tokens_last(dy)))
+    heads = kept[0].shape[2]
+    anew = (_tokens_last(_heads(_project(again, *own), heads)) for own in weights)
+    gradients = _backward((*kept, *anew, *rest), dy)
+    dx, dweights = 0, ()
+    for own, gradient in zip(weights, gradients[len(kept):], strict=True):
+        _, back = jax.vjp(_project, x, *own)
+        part, *of_own = back(gradient.reshape(x.shape))
+        dx, dweights = dx + part, (*dweights, tuple(of_own))
+    return tuple(gradients[:len(kept)]), dx, dweights
+
+
+_attend_anew.defvjp(_forward_anew, _backward_anew)
+
+
 def _once(q, k):
     """exp(scores - maximum) f[B,heads,Q,N] and its sums f[B,heads,Q]."""
     scores = _scores(q, k)
@@ -125,6 +174,12 @@ def _einsum(spec, *operands):
 def _tokens_last(x):
     """f[B,N,heads,D], in memory as [B,heads,D,N]."""
     return lax.platform_dependent(x, tpu=lambda x: _ordered(x, (0, 2, 3, 1)), default=lambda x: x)
+
+
+def _as_it_is(kernel):
+    """f[D,E] in rows, as the optimizer's state has it: three copies of that cost more than one of
+    the kernel."""
+    return lax.platform_dependent(kernel, tpu=lambda x: _ordered(x, (0, 1)), default=lambda x: x)
 
 
 @jax.custom_vjp

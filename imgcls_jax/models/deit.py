@@ -32,7 +32,8 @@ DEIT = {**DEIT3, "paper": "arXiv 2012.12877",
 
 def _options(num_classes: int, *, distillation_head: bool = True, dropout: float = 0.0,
              drop_path: float = 0.1, head_bias: float = 0.0,
-             gelu: Literal["exact", "tanh"] = "exact", remat: bool = False,
+             gelu: Literal["exact", "tanh"] = "exact",
+             remat: Literal[False, True, "values", "keys_values"] = False,
              dtype: str = "float32") -> nn.Module:
     """The signature of the distilled variants."""
 
@@ -41,7 +42,8 @@ def _options3(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token
               dropout: float = 0.0, drop_path: float = 0.05,
               drop_path_rule: Literal["linear", "constant"] = "constant",
               layer_scale: float | None = 1e-4, head_bias: float = 0.0,
-              gelu: Literal["exact", "tanh"] = "exact", remat: bool = False,
+              gelu: Literal["exact", "tanh"] = "exact",
+              remat: Literal[False, True, "values", "keys_values"] = False,
               dtype: str = "float32") -> nn.Module:
     """The signature of DeiT III; defaults as of its authors' models_v2.py and recipes."""
 

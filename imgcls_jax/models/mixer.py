@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from imgcls_jax.layers.drop import DropPath
+from imgcls_jax.layers.patches import Patches
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
-from imgcls_jax.models.vit import patchify
 from imgcls_jax.types import Layout
 
 TIMM = Layout("torch", (  # timm/models/mlp_mixer.py
@@ -101,8 +101,7 @@ class Mixer(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool = False):
-        patches, _ = patchify(x.astype(self.dtype), self.patch_size)
-        x = _dense(self, self.width, "patches")(patches)
+        x = Patches(self.width, self.patch_size, self.dtype, name="patches")(x)
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for i in range(self.depth):
             rate = self.drop_path * i / max(self.depth - 1, 1)

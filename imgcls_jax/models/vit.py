@@ -11,6 +11,7 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.attention import SelfAttention, attend
 from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.norm import BatchNorm
+from imgcls_jax.layers.patches import Patches, patch_grid
 from imgcls_jax.models import MODELS, _vit_names
 from imgcls_jax.models._variants import takes
 
@@ -68,7 +69,7 @@ class Block(nn.Module):
 
     drop_path: rate at which a whole branch of an example is dropped in training.
     hidden, kernel_init: see Mlp. layer_scale: initial factor of each channel of a branch
-      (arXiv 2103.17239), None for no factor.
+      (arXiv 2103.17239), None for no factor. anew: see SelfAttention.
     """
 
     heads: int
@@ -79,6 +80,7 @@ class Block(nn.Module):
     hidden: int | None = None
     kernel_init: Callable | None = None
     layer_scale: float | None = None
+    anew: Literal[0, 1, 2] = 0
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -93,7 +95,8 @@ class Block(nn.Module):
         # fan-in is Xavier's range for each of the three square matrices of queries, keys, values.
         inits = {} if self.kernel_init is None else {
             "kernel_init": self.kernel_init, "qkv_init": self.kernel_init}
-        attention = SelfAttention(self.heads, self.dtype, name="attention", **inits)
+        attention = SelfAttention(self.heads, self.dtype, name="attention", anew=self.anew,
+                                  **inits)
         x = x + branch(attention(_norm(self, "norm1")(x)), 1)
         mlp = Mlp(self.gelu, self.dropout, self.dtype, self.hidden, self.kernel_init, name="mlp")
         return x + branch(mlp(_norm(self, "norm2")(x), train), 2)
@@ -119,7 +122,8 @@ class ViT(nn.Module):
       features are those of the class token alone.
     kernels: drawn from Xavier's range as in ViT, or a normal of deviation 0.02 as in DeiT, whose
       head does not start at zero.
-    remat: compute the inside of a block anew in the backward pass rather than keep it.
+    remat: compute the inside of a block anew in the backward pass rather than keep it; "values":
+      only those of attention; "keys_values": these and the keys.
 
     ConfigError if the patch size does not divide the image.
     """
@@ -147,7 +151,7 @@ class ViT(nn.Module):
     distillation_head: bool = True
     drop_path_rule: Literal["linear", "constant"] = "linear"
     kernels: Literal["xavier", "normal"] = "xavier"
-    remat: bool = False
+    remat: Literal[False, True, "values", "keys_values"] = False
 
     @nn.compact
     def __call__(self, x, train: bool = False):
@@ -156,18 +160,20 @@ class ViT(nn.Module):
             x = Conv(channels, dtype=self.dtype, name=f"stem_conv{i}")(x)
             norm = BatchNorm(self.norm_group, dtype=self.dtype, name=f"stem_norm{i}")
             x = nn.relu(norm(x, train))
-        patches, grid = patchify(x, self.patch_size)
+        grid = patch_grid(*x.shape[1:3], self.patch_size)
         # torch's initial range of a convolution, where DeiT leaves it: +-1/sqrt(inputs).
         kernel_init = nn.initializers.lecun_normal() if self.kernels == "xavier" else (
             nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"))
-        x = _dense(self, self.width, "patches", kernel_init=kernel_init)(patches)
+        x = Patches(self.width, self.patch_size, self.dtype, kernel_init, name="patches")(x)
         x = self._place(x, grid)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        anew = {"values": 1, "keys_values": 2}.get(self.remat, 0)
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat is True else Block
         for i in range(self.depth):
             linear = i / max(self.depth - 1, 1) if self.drop_path_rule == "linear" else 1
             x = block(self.heads, self.gelu, self.dropout, self.drop_path * linear, self.dtype,
-                      self.hidden, self._normal(), self.layer_scale, name=f"block{i}")(x, train)
+                      self.hidden, self._normal(), self.layer_scale, anew,
+                      name=f"block{i}")(x, train)
         x = _norm(self, "norm")(x)
         if self.distilled and self.distillation_head:
             return self._two_heads(x[:, 0].astype(_wide(self)), x[:, 1].astype(_wide(self)), train)
@@ -222,24 +228,6 @@ class ViT(nn.Module):
         return x if placed else jnp.concatenate((*tokens, x), 1)
 
 
-def patchify(images, size: int):
-    """f[B,H,W,C] -> (f[B,N,size*size*C], (H/size, W/size)), rows first.
-
-    In the order of a patch, a dense kernel [size*size*C, D] is a reshaped [size, size, C, D].
-    """
-    batch, height, width, channels = images.shape
-    for name, pixels in (("height", height), ("width", width)):
-        if pixels % size:
-            below = pixels // size * size
-            sizes = f"{below} or {below + size}" if below else f"{size}"
-            raise ConfigError(f"an image {name} of {pixels} pixels does not divide into patches "
-                              f"of {size}", where=f"{height}x{width} images, patch size {size}",
-                              fix=f"resize or crop to {sizes} pixels, or take another patch size")
-    grid = (height // size, width // size)
-    x = images.reshape(batch, grid[0], size, grid[1], size, channels).swapaxes(2, 3)
-    return x.reshape(batch, grid[0] * grid[1], size * size * channels), grid
-
-
 def sincos2d(grid: tuple[int, int], width: int) -> np.ndarray:
     """Fixed positions f32[1,N,width]: sines, cosines of x, then of y (arXiv 2205.01580)."""
     if width % 4:
@@ -268,7 +256,8 @@ def _options(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token"
              positions: Literal["learned", "sincos2d"] = "learned", representation: bool = False,
              dropout: float = 0.0, drop_path: float = 0.0, head_bias: float = 0.0,
              zero_head: bool = True, gelu: Literal["exact", "tanh"] = "exact",
-             remat: bool = False, dtype: str = "float32") -> nn.Module:
+             remat: Literal[False, True, "values", "keys_values"] = False,
+             dtype: str = "float32") -> nn.Module:
     """The signature of every variant."""
 
 

@@ -20,8 +20,8 @@ def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
     auxiliary head that the model has sown into "aux_logits" (0.3 in arXiv 1409.4842, section 5);
     the loss in Sums is the whole of it. reduce: each shard of the batch computes the gradients of
     its own examples, all its microbatches, and they are summed over the shards once, in this
-    dtype; None leaves to the compiler where, how often and in what they are. If loss or gradient is not finite, the
-    state is returned as it came and Sums["nonfinite"] is 1.
+    dtype; None leaves to the compiler where, how often and in what they are. If loss or gradient is
+    not finite, the state is returned as it came and Sums["nonfinite"] is 1.
     """
     if accumulate < 1:
         raise ConfigError(f"accumulate={accumulate}", where="config.step.accumulate",

@@ -8,7 +8,8 @@ from jax import lax
 
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.attention import SelfAttention
-from imgcls_jax.models.vit import ViT, patchify, sincos2d, vit_mini, vit_s16
+from imgcls_jax.layers.patches import patchify
+from imgcls_jax.models.vit import ViT, sincos2d, vit_mini, vit_s16
 
 
 def parameters(module, shape):
