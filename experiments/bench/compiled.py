@@ -53,7 +53,8 @@ def measured(case: str) -> dict:
     facts = _bench_compile.measure(chosen, devices, images=choice["images"],
                                    onehot=choice["onehot"])
     ours = {"M cycles": facts["cycles"] / 1e6, "MB/image": facts["bytes_per_image"] / 1e6,
-            "peak GiB": facts["peak_bytes"] / 2**30, "ms by traffic": facts["optimal_seconds"] * 1e3,
+            "peak GiB": facts["peak_bytes"] / 2**30,
+            "ms by traffic": facts["optimal_seconds"] * 1e3,
             "GFLOP/image": facts["flops_per_image"] / 1e9}
     beside, *theirs = OTHERS[case]
     shares = {f"{name}, share": value / other
