@@ -28,7 +28,7 @@ WIRE = {**RESNET, "topology": "v5e:4x4",
         "overrides": "model.norm_group=256 step.reduce=bfloat16"}
 CASES = {"ResNet-50": RESNET, "ViT-S/16": VIT, "ViT-B/16": VIT_B, "ResNet-50, 16 chips": WIRE,
          "EfficientNet-B0": dict(model="efficientnet_b0", images="bfloat16"),
-         "ConvNeXt-T": dict(model="convnext_t", images="bfloat16"),
+         "ConvNeXt-T": dict(model="convnext_tiny", images="bfloat16"),
          "DenseNet-121": dict(model="densenet121", images="bfloat16")}
 # cycles in millions, MB per image, GiB at the peak, ms by traffic alone, GFLOP per image
 OTHERS = {"ResNet-50": ("flax", 228.9, 318.2, 8.82, 115.5, 24.10),
