@@ -11,6 +11,7 @@ from jax import lax
 
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.conv import Product
+from imgcls_jax.layers.matmul import matmul
 
 
 class BatchNorm(nn.Module):
@@ -124,7 +125,7 @@ def _by_group(x, y):
 
 def _written(x, kernel, scale, bias, epsilon):
     """_normalised_product as it is written: a CPU waits for products, not for memory."""
-    y = _matmul(x, kernel)
+    y = matmul(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1).astype(scale.dtype)
     mean, var = _moments(y)
     y = (y - _over(mean, y)) * _over(scale * lax.rsqrt(var + epsilon), y) + bias
     return y.astype(x.dtype), mean, var
