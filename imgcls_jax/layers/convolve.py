@@ -1,4 +1,4 @@
-"""2-D convolution, with forms of its own on a CPU."""
+"""2-D convolution; a depthwise one has a form of its own on a CPU."""
 
 import functools
 
@@ -11,56 +11,49 @@ def convolve(x, kernel, stride: int, padding, groups: int = 1):
     """x f[B,H,W,C], kernel f[h,w,C/groups,D] -> f[B,H',W',D].
 
     padding: "SAME", or pixels before and after, ((top, bottom), (left, right)).
-
-    On a CPU a depthwise convolution is a sum of shifted products, and the gradient of any other
-    kernel one matrix product per place of the kernel: XLA's own forms there turn the images round
-    to [C,H,W,B] first, or leave the vector units idle.
     """
     if padding == "SAME":
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), "SAME")
     padding = tuple(map(tuple, padding))
-    if groups == 1 or groups == x.shape[-1] == kernel.shape[-1]:
-        return _with_cpu_form(x, kernel, stride, padding, groups)
-    return _plain(x, kernel, stride, padding, groups)
+    depthwise = groups > 1 and groups == x.shape[-1] == kernel.shape[-1]
+    return (_depthwise if depthwise else _plain)(x, kernel, stride, padding, groups)
 
 
 def _plain(x, kernel, stride, padding, groups):
-    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, feature_group_count=groups,
-                                    dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _with_cpu_form(x, kernel, stride, padding, groups):
-    plain = functools.partial(_plain, stride=stride, padding=padding, groups=groups)
-    if groups == 1:
-        return plain(x, kernel)
+def _depthwise(x, kernel, stride, padding, groups):
     return lax.platform_dependent(
-        x, kernel, default=plain,
-        cpu=functools.partial(_shifted, stride=stride, padding=padding))
+        x, kernel, cpu=functools.partial(_shifted, stride=stride, padding=padding),
+        default=functools.partial(_plain, stride=stride, padding=padding, groups=groups))
 
 
 def _forward(x, kernel, stride, padding, groups):
-    return _with_cpu_form(x, kernel, stride, padding, groups), (x, kernel)
+    return _depthwise(x, kernel, stride, padding, groups), (x, kernel)
 
 
 def _backward(stride, padding, groups, kept, dy):
     def plain(x, kernel, dy):
-        return jax.vjp(lambda x, kernel: _plain(x, kernel, stride, padding, groups), x, kernel)[1](
-            dy)
+        return jax.vjp(lambda *a: _plain(*a, stride, padding, groups), x, kernel)[1](dy)
 
     def cpu(x, kernel, dy):
-        if groups > 1:
-            return (_shifted_back(dy, kernel, x.shape, stride, padding),
-                    _depthwise_gradient(x, dy, kernel, stride, padding))
-        return plain(x, kernel, dy)
+        return (_shifted_back(dy, kernel, x.shape, stride, padding),
+                _kernel_gradient(x, dy, kernel, stride, padding))
 
     return lax.platform_dependent(*kept, dy, cpu=cpu, default=plain)
 
 
-_with_cpu_form.defvjp(_forward, _backward)
+_depthwise.defvjp(_forward, _backward)
 
 
 # ---- on a CPU -------------------------------------------------------------------------------
+#
+# A sum of shifted products, one per place of the kernel: XLA's CPU backend convolves channel by
+# channel, and leaves the vector units idle.
 
 
 def _places(x, size, out, stride, padding):
@@ -78,10 +71,10 @@ def _out(x, size, stride, padding):
 
 
 def _shifted(x, kernel, stride, padding):
-    size = kernel.shape[:2]
-    taps = kernel.reshape(-1, kernel.shape[-1])
-    return sum(part * tap for part, tap in zip(
-        _places(x, size, _out(x, size, stride, padding), stride, padding), taps, strict=True))
+    size, wide = kernel.shape[:2], jnp.promote_types(x.dtype, jnp.float32)
+    taps = kernel.reshape(-1, kernel.shape[-1]).astype(wide)
+    parts = _places(x, size, _out(x, size, stride, padding), stride, padding)
+    return sum(part * tap for part, tap in zip(parts, taps, strict=True)).astype(x.dtype)
 
 
 def _shifted_back(dy, kernel, shape, stride, padding):
@@ -92,12 +85,8 @@ def _shifted_back(dy, kernel, shape, stride, padding):
     return _shifted(dy, kernel[::-1, ::-1], 1, ((0, 0), (0, 0)))
 
 
-def _depthwise_gradient(x, dy, kernel, stride, padding):
-    parts = _places(x, kernel.shape[:2], dy.shape[1:3], stride, padding)
-    return jnp.stack([(part * dy).sum((0, 1, 2)) for part in parts]).reshape(kernel.shape)
-
-
 def _kernel_gradient(x, dy, kernel, stride, padding):
     parts = _places(x, kernel.shape[:2], dy.shape[1:3], stride, padding)
-    dy = dy.reshape(-1, dy.shape[-1])
-    return jnp.stack([part.reshape(-1, x.shape[-1]).T @ dy for part in parts]).reshape(kernel.shape)
+    dy = dy.astype(jnp.promote_types(dy.dtype, jnp.float32))
+    sums = jnp.stack([(part * dy).sum((0, 1, 2)) for part in parts])
+    return sums.reshape(kernel.shape).astype(kernel.dtype)
