@@ -5,7 +5,9 @@ from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
+
+from imgcls_jax.layers.convolve import convolve
+from imgcls_jax.layers.matmul import matmul
 
 # Times as many channels out as in that make a Product. What BatchNorm computes instead of reading
 # the output, the products of the inputs with each other, then costs at most half the convolution.
@@ -58,12 +60,11 @@ class Conv(nn.Module):
             x = x[:, ::self.stride, ::self.stride]
             if self.factored and self.features >= WIDENS * x.shape[-1] and not self.use_bias:
                 return Product(x, kernel[0, 0])
-            y = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:3], self.features)
+            y = matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0])
+            y = y.reshape(*x.shape[:3], self.features)
         else:
-            y = lax.conv_general_dilated(
-                x, kernel, (self.stride, self.stride),
-                padding if padding == "SAME" else [(size, size) for size in padding],
-                dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=self.groups)
+            padding = padding if padding == "SAME" else [(size, size) for size in padding]
+            y = convolve(x, kernel, self.stride, padding, self.groups)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), wide)
             y = y + bias.astype(self.dtype)

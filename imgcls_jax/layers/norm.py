@@ -11,6 +11,7 @@ from jax import lax
 
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.conv import Product
+from imgcls_jax.layers.matmul import matmul
 
 
 class BatchNorm(nn.Module):
@@ -52,7 +53,9 @@ class BatchNorm(nn.Module):
         count = groups[0].size // groups.shape[-1]
         mean, var = running_mean.value[None], running_var.value[None]
         if training and kernel is not None:
-            y, mean, var = _normalised_product(groups, kernel, scale, bias, self.epsilon)
+            y, mean, var = lax.platform_dependent(
+                groups, kernel, scale, bias, cpu=functools.partial(_written, epsilon=self.epsilon),
+                default=lambda *a: _normalised_product(*a, self.epsilon))
         else:
             if pool is not None:  # where the map falls, it is turned over
                 sign = jnp.where(scale < 0, -1, 1)
@@ -118,6 +121,14 @@ def _by_group(x, y):
     over = tuple(range(1, x.ndim - 1))
     return lax.dot_general(x, y, ((over, over), ((0,), (0,))),
                            preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _written(x, kernel, scale, bias, epsilon):
+    """_normalised_product as it is written: a CPU waits for products, not for memory."""
+    y = matmul(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1).astype(scale.dtype)
+    mean, var = _moments(y)
+    y = (y - _over(mean, y)) * _over(scale * lax.rsqrt(var + epsilon), y) + bias
+    return y.astype(x.dtype), mean, var
 
 
 # Small matrices: what they cost does not show, and a TPU would round their factors to bf16.

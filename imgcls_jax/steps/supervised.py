@@ -8,6 +8,7 @@ import optax
 
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.steps import STEPS, Parts
+from imgcls_jax.steps._guard import if_finite
 
 
 @STEPS.register()
@@ -67,6 +68,16 @@ def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
         mean = jax.tree.map(lambda x: x / accumulate, (grads, model_state))
         return (*mean, sums)
 
+    def update(state, grads, model_state):
+        updates, opt_state = parts.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = state.replace(step=state.step + 1, params=params, model_state=model_state,
+                            opt_state=opt_state)
+        if parts.ema:
+            values = {"params": params, "model_state": model_state}
+            new = new.replace(ema=parts.ema(state.ema, values, new.step))
+        return new
+
     gradients = parts.by_shard(accumulated, reduce) if reduce else accumulated
 
     def step(state, batch):
@@ -77,14 +88,7 @@ def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
-        updates, opt_state = parts.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        new = state.replace(step=state.step + 1, params=params, model_state=model_state,
-                            opt_state=opt_state)
-        if parts.ema:
-            values = {"params": params, "model_state": model_state}
-            new = new.replace(ema=parts.ema(state.ema, values, new.step))
-        new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
+        new = if_finite(finite, update, state, grads, model_state)
         return new, {**sums, "gradient_norm": norm, "steps": jnp.ones((), norm.dtype),
                      "nonfinite": 1.0 - finite}
 

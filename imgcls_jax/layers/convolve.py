@@ -1,0 +1,92 @@
+"""2-D convolution; a depthwise one has a form of its own on a CPU."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def convolve(x, kernel, stride: int, padding, groups: int = 1):
+    """x f[B,H,W,C], kernel f[h,w,C/groups,D] -> f[B,H',W',D].
+
+    padding: "SAME", or pixels before and after, ((top, bottom), (left, right)).
+    """
+    if padding == "SAME":
+        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), "SAME")
+    padding = tuple(map(tuple, padding))
+    depthwise = groups > 1 and groups == x.shape[-1] == kernel.shape[-1]
+    return (_depthwise if depthwise else _plain)(x, kernel, stride, padding, groups)
+
+
+def _plain(x, kernel, stride, padding, groups):
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _depthwise(x, kernel, stride, padding, groups):
+    return lax.platform_dependent(
+        x, kernel, cpu=functools.partial(_shifted, stride=stride, padding=padding),
+        default=functools.partial(_plain, stride=stride, padding=padding, groups=groups))
+
+
+def _forward(x, kernel, stride, padding, groups):
+    return _depthwise(x, kernel, stride, padding, groups), (x, kernel)
+
+
+def _backward(stride, padding, groups, kept, dy):
+    def plain(x, kernel, dy):
+        return jax.vjp(lambda *a: _plain(*a, stride, padding, groups), x, kernel)[1](dy)
+
+    def cpu(x, kernel, dy):
+        return (_shifted_back(dy, kernel, x.shape, stride, padding),
+                _kernel_gradient(x, dy, kernel, stride, padding))
+
+    return lax.platform_dependent(*kept, dy, cpu=cpu, default=plain)
+
+
+_depthwise.defvjp(_forward, _backward)
+
+
+# ---- on a CPU -------------------------------------------------------------------------------
+#
+# A sum of shifted products, one per place of the kernel: XLA's CPU backend convolves channel by
+# channel, and leaves the vector units idle.
+
+
+def _places(x, size, out, stride, padding):
+    """The pixels f[B,H',W',C] that each place of a kernel of `size` meets, row by row."""
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    ends = [(n - 1) * stride + 1 for n in out]
+    for i in range(size[0]):
+        for j in range(size[1]):
+            yield x[:, i:i + ends[0]:stride, j:j + ends[1]:stride]
+
+
+def _out(x, size, stride, padding):
+    return [(n + sum(pad) - k) // stride + 1
+            for n, k, pad in zip(x.shape[1:3], size, padding, strict=True)]
+
+
+def _shifted(x, kernel, stride, padding):
+    size, wide = kernel.shape[:2], jnp.promote_types(x.dtype, jnp.float32)
+    taps = kernel.reshape(-1, kernel.shape[-1]).astype(wide)
+    parts = _places(x, size, _out(x, size, stride, padding), stride, padding)
+    return sum(part * tap for part, tap in zip(parts, taps, strict=True)).astype(x.dtype)
+
+
+def _shifted_back(dy, kernel, shape, stride, padding):
+    """The gradient of x: dy, with zeros between for a stride, under the kernel turned round."""
+    pads = [(k - 1 - low, n - 1 + low - (m - 1) * stride, stride - 1) for k, n, m, (low, _) in zip(
+        kernel.shape[:2], shape[1:3], dy.shape[1:3], padding, strict=True)]
+    dy = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+    return _shifted(dy, kernel[::-1, ::-1], 1, ((0, 0), (0, 0)))
+
+
+def _kernel_gradient(x, dy, kernel, stride, padding):
+    parts = _places(x, kernel.shape[:2], dy.shape[1:3], stride, padding)
+    dy = dy.astype(jnp.promote_types(dy.dtype, jnp.float32))
+    sums = jnp.stack([(part * dy).sum((0, 1, 2)) for part in parts])
+    return sums.reshape(kernel.shape).astype(kernel.dtype)

@@ -1,0 +1,54 @@
+"""Convolutions in the forms for a CPU, beside XLA's own."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from imgcls_jax.layers import convolve
+
+CASES = {  # images, kernel, stride, padding, groups
+    "3x3": ((2, 7, 6, 4), (3, 3, 1, 4), 1, ((1, 1), (1, 1)), 4),
+    "stride 2": ((2, 7, 6, 4), (3, 3, 1, 4), 2, ((1, 1), (1, 1)), 4),
+    "stride 2, even size": ((2, 8, 8, 4), (5, 5, 1, 4), 2, ((2, 2), (2, 2)), 4),
+    "SAME, stride 2": ((2, 8, 7, 4), (3, 3, 1, 4), 2, "SAME", 4),
+    "no padding": ((2, 8, 9, 4), (3, 2, 1, 4), 3, ((0, 0), (0, 0)), 4),
+    "stride over the kernel": ((2, 9, 9, 4), (1, 1, 1, 4), 2, ((0, 0), (0, 0)), 4),
+    "full": ((2, 7, 6, 3), (3, 3, 3, 5), 2, ((1, 1), (1, 1)), 1),
+    "in groups": ((2, 7, 6, 4), (3, 3, 2, 6), 1, ((1, 1), (1, 1)), 2),
+    "depthwise, two of each": ((2, 7, 6, 4), (3, 3, 1, 8), 1, ((1, 1), (1, 1)), 4)}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients_are_those_of_xla(case):
+    images, kernel, stride, padding, groups = CASES[case]
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, w = rng.normal(size=images), rng.normal(size=kernel)
+        plain = functools.partial(
+            jax.lax.conv_general_dilated, window_strides=(stride, stride), padding=padding,
+            feature_group_count=groups, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        ours = functools.partial(convolve.convolve, stride=stride, padding=padding, groups=groups)
+        weight = rng.normal(size=jax.eval_shape(plain, x, w).shape)
+        one, other = (jax.jit(jax.value_and_grad(lambda *a, f=f: (f(*a) * weight).sum(), (0, 1)))(
+            x, w) for f in (ours, plain))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
+                     one, other)
+
+
+def test_on_a_cpu_a_depthwise_convolution_is_none():
+    def program(kernel, groups):
+        x = jax.ShapeDtypeStruct((2, 8, 8, 4), "float32")
+        w = jax.ShapeDtypeStruct(kernel, "float32")
+        step = jax.value_and_grad(
+            lambda x, w: convolve.convolve(x, w, 1, ((1, 1), (1, 1)), groups).sum(), (0, 1))
+        return jax.jit(step).lower(x, w).as_text()
+
+    assert "stablehlo.convolution" not in program((3, 3, 1, 4), 4)
+    assert "stablehlo.convolution" in program((3, 3, 4, 4), 1)
+
+
+def test_an_image_smaller_than_the_kernel_gives_nothing_as_in_xla():
+    x, w = np.ones((1, 2, 2, 3), np.float32), np.ones((3, 3, 1, 3), np.float32)
+    assert convolve.convolve(x, w, 1, ((0, 0), (0, 0)), 3).shape == (1, 0, 0, 3)
