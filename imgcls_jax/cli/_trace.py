@@ -1,0 +1,66 @@
+"""Traces of the profiler: what a step spends its time on, by operation."""
+
+import collections
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from imgcls_jax import hlo
+from imgcls_jax.errors import EnvironmentFailure
+
+
+def record(run: Callable[[int], float], steps: int, folder: str, text: str, top: int = 15) -> dict:
+    """Traces so many steps into a folder (for XProf or TensorBoard) and reads the trace.
+
+    text: the compiled program, which knows the source of each operation.
+    """
+    import jax
+
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # its events are many, and none is of a device
+    with jax.profiler.trace(folder, profiler_options=options):
+        run(steps)
+    files = sorted(Path(folder).rglob("*.xplane.pb"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise EnvironmentFailure("the profiler wrote no trace", where=folder,
+                                 fix="choose another folder for --profile")
+    planes = jax.profiler.ProfileData.from_file(str(files[-1])).planes
+    return {"trace": str(files[-1]),
+            **costliest(events(planes), hlo.sources(text), steps, top)}
+
+
+def events(planes: Iterable) -> list[tuple[str, float]]:
+    """(operation, nanoseconds) of each run of an operation of a compiled program.
+
+    Of a GPU's plane these are the kernels of its streams; on a CPU they are the host's own.
+    """
+    planes = list(planes)
+    devices = [plane for plane in planes if plane.name.startswith("/device:")]
+    lines = [line for plane in devices or planes for line in plane.lines]
+    streams = [line for line in lines if line.name.startswith("Stream")]
+    found = []
+    for line in streams or lines:
+        for event in line.events:
+            operation = dict(event.stats).get("hlo_op")
+            if operation:
+                found.append((operation, event.duration_ns))
+    return found
+
+
+def costliest(runs: list[tuple[str, float]], sources: Mapping[str, tuple[str, str]], steps: int,
+              top: int) -> dict:
+    """Events -> the `top` operations by time, each with its source, time per step and share.
+
+    sources: as of hlo.sources. A loop or a call is left out: what is inside it is listed itself.
+    Times of one step are summed over threads or streams: they may exceed the step's own.
+    """
+    spent, count = collections.Counter(), 0
+    for operation, nanoseconds in runs:
+        if sources.get(operation, ("", ""))[0] not in hlo.FREE:
+            spent[operation] += nanoseconds
+            count += 1
+    total = spent.total()
+    rows = [{"operation": name, "source": sources.get(name, ("", ""))[1],
+             "milliseconds": nanoseconds / steps / 1e6, "share": nanoseconds / total}
+            for name, nanoseconds in spent.most_common(top)]
+    return {"runs_per_step": count / steps, "milliseconds_per_step": total / steps / 1e6,
+            "costliest": rows}
