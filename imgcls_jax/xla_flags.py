@@ -1,4 +1,4 @@
-"""XLA's flags that a measurement chose, each with the figure that did. The only place that sets any.
+"""XLA's flags that a measurement chose, each with the figure that did: nothing else sets any.
 
 `experiments/bench/flags.py` measures: it tries each candidate alone, in turns with the plain step,
 and says which are faster by more than the rounds differ among themselves. What it found faster may

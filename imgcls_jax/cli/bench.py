@@ -3,7 +3,8 @@ imgcls bench compile --config=imagenet/resnet:resnet50 --topology=v5e:1x1 --batc
 
 compile: what the TPU compiler makes of the step, without a TPU; needs the extra "tpu". step: one
 training step on data that is already on the device; needs no TensorFlow, no clu and no
-ml_collections; with --beside=timm in turns with timm's model in torch, on one device. start: time to the first step, cold and warm, by what it is spent on.
+ml_collections; with --beside=timm in turns with timm's model in torch, on one device. start: time
+to the first step, cold and warm, by what it is spent on.
 """
 
 import importlib
