@@ -84,7 +84,7 @@ class Side:
             loss.backward()
             self.optimizer.step()
         self.synchronize()
-        return {"seconds": time.perf_counter() - began, "loss": float(loss)}
+        return {"seconds": time.perf_counter() - began, "loss": loss.item()}
 
 
 def _build(spec: dict):
