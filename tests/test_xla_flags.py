@@ -34,7 +34,8 @@ def test_every_chosen_flag_has_a_gain_and_is_known_to_xla():
 
 
 def test_the_training_step_is_compiled_with_them(monkeypatch):
-    run = build.build(bench.plain_config("vit_mini", 8, 16, "f32"))
+    config = bench.plain_config("vit_mini", 8, 16, "f32")
+    run = build.build({**config, "model": {"name": "vit_mini", "depth": 1, "stem": ()}})
     monkeypatch.setitem(xla_flags.CHOSEN, "cpu", {"xla_no_such_flag": FLAG})
     with pytest.raises(Exception, match="xla_no_such_flag"):
         train.lower_step(run).compile()

@@ -49,7 +49,8 @@ def test_a_step_takes_turns_with_the_other_process(tmp_path):
     code, out, err = imgcls(tmp_path, "bench", "step", "--model=vit_mini", "--batch=2",
                             "--size=16", "--steps=4", "--rounds=3", "--probe_tolerance=1000",
                             "--beside=timm", f"--beside_python={fake}", "--beside_compile=off",
-                            f"--profile={tmp_path / 'traces'}")
+                            f"--profile={tmp_path / 'traces'}", "--config.model.depth=1",
+                            "--config.model.width=16", "--config.model.stem=()")
     assert code == 0, err
     found = json.loads(out)
     asked = [json.loads(line) for line in log.read_text().splitlines()]
