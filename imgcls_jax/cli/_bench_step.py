@@ -1,12 +1,14 @@
 """imgcls bench step: images per second of the training step alone, or beside another package's."""
 
 import json
+import os
 import statistics
 import sys
 import time
 
 from imgcls_jax.cli import _beside, _flags, _peaks, _rounds, _trace
 from imgcls_jax.cli.bench import FLAGS, chosen
+from imgcls_jax.errors import EnvironmentFailure
 
 
 def main(overrides):
@@ -49,14 +51,13 @@ class Step:
                 "mask": np.ones(run.batch_size, np.float32)}
         self.batch = sharding.to_device(host, run.batch_size, run.mesh)
         began = time.perf_counter()
-        lowered = lower_step(run)
-        self.program = lowered.compile(compiler_options=options)
+        self.program = lower_step(run).compile(compiler_options=options)
         self.compile_seconds = time.perf_counter() - began
         self.text = self.program.as_text()
         self.facts = hlo.summary(self.program)
         if jax.default_backend() == "gpu":
             # Products are calls of libraries there, whose FLOPs and bytes XLA does not count.
-            self.facts["flops"] = lowered.cost_analysis()["flops"] / run.mesh.devices.size
+            self.facts["flops"] = flops(chosen) / run.mesh.devices.size
             self.facts["bytes_accessed"] = hlo.moved(self.text)
         self.clock, self.loss = clock, None
         self.go(2)
@@ -72,6 +73,27 @@ class Step:
         seconds = self.clock() - began
         self.loss = float(sums["loss"]) / self.run.batch_size
         return seconds
+
+
+def flops(chosen: dict) -> float:
+    """FLOPs of a config's step on all devices, before XLA fuses and replaces anything.
+
+    Counted for a CPU, whatever the step runs on: JAX's GPU client does not count.
+    """
+    import jax
+
+    from imgcls_jax.build import build
+    from imgcls_jax.train import lower_step
+
+    try:
+        device = jax.devices("cpu")[:1]
+    except RuntimeError as error:
+        raise EnvironmentFailure("FLOPs are counted for a CPU, which JAX may not use here",
+                                 where=f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')}",
+                                 fix="add it: JAX_PLATFORMS=cuda,cpu, or leave that unset"
+                                 ) from error
+    return lower_step(build({**chosen, "mesh": {"data": 1}}, devices=device)
+                      ).cost_analysis()["flops"]
 
 
 def measure(chosen: dict, child=None, *, steps: int, rounds: int, tolerance: float | None = None,

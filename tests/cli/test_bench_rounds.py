@@ -2,7 +2,8 @@
 
 import pytest
 
-from imgcls_jax.cli import _peaks, _rounds
+from imgcls_jax import build, hlo, train
+from imgcls_jax.cli import _bench_step, _peaks, _rounds, bench
 
 
 def rounds(ours, theirs, probes, tolerance=0.05):
@@ -63,6 +64,16 @@ def test_the_roofline_is_the_larger_share_of_the_two_peaks():
     found = _peaks.shares(h100, "bfloat16", flops=989e12 / 4, moved=3350e9, seconds=2.0)
     assert found == pytest.approx({"share_of_peak": 1 / 8, "share_of_bandwidth": 1 / 2,
                                    "share_of_roofline": 1 / 2})
+
+
+def test_flops_before_compiling_are_those_of_all_devices():
+    """A GPU's compiled text cannot tell them; here XLA counts the compiled program as well."""
+    config = bench.plain_config("vit_mini", 64, 16, "f32")
+    config["model"] |= {"depth": 1, "stem": ()}
+    run = build.build(config)
+    compiled = hlo.summary(train.lower_step(run).compile())["flops"] * run.mesh.devices.size
+    assert run.mesh.devices.size == 8
+    assert _bench_step.flops(config) == pytest.approx(compiled, rel=0.1)
 
 
 def test_what_is_unknown_has_no_share():
