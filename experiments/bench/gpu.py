@@ -6,7 +6,8 @@ python experiments/bench/gpu.py [--beside_python=PYTHON] [--models=resnet50,...]
 For each of four models, `imgcls bench step --beside=timm` in a process of its own: bf16 compute and
 f32 parameters on both sides, theirs channels_last under torch.compile, SGD with momentum, images
 already on the device. The two take turns, and rounds with a disturbed probe are void. `ratio` is
-ours over theirs in images per second, to be compared with `aim`. --beside_python is a Python that
+ours over theirs in images per second, to be compared with `aim`; it is left empty where too few
+rounds were undisturbed, and `least` and `most` then tell of all rounds. --beside_python is a Python that
 has torch and timm; --profile keeps a trace per model and tells its costliest operations.
 
 Without a GPU all of it runs on the CPU, small and in f32, to show that it works; the rows say CPU,
@@ -51,10 +52,11 @@ def row(found: dict, aim: float | None) -> dict:
     """The figures of a record, from those of `imgcls bench step`."""
     image = "x".join(map(str, found["image"][:2]))
     theirs, rounds = found["beside"], found["rounds"]
+    ratio = found["ratio"]["of_medians"] if rounds["trusted"] else None
     return {"case": f"{found['model']}, {_device(found)}", "batch": found["batch_size"],
             "image": image, "dtype": found["dtype"], "ours img/s": found["images_per_second"],
             "timm img/s": theirs["images_per_second"], "torch.compile": theirs["compile"],
-            "ratio": found["ratio"]["of_medians"], "least": found["ratio"]["min"],
+            "ratio": ratio, "least": found["ratio"]["min"],
             "most": found["ratio"]["max"], "aim": aim,
             "undisturbed rounds": f"{rounds['run'] - rounds['void']} of {rounds['run']}",
             "of peak": found["share_of_peak"], "of bandwidth": found["share_of_bandwidth"],
@@ -69,7 +71,8 @@ def say(found: dict, row: dict):
     """One model's result, for the terminal."""
     theirs, rounds = found["beside"], found["rounds"]
     aim = f", aim {row['aim']}" if row["aim"] else ""
-    print(f"{row['case']}: {row['ratio']:.3f} of timm{aim} "
+    ratio = "no ratio to" if row["ratio"] is None else f"{row['ratio']:.3f} of"
+    print(f"{row['case']}: {ratio} timm{aim} "
           f"({row['ours img/s']:.1f} and {row['timm img/s']:.1f} img/s, by round "
           f"{row['least']:.3f} to {row['most']:.3f})\n"
           f"  batch {row['batch']}, {row['image']} px, {row['dtype']}; torch {theirs['torch']}, "
@@ -80,9 +83,13 @@ def say(found: dict, row: dict):
     for warning in filter(None, (rounds.get("warning"), found.get("warning"))):
         print(f"  warning: {warning}")
     profile = found.get("profile", {})
+    if profile:
+        print(f"  traced: {profile['runs_per_step']:g} kernels a step, "
+              f"{profile['milliseconds_per_step']:.3f} ms together; the costliest:")
     for cost in profile.get("costliest", ()):
-        print(f"  {cost['milliseconds']:8.3f} ms {cost['share']:6.1%}  {cost['operation']:32} "
-              f"{cost['source']}")
+        names = cost["operations"]
+        print(f"  {cost['milliseconds']:8.3f} ms {cost['share']:6.1%}  {cost['place']}  ("
+              + (names[0] if len(names) == 1 else f"{len(names)} operations") + ")")
     if profile:
         print(f"  trace: {profile['trace']}")
     print(flush=True)

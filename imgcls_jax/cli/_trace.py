@@ -1,6 +1,7 @@
 """Traces of the profiler: what a step spends its time on, by operation."""
 
 import collections
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -48,19 +49,25 @@ def events(planes: Iterable) -> list[tuple[str, float]]:
 
 def costliest(runs: list[tuple[str, float]], sources: Mapping[str, tuple[str, str]], steps: int,
               top: int) -> dict:
-    """Events -> the `top` operations by time, each with its source, time per step and share.
+    """Events -> the `top` places by time, each with its operations, time per step and share.
 
-    sources: as of hlo.sources. A loop or a call is left out: what is inside it is listed itself.
-    Times of one step are summed over threads or streams: they may exceed the step's own.
+    A place is the path of names that made an operation, the same in all blocks of a stage, or the
+    operation's own name where it has none. sources: as of hlo.sources. A loop or a call is left
+    out: what is inside it is listed itself. Times are summed over threads or streams: together they
+    may exceed a step's.
     """
-    spent, count = collections.Counter(), 0
+    spent, names, count = collections.Counter(), collections.defaultdict(set), 0
     for operation, nanoseconds in runs:
-        if sources.get(operation, ("", ""))[0] not in hlo.FREE:
-            spent[operation] += nanoseconds
-            count += 1
+        kind, source = sources.get(operation, ("", ""))
+        if kind in hlo.FREE:
+            continue
+        place = re.sub(r"(block|layer)\d+", r"\1*", source) or operation.split(".")[0]
+        spent[place] += nanoseconds
+        names[place].add(operation)
+        count += 1
     total = spent.total()
-    rows = [{"operation": name, "source": sources.get(name, ("", ""))[1],
+    rows = [{"place": place, "operations": sorted(names[place]),
              "milliseconds": nanoseconds / steps / 1e6, "share": nanoseconds / total}
-            for name, nanoseconds in spent.most_common(top)]
+            for place, nanoseconds in spent.most_common(top)]
     return {"runs_per_step": count / steps, "milliseconds_per_step": total / steps / 1e6,
             "costliest": rows}
