@@ -7,8 +7,8 @@ For each of four models, `imgcls bench step --beside=timm` in a process of its o
 f32 parameters on both sides, theirs channels_last under torch.compile, SGD with momentum, images
 already on the device. The two take turns, and rounds with a disturbed probe are void. `ratio` is
 ours over theirs in images per second, to be compared with `aim`; it is left empty where too few
-rounds were undisturbed, and `least` and `most` then tell of all rounds. --beside_python is a Python that
-has torch and timm; --profile keeps a trace per model and tells its costliest operations.
+rounds were undisturbed, and `least` and `most` then tell of all rounds. --beside_python is a Python
+that has torch and timm; --profile keeps a trace per model and tells its costliest operations.
 
 Without a GPU all of it runs on the CPU, small and in f32, to show that it works; the rows say CPU,
 have no aim, and say nothing of a GPU. Writes gpu.json.
