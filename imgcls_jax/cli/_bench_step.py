@@ -113,7 +113,7 @@ def measure(chosen: dict, child=None, *, steps: int, rounds: int, tolerance: flo
         theirs = child.prepare(_beside.spec(step.run, chosen, compiling))
         sides["theirs"] = lambda: child.go(steps)
     done = _rounds.alternate(sides, _rounds.matmul(), rounds=rounds,
-                             tolerance=tolerance or _rounds.tolerance())
+                             tolerance=_rounds.tolerance() if tolerance is None else tolerance)
     found = {
         "model": step.run.spec.name, "batch_size": step.run.batch_size,
         "image": list(step.run.abstract_batch["image"].shape[1:]),
