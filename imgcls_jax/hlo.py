@@ -136,6 +136,40 @@ def summary(program) -> dict:
             "peak_bytes": peak, "collectives": collectives(text)}
 
 
+def kernels(text: str) -> dict:
+    """What a step launches, by the compiled text: {"per_step": count, "kinds": {kind: count}}.
+
+    One for every operation that does work, as often as its loop turns; a fusion is one. On a GPU
+    these are its launches, but for libraries (custom calls, told by target), which may launch
+    several for one call, and for command buffers, which launch many as one.
+    """
+    kinds = collections.Counter()
+    for operation in operations(text):
+        # An asynchronous operation is launched where it starts; async-start only wraps another.
+        if operation.kind in FREE or operation.kind.endswith(("-done", "-update")) \
+                or operation.kind.startswith("async-"):
+            continue
+        kind = operation.kind.removesuffix("-start")
+        if kind == "custom-call":
+            target = re.search(r'custom_call_target="([^"]*)"', operation.rest)
+            kind = target[1] if target else kind
+        kinds[kind] += operation.times
+    return {"per_step": kinds.total(), "kinds": dict(kinds.most_common())}
+
+
+def sources(text: str) -> dict[str, tuple[str, str]]:
+    """{operation: (kind, path of names that made it)} of all that a step runs."""
+    return {o.name: (o.kind, _short(o.source)) for o in operations(text)}
+
+
+def moved(text: str) -> float:
+    """Bytes of operands and results of all operations, those in loops as often as they turn.
+
+    XLA's own count gives up (-1) on every custom call, which on a GPU most products are.
+    """
+    return float(sum(size * times for times, _, size in _traffic(text)))
+
+
 # ---- the text -------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from imgcls_jax import config as configs
-from imgcls_jax import runtime, sharding, tree, workdir
+from imgcls_jax import runtime, sharding, tree, workdir, xla_flags
 from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.errors import ConfigError, Diverged, Preempted
 from imgcls_jax.log import Log, duration, read_rows
@@ -74,7 +74,8 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
 def lower_step(run: Run) -> jax.stages.Lowered:
     """The step for its mesh: the state is donated and comes back where it lay."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
-    step = jax.jit(run.step, donate_argnums=0, out_shardings=(shardings, None))
+    step = jax.jit(run.step, donate_argnums=0, out_shardings=(shardings, None),
+                   compiler_options=xla_flags.options(run.mesh.devices.flat[0].platform))
     return step.lower(run.abstract_state, run.abstract_batch)
 
 

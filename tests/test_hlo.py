@@ -130,3 +130,61 @@ def test_cycles_are_summed_over_turns_and_told_by_source():
         "unpriced": {"custom-call": 1, "select-and-scatter": 1},
         "costliest": [{"source": "jvp(Net)/dense/add", "cycles": 300, "share": 0.8824},
                       {"source": "move", "cycles": 40, "share": 0.1176}]}
+
+
+# Of a compiled step for a GPU, cut to what is read.
+GPU = """
+%fused (a.1: bf16[8,4]) -> bf16[8,4] {
+  %a.1 = bf16[8,4]{1,0} parameter(0)
+  ROOT %tanh.1 = bf16[8,4]{1,0} tanh(%a.1)
+}
+
+%condition (arg.1: (s32[], bf16[8,4])) -> pred[] {
+  %constant.1 = s32[] constant(3)
+  %arg.1 = (s32[], bf16[8,4]{1,0}) parameter(0)
+  %get-tuple-element.1 = s32[] get-tuple-element(%arg.1), index=0
+  ROOT %lt.1 = pred[] compare(%get-tuple-element.1, %constant.1), direction=LT
+}
+
+%body (arg.2: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {
+  %arg.2 = (s32[], bf16[8,4]{1,0}) parameter(0)
+  %get-tuple-element.3 = bf16[8,4]{1,0} get-tuple-element(%arg.2), index=1
+  %fusion.1 = bf16[8,4]{1,0} fusion(%get-tuple-element.3), kind=kLoop, calls=%fused
+  ROOT %tuple.1 = (s32[], bf16[8,4]{1,0}) tuple(%get-tuple-element.2, %fusion.1)
+}
+
+%command_buffer (p.2: bf16[8,4]) -> bf16[8,4] {
+  %p.2 = bf16[8,4]{1,0} parameter(0)
+  %fusion.2 = bf16[8,4]{1,0} fusion(%p.2), kind=kLoop, calls=%fused
+  %cublas = (bf16[8,4]{1,0}, s8[64]{0}) custom-call(%fusion.2, %p.2), \
+custom_call_target="__cublas$gemm", metadata={op_name="jit(step)/jvp(Net)/dense/dot_general"}
+  ROOT %get-tuple-element.5 = bf16[8,4]{1,0} get-tuple-element(%cublas), index=0
+}
+
+ENTRY %main (p.1: bf16[8,4]) -> bf16[8,4] {
+  %p.1 = bf16[8,4]{1,0} parameter(0)
+  %call.1 = bf16[8,4]{1,0} call(%p.1), to_apply=%command_buffer
+  %all-reduce-start.1 = bf16[8,4]{1,0} all-reduce-start(%call.1), to_apply=%sum
+  %all-reduce-done.1 = bf16[8,4]{1,0} all-reduce-done(%all-reduce-start.1)
+  %bitcast.1 = bf16[8,4]{1,0} bitcast(%all-reduce-done.1)
+  %while.1 = (s32[], bf16[8,4]{1,0}) while(%tuple.2), condition=%condition, body=%body
+  ROOT %get-tuple-element.4 = bf16[8,4]{1,0} get-tuple-element(%while.1), index=1
+}
+"""
+
+
+def test_kernels_are_what_is_launched():
+    assert hlo.kernels(GPU) == {"per_step": 6, "kinds": {
+        "fusion": 1 + 3, "__cublas$gemm": 1, "all-reduce": 1}}
+
+
+def test_sources_tell_what_an_operation_was_made_from():
+    found = hlo.sources(GPU)
+    assert found["cublas"] == ("custom-call", "jvp(Net)/dense/dot_general")
+    assert found["while.1"] == ("while", "") and "tanh.1" not in found
+
+
+def test_bytes_moved_are_those_of_operands_and_results():
+    array = 8 * 4 * 2
+    fusion, product = 2 * array, 3 * array + 64
+    assert hlo.moved(GPU) == 4 * fusion + product + 2 * 2 * array  # and the pair of the all-reduce

@@ -1,69 +1,161 @@
-"""imgcls bench step: images per second of the training step alone."""
+"""imgcls bench step: images per second of the training step alone, or beside another package's."""
 
 import json
+import os
 import statistics
+import sys
 import time
 
-from imgcls_jax.cli import _flags
+from imgcls_jax.cli import _beside, _flags, _peaks, _rounds, _trace
 from imgcls_jax.cli.bench import FLAGS, chosen
-
-PEAK = {  # dense bf16 TFLOP/s as the makers' data sheets have it, by a part of the device's name
-    "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "A10G": 70, "L40S": 362, "L4": 121,
-    "V100": 125, "RTX 4090": 165, "RTX 3090": 71, "TPU v4": 275, "TPU v5 lite": 197,
-    "TPU v5": 459, "TPU v6 lite": 918,
-}
+from imgcls_jax.errors import EnvironmentFailure
 
 
 def main(overrides):
+    if FLAGS.beside:
+        _beside.share_device()  # before anything asks JAX for one
     _flags.start(FLAGS)
-    print(json.dumps(measure(chosen(overrides), steps=FLAGS.steps, rounds=FLAGS.rounds), indent=1))
+    config = chosen(overrides)
+    choices = dict(steps=FLAGS.steps, rounds=FLAGS.rounds, tolerance=FLAGS.probe_tolerance,
+                   profile=FLAGS.profile)
+    if FLAGS.beside:
+        _beside.check(config, FLAGS)
+        with _beside.Child(FLAGS.beside_python or sys.executable) as child:
+            found = measure(config, child, compiling=FLAGS.beside_compile, **choices)
+    else:
+        found = measure(config, **choices)
+    print(json.dumps(found, indent=1))
 
 
-def measure(chosen: dict, *, steps: int, rounds: int) -> dict:
-    """Times `rounds` times `steps` steps of a config on one batch that stays on the device."""
-    import jax
-    import numpy as np
+class Step:
+    """The compiled training step of a config, with a state and a batch that stay on the device.
 
-    from imgcls_jax import hlo, runtime, sharding
-    from imgcls_jax.build import build
-    from imgcls_jax.train import compile_step
+    options: more of XLA's flags, for this program alone. clock: what rounds are timed with.
+    """
 
-    run = build(chosen)
-    began = time.perf_counter()
-    state = jax.block_until_ready(run.init())
-    init_seconds = time.perf_counter() - began
-    rng = np.random.default_rng(0)
-    host = {"image": rng.integers(0, 256, run.abstract_batch["image"].shape, np.uint8),
-            "label": rng.integers(0, len(run.source.classes), run.batch_size, np.int32),
-            "mask": np.ones(run.batch_size, np.float32)}
-    batch = sharding.to_device(host, run.batch_size, run.mesh)
-    step, compile_seconds = compile_step(run).result()
-    facts = hlo.summary(step)
+    def __init__(self, chosen: dict, options: dict | None = None, clock=time.perf_counter):
+        import jax
+        import numpy as np
 
-    taken, losses = [], []
-    for round_number in range(rounds + 1):  # the first one warms up
+        from imgcls_jax import hlo, sharding
+        from imgcls_jax.build import build
+        from imgcls_jax.train import lower_step
+
+        self.run = run = build(chosen)
         began = time.perf_counter()
-        for _ in range(steps if round_number else 2):
-            state, sums = step(state, batch)
-        losses.append(float(sums["loss"]) / run.batch_size)
-        if round_number:
-            taken.append((time.perf_counter() - began) / steps)
-    seconds = statistics.median(taken)
-    device = jax.devices()[0].device_kind
-    peak = next((tflops * 1e12 for name, tflops in PEAK.items() if name in device), None)
-    devices = run.mesh.devices.size
-    # XLA's FLOPs are those of one device's program.
-    share = facts["flops"] / seconds / peak if peak else None
+        self.state = jax.block_until_ready(run.init())
+        self.init_seconds = time.perf_counter() - began
+        rng = np.random.default_rng(0)
+        host = {"image": rng.integers(0, 256, run.abstract_batch["image"].shape, np.uint8),
+                "label": rng.integers(0, len(run.source.classes), run.batch_size, np.int32),
+                "mask": np.ones(run.batch_size, np.float32)}
+        self.batch = sharding.to_device(host, run.batch_size, run.mesh)
+        began = time.perf_counter()
+        self.program = lower_step(run).compile(compiler_options=options)
+        self.compile_seconds = time.perf_counter() - began
+        self.text = self.program.as_text()
+        self.facts = hlo.summary(self.program)
+        if jax.default_backend() == "gpu":
+            # Products are calls of libraries there, whose FLOPs and bytes XLA does not count.
+            self.facts["flops"] = flops(chosen) / run.mesh.devices.size
+            self.facts["bytes_accessed"] = hlo.moved(self.text)
+        self.clock, self.loss = clock, None
+        self.go(2)
+
+    def go(self, steps: int) -> float:
+        """Seconds of so many steps, from an idle device to an idle device."""
+        import jax
+
+        began = self.clock()
+        for _ in range(steps):
+            self.state, sums = self.program(self.state, self.batch)
+        jax.block_until_ready((self.state, sums))
+        seconds = self.clock() - began
+        self.loss = float(sums["loss"]) / self.run.batch_size
+        return seconds
+
+
+def flops(chosen: dict) -> float:
+    """FLOPs of a config's step on all devices, before XLA fuses and replaces anything.
+
+    Counted for a CPU, whatever the step runs on: JAX's GPU client does not count.
+    """
+    import jax
+
+    from imgcls_jax.build import build
+    from imgcls_jax.train import lower_step
+
+    try:
+        device = jax.devices("cpu")[:1]
+    except RuntimeError as error:
+        raise EnvironmentFailure("FLOPs are counted for a CPU, which JAX may not use here",
+                                 where=f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')}",
+                                 fix="add it: JAX_PLATFORMS=cuda,cpu, or leave that unset"
+                                 ) from error
+    return lower_step(build({**chosen, "mesh": {"data": 1}}, devices=device)
+                      ).cost_analysis()["flops"]
+
+
+def measure(chosen: dict, child=None, *, steps: int, rounds: int, tolerance: float | None = None,
+            profile: str | None = None, compiling: str = "default") -> dict:
+    """Times rounds of `steps` steps of a config on one batch that stays on the device.
+
+    child: a _beside.Child whose rounds alternate with ours; compiling: what it does to its model.
+    tolerance: of the probe, as _rounds.tolerance has it by default. profile: a folder for a trace.
+    """
+    import jax
+
+    from imgcls_jax import runtime
+
+    step = Step(chosen)
+    sides = {"ours": lambda: step.go(steps)}
+    if child:
+        theirs = child.prepare(_beside.spec(step.run, chosen, compiling))
+        sides["theirs"] = lambda: child.go(steps)
+    done = _rounds.alternate(sides, _rounds.matmul(), rounds=rounds,
+                             tolerance=_rounds.tolerance() if tolerance is None else tolerance)
+    found = {
+        "model": step.run.spec.name, "batch_size": step.run.batch_size,
+        "image": list(step.run.abstract_batch["image"].shape[1:]),
+        "dtype": runtime.compute_dtype(chosen["precision"]), **figures(step, done, steps),
+        "rounds": done.summary()}
+    if child:
+        found["beside"] = {**theirs, **speed(done.counted("theirs"), steps, step.run.batch_size),
+                           "loss": child.loss}
+        found["ratio"] = done.ratio("ours", "theirs")
+    if profile:
+        found["profile"] = _trace.record(step.go, min(steps, 5), profile, step.text)
+    if jax.default_backend() == "cpu":
+        found["warning"] = "measured on a CPU: this says nothing of a GPU or TPU"
+    return {**found, **runtime.environment()}
+
+
+def speed(taken: list[float], steps: int, images: int) -> dict:
+    """Of rounds of so many steps: images per second by the median, and the spread."""
+    milliseconds = [seconds / steps * 1e3 for seconds in taken]
+    median = statistics.median(milliseconds)
+    return {"images_per_second": images / median * 1e3,
+            "step_milliseconds": {"median": median, "min": min(milliseconds),
+                                  "max": max(milliseconds)}}
+
+
+def figures(step: Step, done: _rounds.Rounds, steps: int) -> dict:
+    """What is known of our own step."""
+    import jax
+
+    from imgcls_jax import hlo, runtime
+
+    run, facts = step.run, step.facts
+    devices, images = run.mesh.devices.size, run.batch_size
+    found = speed(done.counted("ours"), steps, images)
     return {
-        "model": run.spec.name, "batch_size": run.batch_size,
-        "image": list(run.abstract_batch["image"].shape[1:]),
-        "dtype": runtime.compute_dtype(chosen["precision"]),
-        "images_per_second": run.batch_size / seconds,
-        "images_per_second_per_device": run.batch_size / seconds / devices,
-        "step_milliseconds": {"median": seconds * 1e3, "min": min(taken) * 1e3,
-                              "max": max(taken) * 1e3},
-        "init_seconds": init_seconds, "compile_seconds": compile_seconds,
-        "flops_per_image": facts["flops"] * devices / run.batch_size,
-        "bytes_accessed_per_image": facts["bytes_accessed"] * devices / run.batch_size,
+        **found, "images_per_second_per_device": found["images_per_second"] / devices,
+        "init_seconds": step.init_seconds, "compile_seconds": step.compile_seconds,
+        "flops_per_image": facts["flops"] * devices / images,
+        "bytes_accessed_per_image": facts["bytes_accessed"] * devices / images,
         "peak_bytes": facts["peak_bytes"], "collectives": facts["collectives"],
-        "share_of_peak": share, "loss": losses[-1], **runtime.environment()}
+        **_peaks.shares(jax.devices()[0].device_kind,
+                        runtime.compute_dtype(run.config["precision"]), flops=facts["flops"],
+                        moved=facts["bytes_accessed"],
+                        seconds=found["step_milliseconds"]["median"] / 1e3),
+        "kernels": hlo.kernels(step.text), "loss": step.loss}

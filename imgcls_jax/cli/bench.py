@@ -3,7 +3,8 @@ imgcls bench compile --config=imagenet/resnet:resnet50 --topology=v5e:1x1 --batc
 
 compile: what the TPU compiler makes of the step, without a TPU; needs the extra "tpu". step: one
 training step on data that is already on the device; needs no TensorFlow, no clu and no
-ml_collections. start: time to the first step, cold and warm, by what it is spent on.
+ml_collections; with --beside=timm in turns with timm's model in torch, on one device. start: time
+to the first step, cold and warm, by what it is spent on.
 """
 
 import importlib
@@ -29,6 +30,17 @@ flags.DEFINE_integer("steps", 20, "Steps to time in a round.", lower_bound=1,
                      flag_values=FLAGS)
 flags.DEFINE_integer("rounds", 5, "Rounds; the median counts.", lower_bound=1,
                      flag_values=FLAGS)
+flags.DEFINE_enum("beside", None, ("timm",), "step: whose model takes turns with ours.",
+                  flag_values=FLAGS)
+flags.DEFINE_string("beside_python", None, "step: the Python that has torch and timm; by default "
+                    "this one.", flag_values=FLAGS)
+flags.DEFINE_enum("beside_compile", "default", ("default", "max-autotune", "off"),
+                  "step: mode of torch.compile, or off.", flag_values=FLAGS)
+flags.DEFINE_float("probe_tolerance", None, "step: a round counts if the time of a probe, a "
+                   "product before and behind it, is this near to the median; by default 0.03, "
+                   "on a CPU 0.1.", lower_bound=0.0, flag_values=FLAGS)
+flags.DEFINE_string("profile", None, "step: a folder for a trace, whose costliest operations are "
+                    "told.", flag_values=FLAGS)
 flags.DEFINE_string("topology", "v5e:1x1", "compile: a TPU slice.", flag_values=FLAGS)
 flags.DEFINE_integer("batch_per_device", None, "compile: images per chip; by default the config's.",
                      lower_bound=1, flag_values=FLAGS)

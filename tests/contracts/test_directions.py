@@ -20,7 +20,7 @@ ROWS = ("cli __main__", "train predict", "build", "evaluators",
         "exporters",
         "pipeline input_faults optim checkpoint init pretrained",
         "models datasets transforms device_transforms losses metrics steps compress "
-        "report config sharding log workdir runtime hlo topology manifest",
+        "report config sharding log workdir runtime hlo topology manifest xla_flags",
         "layers", "types registry tree errors __init__")
 ROW = {name: number for number, names in enumerate(ROWS) for name in names.split()}
 
