@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments.bench import record
-from experiments.bench.gpu import SIZES, backend
+from experiments.bench.gpu import SIZES, backend, one_core
 
 CANDIDATES = {
     "cpu": ("none", "xla_cpu_prefer_vector_width=512", "xla_cpu_use_xnnpack=true",
@@ -73,13 +73,6 @@ def try_one(flag: str, model: str, size: dict) -> dict:
             "wins": done.trusted and ratio["min"] > 1 and ratio["of_medians"] >= GAIN}
 
 
-def one_core():
-    """Binds a new process to one core: its process time then holds no waiting of thread on thread.
-    """
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-
-
 def attempt(flag: str, model: str, words: list[str], where: str) -> dict | None:
     """The row of a candidate, tried in a process of its own; None where it fails."""
     command = [sys.executable, __file__, f"--one={flag}", f"--models={model}", *words]
@@ -122,7 +115,9 @@ def main():
                 print(f"{row['case']}: {row['ratio']:.3f} ({row['least']:.3f} to "
                       f"{row['most']:.3f}), undisturbed rounds {row['undisturbed rounds']}"
                       + (", wins" if row["wins"] else ""), flush=True)
-                record.save("flags", "Training step with a flag of XLA over that without", [row])
+                used = "one core of " if where == "cpu" else ""
+                record.save("flags", "Training step with a flag of XLA over that without", [row],
+                            machine=f"{used}{record.machine()}")
 
 
 if __name__ == "__main__":
