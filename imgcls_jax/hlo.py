@@ -139,7 +139,8 @@ def summary(program) -> dict:
 def kernels(text: str) -> dict:
     """What a step launches, by the compiled text: {"per_step": count, "kinds": {kind: count}}.
 
-    One for every operation that does work, as often as its loop turns; a fusion is one. On a GPU
+    One for every operation that does work, as often as its loop turns; a fusion is one, and of a
+    conditional all branches count, though one of them is run. On a GPU
     these are its launches, but for libraries (custom calls, told by target), which may launch
     several for one call, and for command buffers, which launch many as one.
     """

@@ -68,8 +68,10 @@ def test_a_step_takes_turns_with_the_other_process(tmp_path):
     assert found["rounds"]["run"] == 3 and found["rounds"]["void"] == 0
     assert found["device"] == "cpu" and "measured on a CPU" in found["warning"]
     assert found["share_of_roofline"] is None
-    # On a CPU the trace has an event for every operation of the compiled text.
-    assert found["profile"]["runs_per_step"] == found["kernels"]["per_step"]
+    # On a CPU the trace has an event for every operation of the compiled text, but for those of
+    # the branch that a step with a finite loss does not take.
+    kernels = found["kernels"]["per_step"]
+    assert 0.95 * kernels < found["profile"]["runs_per_step"] <= kernels
     costs = [row["milliseconds"] for row in found["profile"]["costliest"]]
     assert costs == sorted(costs, reverse=True) and costs[-1] > 0
 
