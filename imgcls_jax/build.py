@@ -153,6 +153,18 @@ def _state(variables: Mapping, optimizer, averaged: bool) -> TrainState:
                       opt_state=optimizer.init(params), ema=average)
 
 
+def _abstract_batch(size: int, image_size: tuple[int, int], channels: int, mesh) -> dict:
+    """Shapes, dtypes and shardings of a batch on the mesh."""
+    where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+    shapes = {"image": ((size, *image_size, channels), jnp.uint8), "label": ((size,), jnp.int32),
+              "mask": ((size,), jnp.float32)}
+    return {name: jax.ShapeDtypeStruct(*leaf, sharding=where) for name, leaf in shapes.items()}
+
+
+def _lower(program, batch, variables):
+    return program.lower(variables, batch)
+
+
 # ---- all of it ------------------------------------------------------------------------------
 
 
@@ -188,13 +200,7 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     eval_transforms = chain(c["eval_transforms"], TRANSFORMS, "config.eval_transforms")
     height, width = image_size(train_transforms, source, "config.transforms")
     rows = sharding.rows(batch_size, mesh)
-    abstract_batch = {
-        "image": jax.ShapeDtypeStruct((batch_size, height, width, source.channels), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((batch_size,), jnp.float32)}
-    where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
-    abstract_batch = sharding.abstract(abstract_batch, jax.tree.map(lambda _: where,
-                                                                    abstract_batch))
+    abstract_batch = _abstract_batch(batch_size, (height, width), source.channels, mesh)
 
     def batches(start_step: int):
         return pipeline.train_batches(
@@ -250,16 +256,19 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     eval_batch_size = math.ceil(batch_size / shards) * shards
     eval_rows = sharding.rows(eval_batch_size, mesh)
+    eval_size = image_size(eval_transforms, source, "config.eval_transforms")
+    abstract_eval_batch = _abstract_batch(eval_batch_size, eval_size, source.channels, mesh)
 
     def eval_batches(split: str):
         host = pipeline.eval_batches(datasets.split(source, split), eval_transforms,
                                      batch_size=eval_batch_size, rows=eval_rows,
                                      channels=source.channels, classes=len(source.classes))
         put = functools.partial(sharding.to_device, batch_size=eval_batch_size, mesh=mesh)
-        return (batch for _, batch in sharding.prefetch(host, put))
+        for _, batch in sharding.prefetch(host, put):
+            sharding.check_arrays(batch, abstract_eval_batch, "config.eval_transforms")
+            yield batch
 
     # What an evaluation would stumble over is refused now, not after an epoch.
-    eval_size = image_size(eval_transforms, source, "config.eval_transforms")
     if eval_size != (height, width):
         with tracing("config.eval_transforms"):
             jax.eval_shape(predict, shapes, jax.ShapeDtypeStruct((1, *eval_size, source.channels),
@@ -275,9 +284,11 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
         datasets.size(source, split)
         own = what if metrics is None else dataclasses.replace(
             what, metrics=dict(enumerate(chain(metrics, METRICS, f"{where}.metrics"))))
+        evaluate = evaluator(predict, functools.partial(eval_batches, split), own)
+        program = getattr(evaluate, "program", None)
         evaluations[name] = Evaluation(
-            run=evaluator(predict, functools.partial(eval_batches, split), own),
-            every=every or total_steps)
+            run=evaluate, every=every or total_steps,
+            lower=program and functools.partial(_lower, program, abstract_eval_batch))
 
     keep = bind(_checkpoint, c["checkpoint"], "config.checkpoint")()
     stop = bind(_stop, c["stop"], "config.stop")() if c["stop"] is not None else None

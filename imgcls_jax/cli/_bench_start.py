@@ -55,7 +55,7 @@ def _child(overrides) -> dict:
     import jax
 
     from imgcls_jax.build import build
-    from imgcls_jax.train import compile_step
+    from imgcls_jax.programs import compile_step
     if FLAGS.config:
         chosen = config.load(FLAGS.config, overrides).config
     else:

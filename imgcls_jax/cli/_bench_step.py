@@ -26,7 +26,7 @@ def measure(chosen: dict, *, steps: int, rounds: int) -> dict:
 
     from imgcls_jax import hlo, runtime, sharding
     from imgcls_jax.build import build
-    from imgcls_jax.train import compile_step
+    from imgcls_jax.programs import compile_step
 
     run = build(chosen)
     began = time.perf_counter()
