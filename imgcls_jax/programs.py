@@ -33,7 +33,10 @@ def lower_step(run: Run) -> jax.stages.Lowered:
 
 
 def compile_step(run: Run) -> concurrent.futures.Future:
-    """(the compiled step, its seconds), made in a thread. Its failure is a ConfigError."""
+    """(the compiled step, its seconds of "trace" and "compile"), made in a thread.
+
+    Its failure is a ConfigError.
+    """
     return _compile(lambda: lower_step(run), "the training step")
 
 
@@ -46,15 +49,16 @@ def compile_evaluations(run: Run) -> dict[str, concurrent.futures.Future]:
 
 def _compile(lower: Callable[[], jax.stages.Lowered], where: str) -> concurrent.futures.Future:
     def compiled():
-        began = time.perf_counter()
         try:
             with _tracing:
+                began = time.perf_counter()
                 lowered = lower()
+            traced = time.perf_counter()
             program = lowered.compile()
         except ValueError as error:
             raise ConfigError(str(error).strip().splitlines()[0], where=where,
                               fix="see imgcls check") from error
-        return program, time.perf_counter() - began
+        return program, {"trace": traced - began, "compile": time.perf_counter() - traced}
 
     pool = concurrent.futures.ThreadPoolExecutor(1)
     future = pool.submit(compiled)

@@ -181,7 +181,7 @@ class _Loop:
         sharding.check_arrays(first[1], run.abstract_batch, "config.transforms")
         waited = time.perf_counter() - began
         step_fn, seconds = compiling.result()
-        self.log.line(f"compiled in {seconds:.1f}s, first batch after {waited:.1f}s")
+        self.log.line(f"compiled in {sum(seconds.values()):.1f}s, first batch after {waited:.1f}s")
         host.waited, self._since = 0.0, time.perf_counter()
         batch, stopped, step = first, None, start
         while True:

@@ -27,7 +27,7 @@ flags.DEFINE_string("precision", "auto", "f32 | bf16 | f64 | auto.",
                     flag_values=FLAGS)
 flags.DEFINE_integer("steps", 20, "Steps to time in a round.", lower_bound=1,
                      flag_values=FLAGS)
-flags.DEFINE_integer("rounds", 5, "Rounds; the median counts.", lower_bound=1,
+flags.DEFINE_integer("rounds", 5, "Rounds of step and start; the median counts.", lower_bound=1,
                      flag_values=FLAGS)
 flags.DEFINE_string("topology", "v5e:1x1", "compile: a TPU slice.", flag_values=FLAGS)
 flags.DEFINE_integer("batch_per_device", None, "compile: images per chip; by default the config's.",
