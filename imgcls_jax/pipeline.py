@@ -9,8 +9,10 @@ permutation(seed, p // N)[p % N]. Training from Shards: V virtual streams own th
 each epoch and shuffles undecoded records within a window. V depends on the files and B alone.
 """
 
+import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -266,8 +268,27 @@ def tensorflow():
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # Serves convolutions, which no input has, and tells of itself on every start.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    import tensorflow as tf
+    with _without_keras():
+        import tensorflow as tf
 
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
     return tf
+
+
+@contextlib.contextmanager
+def _without_keras():
+    """TensorFlow imports Keras, a fourth of its time, unless asked for an older one, tf_keras.
+
+    Where that is not installed nothing is imported; tf.keras is Keras all the same, when first
+    used.
+    """
+    name = "TF_USE_LEGACY_KERAS"
+    if name in os.environ or "tensorflow" in sys.modules:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
