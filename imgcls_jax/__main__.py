@@ -18,7 +18,6 @@ from imgcls_jax import cli, config
 from imgcls_jax.errors import ConfigError, EnvironmentFailure, Failure, Preempted
 from imgcls_jax.registry import near
 
-
 GC_THRESHOLD = (100_000, 50, 100)  # objects made since, and rounds of the younger generations
 
 
