@@ -14,6 +14,8 @@ from imgcls_jax.cli import _flags
 from imgcls_jax.cli.bench import FLAGS, chosen
 from imgcls_jax.errors import EnvironmentFailure
 
+MODULES = ("imgcls_jax.cli.train", "imgcls_jax.build", "imgcls_jax.train")  # with all they import
+
 
 def main(overrides):
     if FLAGS.child:
@@ -26,17 +28,23 @@ def measure(words: list[str], rounds: int) -> dict:
     """Seconds of one cold start, and of as many warm ones and mere imports by turns.
 
     words: the command line. Medians of the warm ones and of the imports; each is a process of its
-    own, timed from before it is started.
+    own, timed from before it is started; `processor` is its processor time, of all threads, which a
+    busy machine disturbs less. Imports are those of a plain Python, as a script of
+    anybody's has them; the lean ones are as the command does them (collector, no Keras).
     """
     with tempfile.TemporaryDirectory() as cache:
         cold = _run_child("train", words, cache)
-        warm, imports = [], []
+        warm, imports, lean = [], [], []
         for _ in range(rounds):
-            imports.append(_run_child("imports", words, cache))
+            imports.append(_plain_imports())
+            lean.append(_run_child("imports", words, cache))
             warm.append(_run_child("train", words, cache))
-    result = {"cold": cold, "warm": _medians(warm), "imports": _medians(imports)["total"]}
+    result = {"cold": cold, "warm": _medians(warm), "imports": _medians(imports),
+              "lean_imports": _medians(lean)}
     now = result["warm"]
-    result["warm_over_imports"] = now["total"] / result["imports"]
+    for kind in ("imports", "lean_imports"):
+        for key, name in (("total", ""), ("processor", "_by_processor")):
+            result[f"warm_over_{kind}{name}"] = now[key] / result[kind][key]
     result["warm_over_cold"] = now["total"] / cold["total"]
     result["compile_warm_over_cold"] = now["compile"] / cold["compile"]
     result["trace_and_compile_warm_over_cold"] = (
@@ -44,6 +52,14 @@ def measure(words: list[str], rounds: int) -> dict:
     if FLAGS.compare_init:
         result |= _run_child("init", words, "off")
     return result
+
+
+def _plain_imports() -> dict:
+    began = time.time()
+    names = ", ".join(("tensorflow", *MODULES))
+    code = f"import os, time, {names}; print(time.process_time(), flush=True); os._exit(0)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return {"total": time.time() - began, "processor": float(done.stdout)}
 
 
 def _medians(rows: list[dict]) -> dict:
@@ -63,6 +79,7 @@ def _run_child(kind: str, words: list[str], cache: str) -> dict:
 
 def _end(values: dict):
     """Prints what was measured, and leaves at once: what follows the first step is not asked."""
+    values["processor"] = time.process_time()
     values["total"] = time.time() - float(FLAGS.child.split("@")[1])
     print("RESULT " + json.dumps(values), flush=True)
     os._exit(0)
@@ -70,8 +87,8 @@ def _end(values: dict):
 
 def _imports(overrides):
     """All that a training run imports, one after the other, and nothing else."""
-    for name in ("cli.train", "build", "train", "workdir"):
-        importlib.import_module(f"imgcls_jax.{name}")
+    for name in MODULES:
+        importlib.import_module(name)
     from imgcls_jax import pipeline
 
     pipeline.tensorflow()
