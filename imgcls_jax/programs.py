@@ -1,7 +1,7 @@
 """What the loop has compiled: the step and the evaluations, each once, before they are needed.
 
-Programs are traced one after the other, for tracing holds Python's lock, and compiled side by
-side, while the caller decodes the first batch.
+The step is compiled while the caller decodes the first batch, and the evaluations beside it. They
+are traced one after the other, for tracing holds Python's lock.
 """
 
 import concurrent.futures

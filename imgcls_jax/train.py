@@ -38,7 +38,6 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
     try:
         with Signals() as signals:
             compiling = programs.compile_step(run)
-            evaluating = programs.compile_evaluations(run)
             state, history, stopped = _restore(run, checkpoints, directory)
             start = int(state.step)
             log = Log(directory, step=start, total=run.total_steps, quiet=quiet,
@@ -46,7 +45,7 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
             log.line(_headline(run, directory, start, name))
             if main:
                 _describe(run, directory)
-            loop = _Loop(run, evaluating, checkpoints, log, signals, history)
+            loop = _Loop(run, checkpoints, log, signals, history)
             stopped = stopped or loop.catch_up(state, start)
             going_on = not stopped and start < run.total_steps
             if going_on:
@@ -160,9 +159,8 @@ class Signals:
 class _Loop:
     """What the loop counts between two lines of the log, and the evaluations so far."""
 
-    def __init__(self, run, evaluating, checkpoints, log, signals, history):
+    def __init__(self, run, checkpoints, log, signals, history):
         self.run, self.checkpoints, self.log, self.signals = run, checkpoints, log, signals
-        self._evaluating = evaluating  # futures of the evaluations' programs, by name
         self.history = history  # one dict per evaluated step
         self._sums = collections.Counter()
         self._ids, self._rate = 0, 0.0  # of the last step that was fetched
@@ -180,6 +178,9 @@ class _Loop:
         first = next(batches)
         sharding.check_arrays(first[1], run.abstract_batch, "config.transforms")
         waited = time.perf_counter() - began
+        # Beside the step's compilation. Traced sooner, they would delay the first batch, for
+        # importing TensorFlow holds Python's lock as tracing does.
+        _ = self._evaluating
         step_fn, seconds = compiling.result()
         self.log.line(f"compiled in {sum(seconds.values()):.1f}s, first batch after {waited:.1f}s")
         host.waited, self._since = 0.0, time.perf_counter()
@@ -210,6 +211,11 @@ class _Loop:
                 return stopped
             self.log.progress(step)
             batch = next(batches)
+
+    @functools.cached_property
+    def _evaluating(self) -> dict:
+        """Futures of the evaluations' programs, by name."""
+        return programs.compile_evaluations(self.run)
 
     def _due(self, step: int) -> list[str]:
         """The evaluations that belong to this step."""
