@@ -73,15 +73,12 @@ def statistics(data: Mapping, spec: ModelSpec, channels: int) -> tuple[tuple, tu
 
 
 def normaliser(mean, std, dtype: str):
-    """u8[B,H,W,C] -> dtype[B,H,W,C]: (x / 255 - mean) / std, computed in f32 at least. Images of
-    a float dtype are taken as normalised."""
+    """u8[B,H,W,C] -> dtype[B,H,W,C]: (x / 255 - mean) / std, computed in f32 at least."""
     wide = jnp.promote_types(dtype, jnp.float32)
     scale = 1.0 / (255.0 * np.asarray(std, np.float64))
     shift = -np.asarray(mean, np.float64) / np.asarray(std, np.float64)
 
     def normalise(images):
-        if jnp.issubdtype(images.dtype, jnp.floating):
-            return images.astype(dtype)
         return (images.astype(wide) * scale.astype(wide) + shift.astype(wide)).astype(dtype)
 
     return normalise
@@ -153,6 +150,18 @@ def _state(variables: Mapping, optimizer, averaged: bool) -> TrainState:
                       opt_state=optimizer.init(params), ema=average)
 
 
+def _abstract_batch(size: int, image_size: tuple[int, int], channels: int, mesh) -> dict:
+    """Shapes, dtypes and shardings of a batch on the mesh."""
+    where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+    shapes = {"image": ((size, *image_size, channels), jnp.uint8), "label": ((size,), jnp.int32),
+              "mask": ((size,), jnp.float32)}
+    return {name: jax.ShapeDtypeStruct(*leaf, sharding=where) for name, leaf in shapes.items()}
+
+
+def _lower(program, batch, variables):
+    return program.lower(variables, batch)
+
+
 # ---- all of it ------------------------------------------------------------------------------
 
 
@@ -188,13 +197,7 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     eval_transforms = chain(c["eval_transforms"], TRANSFORMS, "config.eval_transforms")
     height, width = image_size(train_transforms, source, "config.transforms")
     rows = sharding.rows(batch_size, mesh)
-    abstract_batch = {
-        "image": jax.ShapeDtypeStruct((batch_size, height, width, source.channels), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((batch_size,), jnp.float32)}
-    where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
-    abstract_batch = sharding.abstract(abstract_batch, jax.tree.map(lambda _: where,
-                                                                    abstract_batch))
+    abstract_batch = _abstract_batch(batch_size, (height, width), source.channels, mesh)
 
     def batches(start_step: int):
         return pipeline.train_batches(
@@ -210,7 +213,12 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
         given = load.normalisation(weights, spec)
         spec = dataclasses.replace(spec, mean=given[0], std=given[1]) if given else spec
     mean, std = statistics(c["data"], spec, source.channels)
-    normalise = normaliser(mean, std, dtype)
+    of_levels = normaliser(mean, std, dtype)
+
+    def normalise(images):  # floats have been
+        floats = jnp.issubdtype(images.dtype, jnp.floating)
+        return images.astype(dtype) if floats else of_levels(images)
+
     sample = (1, height, width, source.channels)
     with tracing("config.model"):
         shapes = init.abstract(module, sample, dtype=wide)
@@ -250,16 +258,19 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     eval_batch_size = math.ceil(batch_size / shards) * shards
     eval_rows = sharding.rows(eval_batch_size, mesh)
+    eval_size = image_size(eval_transforms, source, "config.eval_transforms")
+    abstract_eval_batch = _abstract_batch(eval_batch_size, eval_size, source.channels, mesh)
 
     def eval_batches(split: str):
         host = pipeline.eval_batches(datasets.split(source, split), eval_transforms,
                                      batch_size=eval_batch_size, rows=eval_rows,
                                      channels=source.channels, classes=len(source.classes))
         put = functools.partial(sharding.to_device, batch_size=eval_batch_size, mesh=mesh)
-        return (batch for _, batch in sharding.prefetch(host, put))
+        for _, batch in sharding.prefetch(host, put):
+            sharding.check_arrays(batch, abstract_eval_batch, "config.eval_transforms")
+            yield batch
 
     # What an evaluation would stumble over is refused now, not after an epoch.
-    eval_size = image_size(eval_transforms, source, "config.eval_transforms")
     if eval_size != (height, width):
         with tracing("config.eval_transforms"):
             jax.eval_shape(predict, shapes, jax.ShapeDtypeStruct((1, *eval_size, source.channels),
@@ -275,9 +286,11 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
         datasets.size(source, split)
         own = what if metrics is None else dataclasses.replace(
             what, metrics=dict(enumerate(chain(metrics, METRICS, f"{where}.metrics"))))
+        evaluate = evaluator(predict, functools.partial(eval_batches, split), own)
+        program = getattr(evaluate, "program", None)
         evaluations[name] = Evaluation(
-            run=evaluator(predict, functools.partial(eval_batches, split), own),
-            every=every or total_steps)
+            run=evaluate, every=every or total_steps,
+            lower=program and functools.partial(_lower, program, abstract_eval_batch))
 
     keep = bind(_checkpoint, c["checkpoint"], "config.checkpoint")()
     stop = bind(_stop, c["stop"], "config.stop")() if c["stop"] is not None else None

@@ -63,7 +63,7 @@ def _init(module):
 def _trace(module, sample_shape, dtype) -> tuple[Any, Recorded]:
     recorded: Recorded = {}
     with _recording(recorded):
-        shapes = jax.eval_shape(_init(module), jax.random.key(0),
+        shapes = jax.eval_shape(_init(module), jax.eval_shape(jax.random.key, 0),
                                 jax.ShapeDtypeStruct(sample_shape, dtype))
 
     def cast(leaf):
@@ -102,21 +102,30 @@ def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:
     if initialiser is None:
         return None
     keyed = path.startswith("params/")
-    given = next((a for a in arguments if isinstance(a, tuple)), None)
+    given = next((a for a in arguments if isinstance(a, tuple | list)), None)  # list: flax's
     if given is not None and tuple(given) != tuple(shape.shape):
         return None  # a lifted transformation added an axis
+    if initialiser in (jnp.zeros, jnp.ones):  # without a program of their own
+        return np.full(shape.shape, float(initialiser is jnp.ones), np.float32)
     known, number = _KNOWN.get(_kind(initialiser)), zlib.crc32(path.encode())
     try:
         if known and given is not None:
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, number])))
             return known(rng, shape.shape, **_settings(initialiser))
-        key = jax.random.fold_in(jax.random.key(seed), number)
-        values = initialiser(*((key,) if keyed else ()), *arguments)
+        values = _call(initialiser, arguments, seed, number if keyed else None)
     except jax.errors.JAXTypeError:
         return None  # it closes over a value of the trace
     if isinstance(values, jax.core.Tracer) or values.shape != shape.shape:
         return None
     return np.asarray(values)
+
+
+def _call(initialiser: Callable, arguments: tuple, seed: int, number: int | None):
+    """What an initialiser of nobody's knowledge gives; number: of its key, where it takes one."""
+    if number is None:
+        return initialiser(*arguments)
+    key = jax.random.fold_in(jax.random.key(seed), number)
+    return initialiser(key, *arguments)
 
 
 # ---- jax.nn.initializers, by the name of the function that makes them -----------------------

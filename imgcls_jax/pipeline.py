@@ -9,14 +9,16 @@ permutation(seed, p // N)[p % N]. Training from Shards: V virtual streams own th
 each epoch and shuffles undecoded records within a window. V depends on the files and B alone.
 """
 
+import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from imgcls_jax import input_faults
-from imgcls_jax.errors import DataError
+from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.transforms import _decode
 from imgcls_jax.types import Batch, Lookup, Shards
 
@@ -226,7 +228,13 @@ def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, 
             row["label"] = tf.cast(label, tf.int32)
         key = fold(fold(seeds, tf.cast(epoch, tf.int32)), tf.cast(index, tf.int32))
         for place, transform in enumerate(transforms):
-            row = transform(row, fold(key, place))
+            try:
+                row = transform(row, fold(key, place))
+            except tf.errors.OperatorNotAllowedInGraphError as error:
+                raise ConfigError("a transform asks in Python what a tensor holds",
+                                  where=f"transform {place}, {transform.__module__}",
+                                  fix="write it with tf.cond, tf.where or tf.while_loop; "
+                                      "--debug shows the line") from error
         return {"image": _decode.pixels(row), "label": row["label"], "mask": 1.0, "id": index}
 
     return example
@@ -243,9 +251,15 @@ def _batches(split, raw: Callable, example: Callable, step: int, count: int) -> 
     # an evaluation; with every number given there is nothing for it to tune.
     options.autotune.enabled = False
     failure = tf.errors.OpError  # a name of our own: this may be closed when modules are gone
+
+    # Rewriting Python's `if` and `for` to TensorFlow's takes four times as long as all the rest.
+    @tf.autograph.experimental.do_not_convert
+    def dataset():
+        rows = raw(step).map(example, num_parallel_calls=threads)
+        return rows.batch(count).prefetch(2).with_options(options)
+
     try:
-        dataset = raw(step).map(example, num_parallel_calls=threads).batch(count).prefetch(2)
-        for batch in dataset.with_options(options).as_numpy_iterator():
+        for batch in dataset().as_numpy_iterator():
             yield batch
             step += 1
     except failure as error:
@@ -266,8 +280,28 @@ def tensorflow():
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # Serves convolutions, which no input has, and tells of itself on every start.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    import tensorflow as tf
+    with _without_keras():
+        import tensorflow as tf
 
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
+    tf.__path__[:] = filter(None, tf.__path__)  # the place of the Keras that was not found
     return tf
+
+
+@contextlib.contextmanager
+def _without_keras():
+    """TensorFlow imports Keras, a fourth of its time, unless asked for an older one, tf_keras.
+
+    Where that is not installed nothing is imported; tf.keras is Keras all the same, when first
+    used.
+    """
+    name = "TF_USE_LEGACY_KERAS"
+    if name in os.environ or "tensorflow" in sys.modules:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]

@@ -148,6 +148,16 @@ def to_device(batch: Batch, batch_size: int, mesh: Mesh) -> Batch:
             for key, value in batch.items() if key != "id"}
 
 
+def check_arrays(batch: Batch, wanted: Batch, where: str):
+    """ConfigError where the transforms give other images than they have declared."""
+    for name, leaf in wanted.items():
+        if tree.say(batch[name]) != tree.say(leaf):
+            raise ConfigError(f"{name} of a batch is {tree.say(batch[name])} where "
+                              f"{tree.say(leaf)} is expected", where=where,
+                              fix="a transform gives uint8, and declares the size it gives as "
+                                  "transform.size")
+
+
 def prefetch(batches: Iterator[Batch], put: Callable[[Batch], Batch], depth: int = 2) -> Iterator:
     """(host batch, device batch) pairs; up to `depth` transfers run ahead of the consumer.
 

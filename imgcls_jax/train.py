@@ -1,7 +1,6 @@
 """The loop: restore or start, step, evaluate, save, stop. What a step does is not its business."""
 
 import collections
-import concurrent.futures
 import functools
 import re
 import signal
@@ -16,12 +15,12 @@ import jax
 import numpy as np
 
 from imgcls_jax import config as configs
-from imgcls_jax import runtime, sharding, tree, workdir, xla_flags
+from imgcls_jax import programs, runtime, sharding, tree, workdir
 from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.errors import ConfigError, Diverged, Preempted
 from imgcls_jax.log import Log, duration, read_rows
 from imgcls_jax.registry import near
-from imgcls_jax.types import Batch, Run, TrainState
+from imgcls_jax.types import Run, TrainState
 
 
 def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> dict:
@@ -38,7 +37,7 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
     log = None
     try:
         with Signals() as signals:
-            compiling = compile_step(run)
+            compiling = programs.compile_step(run)
             state, history, stopped = _restore(run, checkpoints, directory)
             start = int(state.step)
             log = Log(directory, step=start, total=run.total_steps, quiet=quiet,
@@ -69,31 +68,6 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
 
 
 # ---- before the first step ------------------------------------------------------------------
-
-
-def lower_step(run: Run) -> jax.stages.Lowered:
-    """The step for its mesh: the state is donated and comes back where it lay."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
-    step = jax.jit(run.step, donate_argnums=0, out_shardings=(shardings, None),
-                   compiler_options=xla_flags.options(run.mesh.devices.flat[0].platform))
-    return step.lower(run.abstract_state, run.abstract_batch)
-
-
-def compile_step(run: Run) -> concurrent.futures.Future:
-    """The compiled step and its seconds, in a thread: the first batch is decoded meanwhile."""
-    def compiled():
-        began = time.perf_counter()
-        try:
-            program = lower_step(run).compile()
-        except ValueError as error:
-            raise ConfigError(str(error).strip().splitlines()[0], where="the training step",
-                              fix="see imgcls check") from error
-        return program, time.perf_counter() - began
-
-    pool = concurrent.futures.ThreadPoolExecutor(1)
-    future = pool.submit(compiled)
-    pool.shutdown(wait=False)
-    return future
 
 
 def _restore(run: Run, checkpoints: Checkpoints, directory: Path):
@@ -189,7 +163,7 @@ class _Loop:
         self.run, self.checkpoints, self.log, self.signals = run, checkpoints, log, signals
         self.history = history  # one dict per evaluated step
         self._sums = collections.Counter()
-        self._ids = 0
+        self._ids, self._rate = 0, 0.0  # of the last step that was fetched
         self._pending: collections.deque = collections.deque()
         self._since = self._spent = 0.0
         self._session_steps = 0
@@ -202,10 +176,13 @@ class _Loop:
         host = _Timed(run.batches(start))
         batches = sharding.prefetch(host, put)
         first = next(batches)
-        _check_batch(first[1], run.abstract_batch)
+        sharding.check_arrays(first[1], run.abstract_batch, "config.transforms")
         waited = time.perf_counter() - began
+        # Beside the step's compilation. Traced sooner, they would delay the first batch, for
+        # importing TensorFlow holds Python's lock as tracing does.
+        _ = self._evaluating
         step_fn, seconds = compiling.result()
-        self.log.line(f"compiled in {seconds:.1f}s, first batch after {waited:.1f}s")
+        self.log.line(f"compiled in {sum(seconds.values()):.1f}s, first batch after {waited:.1f}s")
         host.waited, self._since = 0.0, time.perf_counter()
         batch, stopped, step = first, None, start
         while True:
@@ -235,6 +212,11 @@ class _Loop:
             self.log.progress(step)
             batch = next(batches)
 
+    @functools.cached_property
+    def _evaluating(self) -> dict:
+        """Futures of the evaluations' programs, by name."""
+        return programs.compile_evaluations(self.run)
+
     def _due(self, step: int) -> list[str]:
         """The evaluations that belong to this step."""
         return [name for name, evaluation in self.run.evaluations.items()
@@ -254,13 +236,13 @@ class _Loop:
         """Adds the oldest step's Sums; Diverged if that step was not finite."""
         step, sums, ids = self._pending.popleft()
         sums = {name: float(np.asarray(value)) for name, value in sums.items()}
+        self._rate = sums.pop("learning_rate")
         if sums["nonfinite"]:
             self.checkpoints.wait()
             good = self.checkpoints.latest()
             raise Diverged(
                 f"step {step} is not finite: loss {sums['loss'] / self.run.batch_size:.4g}, "
-                f"gradient norm {sums['gradient_norm']:.4g}, learning rate "
-                f"{float(self.run.schedule(step - 1)):.3g}",
+                f"gradient norm {sums['gradient_norm']:.4g}, learning rate {self._rate:.3g}",
                 where=f"step {step}, examples {', '.join(map(str, ids[:5]))}, ...",
                 fix="lower config.schedule.base, set config.clip or look at these examples; "
                     + (f"step {good} is saved and good" if good else "nothing was saved yet"))
@@ -280,7 +262,7 @@ class _Loop:
             metrics |= metric.finish(self._sums)
         values = {"train/loss": self._sums["loss"] / images,
                   **{f"train/{k}": v for k, v in metrics.items()},
-                  "learning_rate": float(run.schedule(step - 1)),
+                  "learning_rate": self._rate,
                   "gradient_norm": self._sums["gradient_norm"] / steps,
                   "ids": f"{self._ids:08x}"}
         speed = {"images_per_second": images / taken, "data_wait": min(1.0, host.waited / taken)}
@@ -300,8 +282,11 @@ class _Loop:
 
     def _evaluate(self, state: TrainState, step: int, names: list[str]):
         began = time.perf_counter()
-        values = {f"{name}/{key}": value for name in names for key, value in
-                  self.run.evaluations[name].run(state.eval_variables()).items()}
+        values = {}
+        for name in names:
+            program = ((self._evaluating[name].result()[0],) if name in self._evaluating else ())
+            found = self.run.evaluations[name].run(state.eval_variables(), *program)
+            values |= {f"{name}/{key}": value for key, value in found.items()}
         self._check_named(names, values)
         if self.history and self.history[-1]["step"] == step:
             self.history[-1] |= values
@@ -350,16 +335,6 @@ class _Loop:
         state = f"the state is saved at step {step}" if saved else "there was nothing to save yet"
         return Preempted(f"stopped by {asked}: {state}", where=str(self.log.workdir),
                          fix="run the same line again to go on")
-
-
-def _check_batch(batch: Batch, wanted: Batch):
-    """ConfigError where the transforms give other images than they have declared."""
-    for name, leaf in wanted.items():
-        if tree.say(batch[name]) != tree.say(leaf):
-            raise ConfigError(f"{name} of a batch is {tree.say(batch[name])} where "
-                              f"{tree.say(leaf)} is expected", where="config.transforms",
-                              fix="a transform gives uint8, and declares the size it gives as "
-                                  "transform.size")
 
 
 class _Timed:

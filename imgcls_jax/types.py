@@ -202,10 +202,15 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """An evaluator with its period: run(variables) -> {metric: float}."""
+    """An evaluator with its period: run(variables) -> {metric: float}.
 
-    run: Callable[[Tree], dict[str, float]]
+    lower: abstract variables -> its program, where it has one; run(variables, compiled program)
+    then compiles nothing.
+    """
+
+    run: Callable[..., dict[str, float]]
     every: int  # steps
+    lower: Callable[[Tree], jax.stages.Lowered] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

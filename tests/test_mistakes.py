@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax import train as loop
+from imgcls_jax import programs
 from imgcls_jax.__main__ import main
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.losses import LOSSES
@@ -272,7 +272,7 @@ def test_evaluating_what_is_no_workdir(told, tmp_path):
 
 
 def test_a_non_finite_loss_stops_there_and_is_never_saved(told, tmp_path, monkeypatch):
-    compile_step = loop.compile_step
+    compile_step = programs.compile_step
 
     def with_nan_at_step_3(run):
         step = run.step
@@ -288,7 +288,7 @@ def test_a_non_finite_loss_stops_there_and_is_never_saved(told, tmp_path, monkey
 
         return compile_step(dataclasses.replace(run, step=broken))
 
-    monkeypatch.setattr(loop, "compile_step", with_nan_at_step_3)
+    monkeypatch.setattr(programs, "compile_step", with_nan_at_step_3)
     workdir = tmp_path / "w"
     said = told(5, *again(workdir, "--config.checkpoint.every.steps=1"))
     assert "step 3 is not finite" in said and "step 2 is saved" in said

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from imgcls_jax import datasets, pipeline
-from imgcls_jax.errors import DataError
+from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Lookup, Shards, Source
 
@@ -279,3 +279,15 @@ def test_an_empty_split_is_refused():
         train(numbers(0), 1)
     with pytest.raises(DataError, match="no examples"):
         list(pipeline.eval_batches(numbers(0), [], batch_size=4, rows=slice(0, 4), channels=1))
+
+
+def test_a_transform_that_branches_on_a_tensor_in_python_is_told_how():
+    def branching(row, seed):
+        return {**row, "label": row["label"] + 1} if row["label"] > 3 else row
+
+    def read(index):
+        return {"image": tf.zeros((4, 4, 1), tf.uint8), "label": tf.cast(index, tf.int32)}
+
+    with pytest.raises(ConfigError, match=r"tf\.cond"):
+        next(pipeline.train_batches(Lookup(8, read, str), [branching], batch_size=2, seed=0,
+                                    start_step=0, rows=slice(0, 2), channels=1))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from imgcls_jax import build, train, xla_flags
+from imgcls_jax import build, programs, xla_flags
 from imgcls_jax.cli import bench
 
 FLAG = xla_flags.Flag(value=512, gain=1.05, measured="a test")
@@ -38,4 +38,4 @@ def test_the_training_step_is_compiled_with_them(monkeypatch):
     run = build.build({**config, "model": {"name": "vit_mini", "depth": 1, "stem": ()}})
     monkeypatch.setitem(xla_flags.CHOSEN, "cpu", {"xla_no_such_flag": FLAG})
     with pytest.raises(Exception, match="xla_no_such_flag"):
-        train.lower_step(run).compile()
+        programs.lower_step(run).compile()

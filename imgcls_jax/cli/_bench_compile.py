@@ -24,7 +24,7 @@ def measure(chosen: dict, devices: list, *, images: str = "uint8", onehot: bool 
     """
     from imgcls_jax import runtime
     from imgcls_jax.build import build
-    from imgcls_jax.train import lower_step
+    from imgcls_jax.programs import lower_step
 
     run = fed(build(chosen, devices=devices), images, onehot)
     lowered = lower_step(run)

@@ -39,7 +39,7 @@ class Step:
 
         from imgcls_jax import hlo, sharding
         from imgcls_jax.build import build
-        from imgcls_jax.train import lower_step
+        from imgcls_jax.programs import lower_step
 
         self.run = run = build(chosen)
         began = time.perf_counter()
@@ -83,7 +83,7 @@ def flops(chosen: dict) -> float:
     import jax
 
     from imgcls_jax.build import build
-    from imgcls_jax.train import lower_step
+    from imgcls_jax.programs import lower_step
 
     try:
         device = jax.devices("cpu")[:1]

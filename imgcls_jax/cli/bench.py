@@ -28,7 +28,7 @@ flags.DEFINE_string("precision", "auto", "f32 | bf16 | f64 | auto.",
                     flag_values=FLAGS)
 flags.DEFINE_integer("steps", 20, "Steps to time in a round.", lower_bound=1,
                      flag_values=FLAGS)
-flags.DEFINE_integer("rounds", 5, "Rounds; the median counts.", lower_bound=1,
+flags.DEFINE_integer("rounds", 5, "Rounds of step and start; the median counts.", lower_bound=1,
                      flag_values=FLAGS)
 flags.DEFINE_enum("beside", None, ("timm",), "step: whose model takes turns with ours.",
                   flag_values=FLAGS)

@@ -56,7 +56,7 @@ def examine(run, *, compiled: bool = False) -> dict:
 
     from imgcls_jax import tree
     from imgcls_jax.build import tracing
-    from imgcls_jax.train import lower_step
+    from imgcls_jax.programs import lower_step
 
     with tracing("config"):
         lowered = lower_step(run)

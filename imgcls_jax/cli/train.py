@@ -28,7 +28,11 @@ flags.DEFINE_bool("quiet", False, "Print nothing but errors.",
 
 
 def main(words, overrides):
-    loaded = _flags.load_config(FLAGS, words, overrides)
+    run(_flags.load_config(FLAGS, words, overrides))
+
+
+def run(loaded):
+    """Trains a config.Loaded as the flags say."""
     _flags.start(FLAGS)
     # TensorFlow takes seconds to import; the build and the compiler do not wait for it.
     from imgcls_jax import pipeline
@@ -40,8 +44,7 @@ def main(words, overrides):
     from imgcls_jax.workdir import failure, read_json, write_json
 
     workdir = _workdir(loaded.name, jax.process_count())
-    run = build(loaded.config, claim=loaded.claim)
-    train(run, workdir, name=loaded.name, quiet=FLAGS.quiet)
+    train(build(loaded.config, claim=loaded.claim), workdir, name=loaded.name, quiet=FLAGS.quiet)
     if FLAGS.record and jax.process_index() == 0:
         results = Path("experiments/results")
         try:

@@ -16,7 +16,7 @@ GROUND = {"types", "registry", "tree", "errors"}
 OPEN = {"models", "datasets", "transforms", "device_transforms", "losses", "metrics", "steps",
         "evaluators", "exporters"}
 # A file may import those of the rows below its own; `build` is the waist.
-ROWS = ("cli __main__", "train predict", "build", "evaluators",
+ROWS = ("cli __main__", "train predict programs", "build", "evaluators",
         "exporters",
         "pipeline input_faults optim checkpoint init pretrained",
         "models datasets transforms device_transforms losses metrics steps compress "

@@ -1,0 +1,29 @@
+"""Time to the first step of `imgcls train`, beside its imports: python experiments/bench/start.py
+
+What `imgcls bench start` measures: one start with an empty cache of compiled programs, then starts
+with that cache and mere imports by turns, each a process of its own. Needs no accelerator.
+"""
+
+import argparse
+
+import record
+
+from imgcls_jax.cli import _bench_start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default="digits")
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    found = _bench_start.measure(["bench", "start", f"--config={asked.config}"], asked.rounds)
+    row = {"case": asked.config, "rounds": asked.rounds}
+    for key, value in found.items():
+        row |= ({f"{key}_{part}_s": seconds for part, seconds in value.items()}
+                if isinstance(value, dict) else {key: value})
+    record.save("start", "Time to the first step", [row])
+    print(row)
+
+
+if __name__ == "__main__":
+    main()
