@@ -31,6 +31,18 @@ def random_variables():
 
 
 @pytest.fixture
+def two_blocks(monkeypatch):
+    """Residual networks of two blocks and transformers of as many: the others compile for long."""
+    from imgcls_jax.models import resnet, vit
+
+    residual, transformer = resnet.ResNet, vit.ViT
+    monkeypatch.setattr(resnet, "ResNet", lambda classes, blocks, **options: residual(
+        classes, (1, 1), **options))
+    monkeypatch.setattr(vit, "ViT", lambda classes, patch, width, depth, heads, **options:
+                        transformer(classes, patch, width, 2, heads, **options))
+
+
+@pytest.fixture
 def free_port() -> int:
     """A port of the loopback that nobody listens on."""
     with socket.socket() as bound:

@@ -14,7 +14,6 @@ import pytest
 
 from imgcls_jax import topology
 from imgcls_jax.cli import _bench_compile, _slice, bench
-from imgcls_jax.models import resnet, vit
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("libtpu"),
                                 reason="needs the extra tpu")
@@ -23,18 +22,7 @@ MODELS = {"resnet": ("resnet50", dict(norm_group=32)),
           "vit": ("vit_s16", dict(pool="gap", gelu="tanh", remat="values"))}
 # A pass over an activation that was not there is some 5 % of two blocks.
 MORE = 1.01
-
-
 KEYS = ("cycles", "bytes_per_image", "flops_per_image", "peak_bytes", "collectives")
-
-
-@pytest.fixture(autouse=True)
-def two_blocks(monkeypatch):
-    residual, transformer = resnet.ResNet, vit.ViT
-    monkeypatch.setattr(resnet, "ResNet", lambda classes, blocks, **options: residual(
-        classes, (1, 1), **options))
-    monkeypatch.setattr(vit, "ViT", lambda classes, patch, width, depth, heads, **options:
-                        transformer(classes, patch, width, 2, heads, **options))
 
 
 def figures(model: str) -> dict:
@@ -45,6 +33,7 @@ def figures(model: str) -> dict:
     return {key: facts[key] for key in KEYS}
 
 
+@pytest.mark.usefixtures("two_blocks")
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_has_not_become_dearer(model):
     found, version = figures(model), importlib.metadata.version("libtpu")

@@ -12,20 +12,11 @@ from jax import lax
 from imgcls_jax import build, sharding, tree
 from imgcls_jax.cli.bench import plain_config
 from imgcls_jax.layers import attention, conv, patches
-from imgcls_jax.models import resnet, vit
+from imgcls_jax.models import resnet
 
 SIZE, BATCH = 32, 8
 MODELS = {"resnet50": dict(norm_group=8),
           "vit_s16": dict(pool="gap", gelu="tanh", remat="keys_values")}
-
-
-@pytest.fixture(autouse=True)
-def two_blocks(monkeypatch):
-    residual, transformer = resnet.ResNet, vit.ViT
-    monkeypatch.setattr(resnet, "ResNet", lambda classes, blocks, **options: residual(
-        classes, (1, 1), **options))
-    monkeypatch.setattr(vit, "ViT", lambda classes, patch, width, depth, heads, **options:
-                        transformer(classes, patch, width, 2, heads, **options))
 
 
 def for_a_tpu(patch):
@@ -73,6 +64,7 @@ def first_step(model, precision, forms, **options):
     return float(sums["loss"]) / BATCH, np.concatenate(leaves)
 
 
+@pytest.mark.usefixtures("two_blocks")
 @pytest.mark.parametrize("model", MODELS)
 def test_loss_and_gradients_are_those_of_the_plain_step_to_rounding(model):
     written = dict(remat=False)
