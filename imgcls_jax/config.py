@@ -304,9 +304,10 @@ def _literal(text: str):
 
 
 def _value(old, text: str, where: str):
-    """The text as a value that may replace `old`: numbers stay numbers, strings strings."""
+    """The text as a value that may replace `old`: numbers stay numbers, strings strings, unless
+    the text is None, True or False as Python writes them."""
     if isinstance(old, str):
-        return None if text == "None" else text
+        return {"None": None, "True": True, "False": False}.get(text, text)
     new = _literal(text)
     number = isinstance(old, int | float) and not isinstance(old, bool)
     wrong = ((isinstance(old, bool) and not isinstance(new, bool | None))

@@ -230,3 +230,10 @@ def test_a_folder_is_told_from_the_name_of_a_dataset(tmp_path, monkeypatch):
     assert not config.is_folder("photos") and config.is_folder("./photos")
     (tmp_path / "photos").mkdir()
     assert config.is_folder("photos")
+
+
+@pytest.mark.parametrize("text, value", [("True", True), ("False", False), ("None", None),
+                                         ("keys_values", "keys_values"), ("true", "true")])
+def test_a_constant_of_python_may_replace_a_string(text, value):
+    loaded = config.load("imagenet/vit:vit_s16", [("model.remat", text)]).config
+    assert loaded["model"]["remat"] == value and type(loaded["model"]["remat"]) is type(value)
