@@ -16,7 +16,8 @@ from imgcls_jax.models import resnet
 
 SIZE, BATCH = 32, 8
 MODELS = {"resnet50": dict(norm_group=8),
-          "vit_s16": dict(pool="gap", gelu="tanh", remat="keys_values")}
+          # A head of zeros would pass no gradient on to the blocks.
+          "vit_s16": dict(pool="gap", gelu="tanh", remat="keys_values", zero_head=False)}
 
 
 def for_a_tpu(patch):
@@ -71,11 +72,13 @@ def test_loss_and_gradients_are_those_of_the_plain_step_to_rounding(model):
     exact_loss, exact = first_step(model, "f32", plainly, **written)
     loss, change = first_step(model, "f32", for_a_tpu)
     np.testing.assert_allclose(loss, exact_loss, rtol=1e-5)
-    assert np.linalg.norm(change - exact) < 1e-3 * np.linalg.norm(exact)
+    print("f32", np.linalg.norm(change - exact) / np.linalg.norm(exact))
+    assert np.linalg.norm(change - exact) < 1e-5 * np.linalg.norm(exact)
 
     loss, change = first_step(model, "bf16", for_a_tpu)
     usual_loss, usual = first_step(model, "bf16", plainly, **written)
     error, usual_error = (np.linalg.norm(a - exact) for a in (change, usual))
+    print("bf16", error / usual_error, loss, usual_loss, exact_loss)
     # Both are rounded to bf16 throughout, at different places.
-    assert error < 1.25 * usual_error, (error, usual_error)
+    assert error < 1.1 * usual_error, (error, usual_error)
     assert abs(loss - exact_loss) < max(2 * abs(usual_loss - exact_loss), 2**-8 * exact_loss)
