@@ -9,6 +9,7 @@ configs/vit_s16_i1k.py, in bf16 and without mixup, compiled in the same way with
 The first versions of the others are those of this codebase before their layers were measured.
 """
 
+import importlib.metadata
 import sys
 
 import record
@@ -16,7 +17,7 @@ import record
 from imgcls_jax import config
 from imgcls_jax.cli import _bench_compile, _slice, bench
 
-LIBTPU = "0.0.50.1"
+LIBTPU = "0.0.50.1"  # the others' figures are of it: another one's may differ by a percent
 RESNET = dict(config="imagenet/resnet:resnet50", images="bfloat16",
               overrides="model.norm_group=256")
 VIT = dict(config="imagenet/vit:vit_s16", images="float32", onehot=True,
@@ -69,6 +70,9 @@ def measured(case: str) -> dict:
 
 
 def main(cases):
+    if importlib.metadata.version("libtpu") != LIBTPU:
+        sys.exit(f"the published steps were compiled by libtpu {LIBTPU}: pip install "
+                 f"libtpu=={LIBTPU}, with the jax that takes it (Python 3.12 or later)")
     for case in cases or CASES:
         row = measured(case)
         print({key: value for key, value in row.items() if not isinstance(value, dict | list)},
