@@ -140,9 +140,9 @@ def kernels(text: str) -> dict:
     """What a step launches, by the compiled text: {"per_step": count, "kinds": {kind: count}}.
 
     One for every operation that does work, as often as its loop turns; a fusion is one, and of a
-    conditional all branches count, though one of them is run. On a GPU
-    these are its launches, but for libraries (custom calls, told by target), which may launch
-    several for one call, and for command buffers, which launch many as one.
+    conditional all branches count, though one of them is run. On a GPU these are its launches, but
+    for libraries (custom calls, told by target), which may launch several for one call, and for
+    command buffers, which launch many as one.
     """
     kinds = collections.Counter()
     for operation in operations(text):

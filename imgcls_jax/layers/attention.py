@@ -116,9 +116,9 @@ def _attend_anew(kept, x, weights):
 
 def _forward_anew(kept, x, weights):
     heads = kept[0].shape[2]
-    y, (*parts, y_kept, total, inverse) = _forward(
+    y, (q, k, v, *rest) = _forward(
         *kept, *(_heads(_project(x, *own), heads) for own in weights))
-    return y, (parts[:len(kept)], x, weights, (y_kept, total, inverse))
+    return y, ((q, k, v)[:len(kept)], x, weights, rest)
 
 
 def _backward_anew(residuals, dy):

@@ -138,16 +138,12 @@ def test_one_sum_over_shards_gives_the_step_of_the_whole_batch(reduce, devices, 
 
 def test_gradients_and_metrics_cross_the_wire_once_and_outside_the_loop():
     with jax.enable_x64(False):  # an f64 run of this process has turned it on
-        crosses_once()
-
-
-def crosses_once():
-    run = by_shard("float32", accumulate=2)
-    found = hlo.collectives(lowered(run).compile(FAST).as_text())
-    state, sums = jax.eval_shape(run.step, run.abstract_state, run.abstract_batch)
-    sums = {k: v for k, v in sums.items() if k not in ("gradient_norm", "steps", "nonfinite")}
-    size = tree.size_bytes((state.params, state.model_state, sums))
-    assert found == {"all-reduce": {"count": 1, "bytes": size, "dtypes": {"f32": size}}}
+        run = by_shard("float32", accumulate=2)
+        found = hlo.collectives(lowered(run).compile(FAST).as_text())
+        state, sums = jax.eval_shape(run.step, run.abstract_state, run.abstract_batch)
+        sums = {k: v for k, v in sums.items() if k not in ("gradient_norm", "steps", "nonfinite")}
+        size = tree.size_bytes((state.params, state.model_state, sums))
+        assert found == {"all-reduce": {"count": 1, "bytes": size, "dtypes": {"f32": size}}}
 
 
 def test_gradients_cross_the_wire_in_the_dtype_asked_for():
