@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from imgcls_jax import __main__ as command
-from imgcls_jax import config, errors
+from imgcls_jax import __main__, config, errors
+from imgcls_jax.cli import _command as command
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -30,6 +30,18 @@ def test_without_a_verb_or_with_a_wrong_one_the_verbs_are_told(capsys):
     error = capsys.readouterr().err
     assert error.splitlines() == ["error: there is no verb 'trian'", "where: command line",
                                   "fix:   did you mean 'train'?"]
+
+
+@pytest.mark.parametrize("theirs", [None, "glibc.malloc.check=1"])
+def test_memory_comes_in_huge_pages_unless_the_user_says_otherwise(theirs, monkeypatch):
+    (name, ours), = __main__.HUGE_PAGES.items()
+    monkeypatch.setenv(name, theirs) if theirs else monkeypatch.delenv(name, raising=False)
+    code = ("import os, sys; from imgcls_jax import __main__; from imgcls_jax.cli import _command;"
+            f"_command.main = lambda argv: print(os.environ.get({name!r}), *argv) or 0;"
+            "sys.exit(__main__.main())")
+    status, out, _ = imgcls("train", "--config=digits", code=code)
+    expected = theirs or (ours if sys.platform == "linux" else None)
+    assert (status, out.strip()) == (0, f"{expected} train --config=digits")
 
 
 def test_every_verb_has_one_line_about_it_and_a_main():

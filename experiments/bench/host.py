@@ -18,8 +18,8 @@ import jax
 import record
 
 from imgcls_jax import config, runtime
-from imgcls_jax.__main__ import GC_THRESHOLD, gc
 from imgcls_jax.build import build
+from imgcls_jax.cli._command import GC_THRESHOLD, gc
 from imgcls_jax.train import train
 
 WORDS = {"model": {"name": "vit_mini", "width": 16, "depth": 2, "heads": 2, "stem": ()},

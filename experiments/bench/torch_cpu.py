@@ -5,9 +5,10 @@ python experiments/bench/torch_cpu.py --torch=PYTHON [--size=224 --batch=8 --rou
 PYTHON: an interpreter with torch and timm; this one by default. A case is MODEL/train or
 MODEL/predict. Each side is a process of its own, pinned to the same core with one thread, and they
 take turns, round by round: what counts is the median over the rounds of torch's processor time
-divided by ours. Training is forward, backward and update (SGD with momentum, AdamW for the
-transformer). For inference torch's BatchNorm is folded into the convolutions first; ours is
-applied with the running statistics, inside the compiled program.
+divided by ours. Both have their memory in huge pages, as `imgcls` takes it (pages.py). Training is
+forward, backward and update (SGD with momentum, AdamW for the transformer). For inference torch's
+BatchNorm is folded into the convolutions first; ours is applied with the running statistics,
+inside the compiled program.
 """
 
 import argparse
@@ -127,10 +128,15 @@ def child(side: str, *what):
         print(time.process_time() - began, flush=True)
 
 
-def start(python: str, side: str, case: str, size: int, batch: int) -> subprocess.Popen:
+def start(python: str, side: str, case: str, size: int, batch: int,
+          huge_pages: bool = True) -> subprocess.Popen:
+    from imgcls_jax.__main__ import HUGE_PAGES  # which the interpreter with torch lacks
+
     core = min(os.sched_getaffinity(0))
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1",
-                   "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    environment = {key: value for key, value in os.environ.items() if key not in HUGE_PAGES}
+    environment |= {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1",
+                    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+                    **(HUGE_PAGES if huge_pages else {})}
     return subprocess.Popen(
         [python, __file__, "--child", side, *case.split("/"), str(size), str(batch)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
@@ -151,9 +157,8 @@ def version(python: str, name: str) -> str:
                           check=True).stdout.strip()
 
 
-def compare(case: str, python: str, size: int, batch: int, rounds: int) -> dict:
-    sides = {"ours": start(sys.executable, "ours", case, size, batch),
-             "theirs": start(python, "theirs", case, size, batch)}
+def by_turns(sides: dict[str, subprocess.Popen], rounds: int) -> dict[str, list[float]]:
+    """Seconds of processor time of each round of each side; the processes end."""
     try:
         for process in sides.values():
             answer(process)
@@ -163,10 +168,16 @@ def compare(case: str, python: str, size: int, batch: int, rounds: int) -> dict:
                 process.stdin.write("\n")
                 process.stdin.flush()
                 taken[side].append(float(answer(process)))
+        return taken
     finally:
         for process in sides.values():
             process.stdin.close()
             process.wait()
+
+
+def compare(case: str, python: str, size: int, batch: int, rounds: int) -> dict:
+    taken = by_turns({"ours": start(sys.executable, "ours", case, size, batch),
+                      "theirs": start(python, "theirs", case, size, batch)}, rounds)
     ratios = [b / a for a, b in zip(*taken.values(), strict=True)]
     return {"case": f"{case}, {batch} x {size} px", "speed over torch": statistics.median(ratios),
             "least": min(ratios), "most": max(ratios), "rounds": rounds,

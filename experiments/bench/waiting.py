@@ -20,8 +20,8 @@ import numpy as np
 import record
 
 from imgcls_jax import config, programs, runtime
-from imgcls_jax.__main__ import GC_THRESHOLD, gc
 from imgcls_jax.build import build
+from imgcls_jax.cli._command import GC_THRESHOLD, gc
 from imgcls_jax.train import train
 
 WARM = 5  # steps that are not counted

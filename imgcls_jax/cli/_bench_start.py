@@ -10,6 +10,7 @@ import tempfile
 import time
 
 from imgcls_jax import config
+from imgcls_jax.__main__ import HUGE_PAGES
 from imgcls_jax.cli import _flags
 from imgcls_jax.cli.bench import FLAGS, chosen
 from imgcls_jax.errors import EnvironmentFailure
@@ -70,7 +71,8 @@ def _medians(rows: list[dict]) -> dict:
 def _run_child(kind: str, words: list[str], cache: str) -> dict:
     command = [sys.executable, "-m", "imgcls_jax", *words, f"--cache={cache}",
                f"--child={kind}@{time.time()}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = {key: value for key, value in os.environ.items() if key not in HUGE_PAGES}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:
         raise EnvironmentFailure(f"the measured process failed: {done.stderr.strip()[-300:]}",

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from imgcls_jax.layers.matmul import dense, matmul
+
 
 class SelfAttention(nn.Module):
     """Multi-head attention of tokens to each other, softmax in f32: f[B,N,D] -> f[B,N,D].
@@ -32,13 +34,12 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x):
         wide, width = jnp.promote_types(self.dtype, jnp.float32), x.shape[-1]
-        options = {"dtype": self.dtype, "param_dtype": wide}
-        weights = _Weights(3, width, kernel_init=self.qkv_init, name="qkv", **options)(width)
+        weights = _Weights(3, width, self.qkv_init, self.dtype, wide, name="qkv")(width)
         kept = 3 - self.anew
         parts = tuple(_heads(_project(x, *own), self.heads) for own in weights[:kept])
         y = _attend_anew(parts, x, weights[kept:]) if self.anew else attend(*parts)
         y = y.reshape(x.shape)
-        return nn.Dense(width, kernel_init=self.kernel_init, name="out", **options)(y)
+        return dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="out")(y)
 
 
 class _Weights(nn.Module):
@@ -63,7 +64,7 @@ class _Weights(nn.Module):
 
 def _project(x, kernel, bias):
     """f[B,N,D], f[D,E], f[E] -> f[B,N,E]."""
-    return _rows_last(x @ kernel) + bias
+    return _rows_last(matmul(x, kernel)) + bias
 
 
 def _heads(x, heads: int):
@@ -81,26 +82,27 @@ def attend(queries, keys, values):
 
 
 def _forward(queries, keys, values):
-    q, k, v = map(_tokens_last, (queries, keys, values))
+    q, k, v = (_ordered(x.swapaxes(1, 2)) for x in (queries, keys, values))
     weights, total = lax.platform_dependent(q, k, tpu=_twice, default=_once)
-    inverse = (1 / total).swapaxes(1, 2)[..., None]  # f[B,Q,heads,1]
-    y = _einsum("bhqn,bnhd->bqhd", weights, v) * inverse
-    y = _tokens_last(y.astype(v.dtype))
-    return y, (q, k, v, y, weights, inverse)
+    inverse = 1 / total[..., None]
+    y = _einsum("bhqn,bhnd->bhqd", weights, v) * inverse
+    y = _ordered(y.astype(v.dtype))
+    return y.swapaxes(1, 2), (q, k, v, y, weights, inverse)
 
 
 def _backward(kept, dy):
     q, k, v, y, weights, inverse = kept
-    scaled = _tokens_last(dy) * inverse
+    scaled = _ordered(dy.swapaxes(1, 2)) * inverse
     # Of the softmax's derivative p (dp - sum(p dp)) the sum is that of y dy (arXiv 2205.14135, D).
-    mean = (y * scaled).sum(-1).swapaxes(1, 2)[..., None]
+    mean = (y * scaled).sum(-1, keepdims=True)
     scaled = scaled.astype(y.dtype)
-    dv = _einsum("bhqn,bqhd->bnhd", weights, scaled)
-    dscores = weights * (_einsum("bqhd,bnhd->bhqn", scaled, v) - mean) * q.shape[-1] ** -0.5
+    dv = _einsum("bhqn,bhqd->bhnd", weights, scaled)
+    dscores = weights * (_einsum("bhqd,bhnd->bhqn", scaled, v) - mean) * q.shape[-1] ** -0.5
     dscores = dscores.astype(q.dtype)
-    dq = _einsum("bhqn,bnhd->bqhd", dscores, k)
-    dk = _einsum("bhqn,bqhd->bnhd", dscores, q)
-    return tuple(_tokens_last(d.astype(like.dtype)) for d, like in ((dq, q), (dk, k), (dv, v)))
+    dq = _einsum("bhqn,bhnd->bhqd", dscores, k)
+    dk = _einsum("bhqn,bhqd->bhnd", dscores, q)
+    return tuple(_ordered(d.astype(like.dtype)).swapaxes(1, 2)
+                 for d, like in ((dq, q), (dk, k), (dv, v)))
 
 
 attend.defvjp(_forward, _backward)
@@ -124,9 +126,9 @@ def _forward_anew(kept, x, weights):
 def _backward_anew(residuals, dy):
     kept, x, weights, rest = residuals
     # Otherwise XLA sees that it has the others already, or computes them long before.
-    again, dy = lax.optimization_barrier((x, _tokens_last(dy)))
-    heads = kept[0].shape[2]
-    anew = (_tokens_last(_heads(_project(again, *own), heads)) for own in weights)
+    again, dy = lax.optimization_barrier((x, dy))
+    heads = kept[0].shape[1]
+    anew = (_ordered(_heads(_project(again, *own), heads).swapaxes(1, 2)) for own in weights)
     gradients = _backward((*kept, *anew, *rest), dy)
     dx, dweights = 0, ()
     for own, gradient in zip(weights, gradients[len(kept):], strict=True):
@@ -156,7 +158,7 @@ def _twice(q, k):
 
 
 def _scores(q, k):
-    return _einsum("bqhd,bnhd->bhqn", q, k) * q.shape[-1] ** -0.5
+    return _einsum("bhqd,bhnd->bhqn", q, k) * q.shape[-1] ** -0.5
 
 
 def _einsum(spec, *operands):
@@ -165,31 +167,33 @@ def _einsum(spec, *operands):
     return jnp.einsum(spec, *operands, preferred_element_type=wide)
 
 
-# ---- the order of memory on a TPU -----------------------------------------------------------
+# ---- the order of memory --------------------------------------------------------------------
 #
-# The products of attention want the tokens last, all others the channels. Left to itself, the
-# compiler turns half of all arrays twice.
+# On a TPU the products of attention want the tokens last, all others the channels. Left to itself,
+# the compiler turns half of all arrays twice.
 
 
-def _tokens_last(x):
-    """f[B,N,heads,D], in memory as [B,heads,D,N]."""
-    return lax.platform_dependent(x, tpu=lambda x: _ordered(x, (0, 2, 3, 1)), default=lambda x: x)
+def _ordered(x):
+    """f[B,heads,N,D], on a TPU in memory as [B,heads,D,N], and on a CPU as it says."""
+    # XLA's CPU backend would have a product read heads from afar, at half its speed.
+    return lax.platform_dependent(x, tpu=lambda x: _in_order(x, (0, 1, 3, 2)),
+                                  cpu=lax.optimization_barrier, default=lambda x: x)
 
 
 def _as_it_is(kernel):
     """f[D,E] in rows, as the optimizer's state has it: three copies of that cost more than one of
     the kernel."""
-    return lax.platform_dependent(kernel, tpu=lambda x: _ordered(x, (0, 1)), default=lambda x: x)
+    return lax.platform_dependent(kernel, tpu=lambda x: _in_order(x, (0, 1)), default=lambda x: x)
 
 
 @jax.custom_vjp
 def _rows_last(x):
     """f[B,N,D], in memory as [B,D,N]; its gradient as it comes."""
-    return lax.platform_dependent(x, tpu=lambda x: _ordered(x, (0, 2, 1)), default=lambda x: x)
+    return lax.platform_dependent(x, tpu=lambda x: _in_order(x, (0, 2, 1)), default=lambda x: x)
 
 
 _rows_last.defvjp(lambda x: (_rows_last(x), None), lambda _, dy: (dy,))
 
 
-def _ordered(x, order):
+def _in_order(x, order):
     return with_layout_constraint(x, Layout(major_to_minor=order))

@@ -60,8 +60,7 @@ class Conv(nn.Module):
             x = x[:, ::self.stride, ::self.stride]
             if self.factored and self.features >= WIDENS * x.shape[-1] and not self.use_bias:
                 return Product(x, kernel[0, 0])
-            y = matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0])
-            y = y.reshape(*x.shape[:3], self.features)
+            y = matmul(x, kernel[0, 0])
         else:
             padding = padding if padding == "SAME" else [(size, size) for size in padding]
             y = convolve(x, kernel, self.stride, padding, self.groups)

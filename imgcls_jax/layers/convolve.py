@@ -1,10 +1,12 @@
-"""2-D convolution; a depthwise one has a form of its own on a CPU."""
+"""2-D convolution; on a CPU depthwise ones and the gradient of a kernel have forms of their own."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+CHANNELS = 16  # at least, in a product of the gradient of a kernel on a CPU
 
 
 def convolve(x, kernel, stride: int, padding, groups: int = 1):
@@ -15,8 +17,8 @@ def convolve(x, kernel, stride: int, padding, groups: int = 1):
     if padding == "SAME":
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), "SAME")
     padding = tuple(map(tuple, padding))
-    depthwise = groups > 1 and groups == x.shape[-1] == kernel.shape[-1]
-    return (_depthwise if depthwise else _plain)(x, kernel, stride, padding, groups)
+    own = groups == 1 or groups == x.shape[-1] == kernel.shape[-1]
+    return (_convolve if own else _plain)(x, kernel, stride, padding, groups)
 
 
 def _plain(x, kernel, stride, padding, groups):
@@ -25,35 +27,40 @@ def _plain(x, kernel, stride, padding, groups):
         dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+def _plain_back(x, kernel, dy, stride, padding, groups):
+    return jax.vjp(lambda x, kernel: _plain(x, kernel, stride, padding, groups), x, kernel)[1](dy)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _depthwise(x, kernel, stride, padding, groups):
+def _convolve(x, kernel, stride, padding, groups):
+    if groups == 1:
+        return _plain(x, kernel, stride, padding, groups)
     return lax.platform_dependent(
         x, kernel, cpu=functools.partial(_shifted, stride=stride, padding=padding),
         default=functools.partial(_plain, stride=stride, padding=padding, groups=groups))
 
 
 def _forward(x, kernel, stride, padding, groups):
-    return _depthwise(x, kernel, stride, padding, groups), (x, kernel)
+    return _convolve(x, kernel, stride, padding, groups), (x, kernel)
 
 
 def _backward(stride, padding, groups, kept, dy):
-    def plain(x, kernel, dy):
-        return jax.vjp(lambda *a: _plain(*a, stride, padding, groups), x, kernel)[1](dy)
-
     def cpu(x, kernel, dy):
+        if groups == 1:
+            return (_plain_back(x, kernel, dy, stride, padding, groups)[0],
+                    _kernel_gradient(x, dy, kernel, stride, padding))
         return (_shifted_back(dy, kernel, x.shape, stride, padding),
-                _kernel_gradient(x, dy, kernel, stride, padding))
+                _taps_gradient(x, dy, kernel, stride, padding))
 
-    return lax.platform_dependent(*kept, dy, cpu=cpu, default=plain)
+    return lax.platform_dependent(
+        *kept, dy, cpu=cpu,
+        default=functools.partial(_plain_back, stride=stride, padding=padding, groups=groups))
 
 
-_depthwise.defvjp(_forward, _backward)
+_convolve.defvjp(_forward, _backward)
 
 
 # ---- on a CPU -------------------------------------------------------------------------------
-#
-# A sum of shifted products, one per place of the kernel: XLA's CPU backend convolves channel by
-# channel, and leaves the vector units idle.
 
 
 def _places(x, size, out, stride, padding):
@@ -63,6 +70,25 @@ def _places(x, size, out, stride, padding):
     for i in range(size[0]):
         for j in range(size[1]):
             yield x[:, i:i + ends[0]:stride, j:j + ends[1]:stride]
+
+
+def _kernel_gradient(x, dy, kernel, stride, padding):
+    """As matrix products, one per place of the kernel: XLA's CPU backend convolves images turned
+    round to [C,H,W,B], at a fraction of the speed."""
+    parts = tuple(_places(x, kernel.shape[:2], dy.shape[1:3], stride, padding))
+    # A few channels make no product: as many places as make up for it go into one.
+    count = max(1, CHANNELS // x.shape[-1])
+    parts = [jnp.concatenate(parts[i:i + count], -1) for i in range(0, len(parts), count)]
+    # Without the barriers XLA turns each part round instead, and computes it while it does.
+    turned = lax.optimization_barrier(dy).reshape(-1, dy.shape[-1]).T
+    turned, *parts = lax.optimization_barrier(
+        [turned, *(part.reshape(-1, part.shape[-1]) for part in parts)])
+    rows = lax.optimization_barrier([turned @ part for part in parts])
+    return jnp.concatenate(rows, -1).T.reshape(kernel.shape)
+
+
+# Depthwise, a sum of shifted products, one per place of the kernel: XLA's CPU backend convolves
+# channel by channel, and leaves the vector units idle.
 
 
 def _out(x, size, stride, padding):
@@ -85,7 +111,7 @@ def _shifted_back(dy, kernel, shape, stride, padding):
     return _shifted(dy, kernel[::-1, ::-1], 1, ((0, 0), (0, 0)))
 
 
-def _kernel_gradient(x, dy, kernel, stride, padding):
+def _taps_gradient(x, dy, kernel, stride, padding):
     parts = _places(x, kernel.shape[:2], dy.shape[1:3], stride, padding)
     dy = dy.astype(jnp.promote_types(dy.dtype, jnp.float32))
     sums = jnp.stack([(part * dy).sum((0, 1, 2)) for part in parts])

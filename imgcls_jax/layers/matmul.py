@@ -1,17 +1,16 @@
 """Matrix product whose backward pass suits a CPU too."""
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import lax
+
+WIDE = 512  # columns: from there on a quicker product pays for a copy on a CPU
 
 
 @jax.custom_vjp
 def matmul(x, kernel):
-    """x f[N,K], kernel f[K,C] -> f[N,C].
-
-    The gradient of the kernel contracts rows, for which XLA's CPU backend first turns one of its
-    factors round: here the smaller one, and not a factor that is computed on the way, for this
-    it would do column by column.
-    """
+    """x f[...,K], kernel f[K,C] -> f[...,C]."""
     return x @ kernel
 
 
@@ -28,11 +27,34 @@ def _plain(x, kernel, dy):
 
 
 def _on_cpu(x, kernel, dy):
-    dy = lax.optimization_barrier(dy)
-    if x.shape[1] <= dy.shape[1]:
-        return dy @ kernel.T, x.T @ dy
-    # The barrier keeps XLA from turning the two products into the other one.
-    return dy @ kernel.T, lax.optimization_barrier(dy.T @ x).T
+    x, dy = lax.optimization_barrier((x, dy))
+    return dy @ kernel.T, contract_rows(*(a.reshape(-1, a.shape[-1]) for a in (x, dy)))
+
+
+def contract_rows(x, dy):
+    """x f[N,K], dy f[N,C] -> x.T @ dy, as a CPU likes it.
+
+    XLA's CPU backend has one of the factors turned round, if only in its cache: here the smaller
+    one, and for a wide product in memory, since then the product itself is quicker. Neither may be
+    computed on the way, for this would happen column by column.
+    """
+    narrow, other = (x, dy) if x.shape[1] <= dy.shape[1] else (dy, x)
+    turned = narrow.T
+    if other.shape[1] >= WIDE:
+        turned = lax.optimization_barrier(turned)
+    # This barrier keeps XLA from turning the product into the other one.
+    product = lax.optimization_barrier(turned @ other)
+    return product if narrow is x else product.T
 
 
 matmul.defvjp(_forward, _backward)
+
+
+def dense(features: int, *, dtype, **options) -> nn.Dense:
+    """flax's Dense, its product a `matmul`, its parameters in f32 at least."""
+    return nn.Dense(features, dtype=dtype, param_dtype=jnp.promote_types(dtype, jnp.float32),
+                    dot_general=_dot_general, **options)
+
+
+def _dot_general(x, kernel, dimensions, precision):
+    return matmul(x, kernel)

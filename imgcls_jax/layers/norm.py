@@ -125,7 +125,7 @@ def _by_group(x, y):
 
 def _written(x, kernel, scale, bias, epsilon):
     """_normalised_product as it is written: a CPU waits for products, not for memory."""
-    y = matmul(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1).astype(scale.dtype)
+    y = matmul(x, kernel).astype(scale.dtype)
     mean, var = _moments(y)
     y = (y - _over(mean, y)) * _over(scale * lax.rsqrt(var + epsilon), y) + bias
     return y.astype(x.dtype), mean, var

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from imgcls_jax.layers.drop import DropPath
+from imgcls_jax.layers.matmul import dense
 from imgcls_jax.layers.patches import Patches
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
@@ -125,7 +126,7 @@ def _norm(module, name):
 
 
 def _dense(module, features, name):
-    return nn.Dense(features, dtype=module.dtype, param_dtype=_wide(module), name=name)
+    return dense(features, dtype=module.dtype, name=name)
 
 
 def _options(num_classes: int, *, gelu: Literal["exact", "tanh"] = "exact", dropout: float = 0.0,

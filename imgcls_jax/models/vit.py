@@ -10,6 +10,7 @@ import numpy as np
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.attention import SelfAttention, attend
 from imgcls_jax.layers.conv import Conv
+from imgcls_jax.layers.matmul import dense
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.layers.patches import Patches, patch_grid
 from imgcls_jax.models import MODELS, _vit_names
@@ -248,8 +249,8 @@ def _norm(module, name):
 
 
 def _dense(module, features, name, kernel_init=None, **kwargs):
-    return nn.Dense(features, kernel_init=kernel_init or nn.initializers.xavier_uniform(),
-                    dtype=module.dtype, param_dtype=_wide(module), name=name, **kwargs)
+    return dense(features, kernel_init=kernel_init or nn.initializers.xavier_uniform(),
+                 dtype=module.dtype, name=name, **kwargs)
 
 
 def _options(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token",

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from imgcls_jax import __main__ as command
+from imgcls_jax.cli import _command as command
 from imgcls_jax.pretrained import catalogue
 from imgcls_jax.types import Weights
 

@@ -1,0 +1,124 @@
+"""Finds a verb and runs cli/VERB.py; what goes wrong becomes a line and an exit code."""
+
+import ast
+import gc
+import importlib
+import importlib.util
+import os
+import pkgutil
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+
+from absl import flags
+
+from imgcls_jax import cli, config
+from imgcls_jax.errors import ConfigError, EnvironmentFailure, Failure, Preempted
+from imgcls_jax.registry import near
+
+GC_THRESHOLD = (100_000, 50, 100)  # objects made since, and rounds of the younger generations
+
+
+def verbs() -> dict[str, str]:
+    """Verb -> the first line of its module, read without importing it."""
+    found = {}
+    for module in pkgutil.iter_modules(cli.__path__):
+        if not module.name.startswith("_"):
+            path = Path(cli.__path__[0]) / f"{module.name}.py"
+            found[module.name] = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+    return found
+
+
+def _usage() -> str:
+    lines = [f"  imgcls {verb:8} {what}" for verb, what in sorted(verbs().items())]
+    return "\n".join(["usage: imgcls VERB [--flag=value ...] [--config.KEY=VALUE ...]", "", *lines,
+                      "", "imgcls VERB --help lists the flags of a verb."])
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command; returns its exit code."""
+    # Imports and traces make millions of objects that stay: by default the collector looks through
+    # all of them again and again, a quarter of the time that TensorFlow's import takes.
+    gc.set_threshold(*GC_THRESHOLD)
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(_usage())
+        return 0 if argv else ConfigError.code
+    warnings.showwarning = _say_warning
+    try:
+        return _dispatch(argv[0], argv[1:])
+    except Failure as failure:
+        return _report(failure, "--debug" in argv)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _leave(128 + signal.SIGINT)
+    except Exception as error:
+        failure = _known(error)
+        if failure is None:
+            _leave(Failure.code, error)
+            raise
+        return _report(failure, "--debug" in argv)
+
+
+def _dispatch(verb: str, words: list[str]) -> int:
+    if verb not in verbs():
+        raise ConfigError(f"there is no verb {verb!r}", where="command line",
+                          fix=near(verb, verbs()))
+    module = importlib.import_module(f"imgcls_jax.cli.{verb}")
+    words, overrides = config.split_argv(words)
+    if any(word in ("--help", "-h", "-help") for word in words):
+        print(f"{module.__doc__.strip()}\n\n{module.FLAGS.get_help()}")
+        return 0
+    for name in module.FLAGS:
+        module.FLAGS[name].unparse()  # what an earlier call in this process has set
+    flags.FLAGS.mark_as_parsed()  # libraries that define flags ask for it
+    try:
+        rest = module.FLAGS([f"imgcls {verb}", *words])[1:]
+    except flags.Error as error:
+        raise ConfigError(str(error).splitlines()[0], where="command line",
+                          fix=f"imgcls {verb} --help lists the flags") from error
+    return module.main(rest, overrides) or 0
+
+
+def _known(error: Exception) -> Failure | None:
+    """A Failure for what the machine, not our code, is to blame for."""
+    text = str(error)
+    if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
+        return EnvironmentFailure(
+            f"out of memory: {text.splitlines()[0][:200] if text else 'on the host'}",
+            where="the device" if "RESOURCE" in text else "the host",
+            fix="lower config.batch_size, or raise config.step.accumulate or config.mesh.fsdp")
+    if isinstance(error, ModuleNotFoundError) and not error.name.startswith("imgcls_jax"):
+        return EnvironmentFailure(f"the package {error.name!r} is not installed",
+                                  where=sys.executable, fix="imgcls doctor lists what is missing")
+    return None
+
+
+def _say_warning(message, category, filename, lineno, file=None, line=None):
+    """One line for a person; which line of ours gave it is of no use to them."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def _report(failure: Failure, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(failure, file=sys.stderr, flush=True)
+    return failure.code if isinstance(failure, Preempted) else _leave(failure.code)
+
+
+def _leave(code: int, error: Exception | None = None) -> int:
+    """The code, for a process alone; one of several ends here, with the traceback of `error`."""
+    jax = sys.modules.get("jax")
+    if jax and jax.distributed.is_initialized():
+        # The others wait for us in a collective: leaving without the farewell of
+        # jax.distributed, which would wait for them, is what ends them.
+        if error:
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
