@@ -5,10 +5,12 @@ python experiments/bench/torch_cpu.py --torch=PYTHON [--size=224 --batch=8 --rou
 PYTHON: an interpreter with torch and timm; this one by default. A case is MODEL/train or
 MODEL/predict. Each side is a process of its own, pinned to the same core with one thread, and they
 take turns, round by round: what counts is the median over the rounds of torch's processor time
-divided by ours. Both have their memory in huge pages, as `imgcls` takes it (pages.py). Training is
-forward, backward and update (SGD with momentum, AdamW for the transformer). For inference torch's
-BatchNorm is folded into the convolutions first; ours is applied with the running statistics,
-inside the compiled program.
+divided by ours. A turn is three steps, of which the last two count: memory that was given back
+before a pause may come from the host of a virtual machine, which takes longer than it ever does
+between the steps of a run. Both have their memory in huge pages, as `imgcls` takes it (pages.py).
+Training is forward, backward and update (SGD with momentum, AdamW for the transformer). For
+inference torch's BatchNorm is folded into the convolutions first; ours is applied with the running
+statistics, inside the compiled program.
 """
 
 import argparse
@@ -117,15 +119,16 @@ def fold(net):
 
 
 def child(side: str, *what):
-    """Computes twice, to warm up, then once per line of the input; answers in seconds."""
+    """Computes twice, to warm up, then takes a turn per line of the input; answers in seconds."""
     model, mode, size, batch = what
     once = {"ours": ours, "theirs": theirs}[side](model, mode, int(size), int(batch))
     once(), once()
     print("ready", flush=True)
     for _ in sys.stdin:
-        began = time.process_time()
         once()
-        print(time.process_time() - began, flush=True)
+        began = time.process_time()
+        once(), once()
+        print((time.process_time() - began) / 2, flush=True)
 
 
 def start(python: str, side: str, case: str, size: int, batch: int,
