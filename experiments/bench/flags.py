@@ -20,11 +20,9 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from experiments.bench import record
-from experiments.bench.gpu import SIZES, backend, one_core
+import record
+from gpu import SIZES, backend, one_core
 
 CANDIDATES = {
     "cpu": ("none", "xla_cpu_prefer_vector_width=512", "xla_cpu_use_xnnpack=true",

@@ -19,10 +19,8 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from experiments.bench import record
+import record
 
 AIMS = {"resnet50": 1.3, "vit_s16": 1.15, "vit_b16": 1.15, "efficientnet_b0": 1.3}
 SIZES = {"gpu": {"batch": 256, "size": 224, "steps": 20, "rounds": 10, "precision": "bf16"},

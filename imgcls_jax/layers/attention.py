@@ -84,7 +84,7 @@ def attend(queries, keys, values):
 def _forward(queries, keys, values):
     q, k, v = (_ordered(x.swapaxes(1, 2)) for x in (queries, keys, values))
     weights, total = lax.platform_dependent(q, k, tpu=_twice, default=_once)
-    inverse = 1 / total[..., None]
+    inverse = 1 / total[..., None]  # f[B,heads,Q,1]
     y = _einsum("bhqn,bhnd->bhqd", weights, v) * inverse
     y = _ordered(y.astype(v.dtype))
     return y.swapaxes(1, 2), (q, k, v, y, weights, inverse)
