@@ -12,6 +12,13 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def single_precision_again():
+    """A run in f64 turns 64-bit JAX on for the whole process."""
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
 @pytest.fixture
 def random_variables():
     """(module, images) -> variables without a compiled init; none is at a value, such as a scale
