@@ -16,7 +16,7 @@ import torch_cpu
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=list(torch_cpu.MODELS))
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=8)

@@ -121,4 +121,3 @@ def _leave(code: int, error: Exception | None = None) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
-
