@@ -124,11 +124,14 @@ class Lookup:
     read: (i64[] tf.Tensor) -> dict(image=<u8[H,W,C] or encoded bytes>, label=i32[] or f32[K]);
       it runs inside tf.data, in parallel.
     where: index -> what a person calls the example, such as its path.
+    labels: () -> i32[size] or f32[size,K], all labels without reading an image; None where that
+      cannot be, and then neither balanced sampling nor a subset of the classes.
     """
 
     size: int
     read: Callable[[Array], dict]
     where: Callable[[int], str]
+    labels: Callable[[], Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +165,7 @@ class Source:
     """A dataset: it knows its classes, so that no config repeats them.
 
     sizes: examples per split. open: split name -> Lookup or Shards; nothing is read before.
+    kind: "multiclass" (labels i32[]) or "multilabel" (f32[K] of 0 and 1).
     image_size: (H, W) where all images have one size, else None. files: which files each split
     holds, where the dataset itself has split them; saved with the run.
     """

@@ -27,7 +27,8 @@ def split(source: Source, name: str) -> Lookup | Shards:
         return opened
     if isinstance(opened, Lookup):
         return Lookup(last - first, lambda index: opened.read(index + first),
-                      lambda index: opened.where(index + first))
+                      lambda index: opened.where(index + first),
+                      opened.labels and (lambda: opened.labels()[first:last]))
     files, begin = [], 0
     for path, skipped, count in opened.files:
         low, high = max(first - begin, 0), min(last - begin, count)

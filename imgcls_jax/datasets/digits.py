@@ -34,7 +34,8 @@ def digits(*, fold: int = 0, channels: int = 1) -> Source:
             return {"image": tf.gather(images[chosen], index),
                     "label": tf.gather(labels[chosen], index)}
 
-        return Lookup(len(chosen), read, lambda index: f"digit {chosen[index]}")
+        return Lookup(len(chosen), read, lambda index: f"digit {chosen[index]}",
+                      lambda: labels[chosen])
 
     return Source(name="digits", classes=tuple("0123456789"),
                   sizes={name: len(chosen) for name, chosen in members.items()}, open=open_split,

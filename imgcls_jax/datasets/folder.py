@@ -64,7 +64,7 @@ def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int 
             return {"image": tf.io.read_file(tf.gather(path_tensor(), index)),
                     "label": tf.gather(labels, index)}
 
-        return Lookup(len(paths), read, lambda index: _say(paths[index]))
+        return Lookup(len(paths), read, lambda index: _say(paths[index]), lambda: labels)
 
     drawn = {split: tuple(_say(path) for path, _ in found) for split, found in files.items()}
     return Source(name="folder", classes=tuple(map(_say, classes)),

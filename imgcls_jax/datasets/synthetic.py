@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.types import Lookup, Source
 
@@ -30,7 +32,8 @@ def synthetic(*, train: int = 1024, validation: int = 256, size: int = 32, class
             noise = _random_bytes((size, size, channels), (seed, classes + number))
             return {"image": pattern // 2 + noise // 2, "label": label}
 
-        return Lookup(sizes[name], read, lambda index: f"synthetic example {index + first}")
+        return Lookup(sizes[name], read, lambda index: f"synthetic example {index + first}",
+                      lambda: (np.arange(sizes[name], dtype=np.int32) + first) % classes)
 
     return Source(name="synthetic", classes=tuple(map(str, range(classes))), sizes=sizes,
                   open=open_split, channels=channels, image_size=(size, size))
