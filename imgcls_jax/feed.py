@@ -7,15 +7,16 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from imgcls_jax import datasets, pipeline, sampling
+from imgcls_jax import caching, datasets, pipeline, sampling
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.input_faults import Faults
-from imgcls_jax.types import Batch, Lookup, Source
+from imgcls_jax.types import Batch, Lookup, Shards, Source
 
 
 def options(*, train: str = "train", eval: str = "validation", mean=None, std=None,
             sampling: dict | None = None, repeats: int = 1, only: tuple[str, ...] = (),
             per_class: int | None = None, on_device: bool = False,
+            cache: str = "",
             on_error: Literal["fail", "skip"] = "fail", max_bad: int = 100,
             max_bad_fraction: float = 0.001) -> dict:
     """What config.data may say of any dataset, beside the arguments of the dataset itself.
@@ -24,9 +25,10 @@ def options(*, train: str = "train", eval: str = "validation", mean=None, std=No
     sampling: dict(name="class_balanced" or "repeat_factor", ...), how often each example comes.
     repeats: draws of the same image one after the other, each augmented in its own way. only:
     classes to keep, in this order. per_class: examples of each class to train on, drawn by the
-    seed. on_device: the images are kept on the accelerator; host transforms run once. on_error:
-    "skip" lets another example stand in for one that cannot be read, up to max_bad of them and
-    max_bad_fraction of the split, each listed in bad_samples.jsonl.
+    seed. on_device: the images are kept on the accelerator; host transforms run once. cache:
+    "memory" or a folder of a fast disk, where encoded images are kept once they have been read.
+    on_error: "skip" lets another example stand in for one that cannot be read, up to max_bad of
+    them and max_bad_fraction of the split, each listed in bad_samples.jsonl.
     """
     found = dict(locals())
     for name in ("repeats", "per_class", "max_bad"):
@@ -78,7 +80,13 @@ class Feed:
 
     @functools.cached_property
     def split(self):
-        return functools.cache(functools.partial(datasets.split, self.source))
+        """name -> Lookup or Shards, opened once, behind the cache."""
+        return functools.cache(self._open)
+
+    def _open(self, name: str) -> Lookup | Shards:
+        opened = datasets.split(self.source, name)
+        where = self.options["cache"]
+        return caching.cached(opened, where, f"{self.source.name}-{name}") if where else opened
 
     @functools.cached_property
     def _faults(self):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import time
 
 import jax
 import numpy as np
@@ -143,6 +144,70 @@ def test_bad_images_are_left_out_and_listed(photos, tmp_path):
               if "train/loss" in row]
     assert counts == sorted(counts) and counts[-1] == 1
     assert "1 bad examples left out" in (tmp_path / "w/train.log").read_text()
+
+
+@pytest.mark.parametrize("place", ["memory", "folder"])
+def test_a_cache_reads_every_file_once(photos, tmp_path, place):
+    given = (*FOLDER, f"data.dir={photos}/photos", "data.channels=3",
+             f"data.cache={'memory' if place == 'memory' else tmp_path / 'cache'}")
+    run = built(*given)
+    plain = host_batches(built(*(text for text in given if not text.startswith("data.cache"))), 9)
+    batches = run.batches(0)
+    cached = [next(batches) for _ in range(6)]  # two passes over 80 images
+    (photos / "photos").rename(photos / "moved")
+    cached += [next(batches) for _ in range(3)]
+    for one, other in zip(plain, cached, strict=True):
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+    (photos / "moved").rename(photos / "photos")
+    if place == "folder":  # it serves another run, and is refused for other data
+        again = built(*given)
+        for split in ("train",):
+            (photos / "photos" / split / "ant/0.png").write_bytes(b"changed")
+        np.testing.assert_array_equal(host_batches(again, 1)[0]["image"], plain[0]["image"])
+        (photos / "photos/train/ant/1.png").unlink()
+        with pytest.raises(DataError, match="other data"):
+            host_batches(built(*given), 1)
+
+
+@pytest.mark.parametrize("change", ["gone", "cut", "another size"])
+def test_a_file_that_changes_under_a_run_is_let_go_or_named(photos, change):
+    place = photos / "photos/train/bee/7.png"
+    given = (*FOLDER, f"data.dir={photos}/photos", "data.max_bad_fraction=0.1", "data.channels=3",
+             "transforms=({'name': 'center_crop', 'size': 8},)")
+    runs = [built(*given, f"data.on_error={policy}") for policy in ("fail", "skip")]
+    iterators = [run.batches(0) for run in runs]
+    before = [next(iterator) for iterator in iterators]
+    if change == "gone":
+        place.unlink()
+    elif change == "cut":
+        place.write_bytes(place.read_bytes()[:60])
+    else:
+        Image.new("RGB", (5, 9)).save(place)
+    with pytest.raises(DataError) as error:
+        for _ in range(12):
+            next(iterators[0])
+    assert error.value.where == str(place)
+    ids = [next(iterators[1])["id"] for _ in range(12)]
+    assert [row["where"] for row in runs[1].bad_samples] == [str(place)]
+    np.testing.assert_array_equal(before[0]["id"], before[1]["id"])
+    np.testing.assert_array_equal(np.concatenate(ids), np.concatenate(
+        [batch["id"] for batch in host_batches(runs[1], 12, 1)]))
+
+
+def test_the_wait_for_a_slow_input_is_told_and_what_to_do(tmp_path):
+    run, slept = built("log.every.steps=6"), 0.15
+
+    def slow(start):
+        for batch in run.batches(start):
+            time.sleep(slept)
+            yield batch
+
+    train.train(dataclasses.replace(run, batches=slow), tmp_path, quiet=True)
+    rows = [row for _, row in read_rows(tmp_path / "metrics.jsonl") if "data_wait" in row]
+    waited = rows[-1]["data_wait"] * 6 * 32 / rows[-1]["images_per_second"]
+    assert abs(waited - 6 * slept) < 0.1 * 6 * slept
+    assert "imgcls bench input" in (tmp_path / "train.log").read_text()
 
 
 def test_an_evaluation_may_have_data_and_transforms_of_its_own(photos):

@@ -20,6 +20,7 @@ ROWS = ("cli __main__", "train predict programs", "build", "evaluators",
         "exporters",
         "resident",
         "feed",
+        "caching",
         "pipeline input_faults salvage sampling optim checkpoint init pretrained",
         "models datasets transforms device_transforms losses metrics steps compress "
         "report config sharding log workdir runtime hlo topology manifest xla_flags",
