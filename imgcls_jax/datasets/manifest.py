@@ -102,7 +102,8 @@ def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) 
         if not multilabel:
             return labels
         dense = np.zeros((len(ends), count), np.float32)
-        dense[np.repeat(np.arange(len(ends)), np.diff(ends.astype(np.int64), prepend=0)), labels] = 1
+        counts = np.diff(ends.astype(np.int64), prepend=0)
+        dense[np.repeat(np.arange(len(ends)), counts), labels] = 1
         return dense
 
     def read(index):
