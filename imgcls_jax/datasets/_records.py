@@ -18,12 +18,14 @@ from imgcls_jax.errors import DataError, EnvironmentFailure
 from imgcls_jax.types import Lookup, Shards
 
 HEADER, FOOTER = 12, 4  # bytes about the data of a record
+INDEX = ".index.npy"  # beside a TFRecord file: u64[n,2], as `index` gives it
 ANEW = "copy the file anew or prepare the dataset again"
 
 
 def find(pattern: str, where: str) -> list[str]:
     """The files of a glob, sorted. DataError if there is none or some of `-of-N` are missing."""
-    files = sorted(glob.glob(os.path.expanduser(pattern)))
+    files = sorted(path for path in glob.glob(os.path.expanduser(pattern))
+                   if not path.endswith(INDEX))
     if not files:
         raise DataError(f"no file is named {pattern!r}", where=where, fix="mend the pattern")
     numbered = [re.search(r"-(\d+)-of-(\d+)", os.path.basename(path)) for path in files]
@@ -41,15 +43,15 @@ def find(pattern: str, where: str) -> list[str]:
 def index(files: Sequence[str]) -> list[np.ndarray]:
     """u64[n,2] for each TFRecord file: where the data of each record begins and its length.
 
-    Read from FILE.index.npy, else found by hopping from length to length, once. DataError for a
-    file that ends within a record or holds none.
+    Read from FILE.index.npy where every file has one, else found by hopping from length to length,
+    once. DataError for a file that ends within a record or holds none.
     """
     def make(folder):
         found = [_hop(path) for path in files]
         np.save(folder / "counts.npy", np.array([len(rows) for rows in found], np.int64))
         np.save(folder / "index.npy", np.concatenate(found))
 
-    beside = [f"{path}.index.npy" for path in files]
+    beside = [path + INDEX for path in files]
     if all(map(os.path.isfile, beside)):
         return [np.load(path, mmap_mode="r") for path in beside]
     folder = _paths.learn(_paths.learned(files, {"records": 1}), make)

@@ -3,8 +3,7 @@
 import functools
 from typing import Literal
 
-from imgcls_jax.datasets import DATASETS, _records
-from imgcls_jax.datasets.tfrecord import _names
+from imgcls_jax.datasets import DATASETS, _classes, _records
 from imgcls_jax.types import Lookup, Source
 
 
@@ -16,7 +15,7 @@ def array_record(*, train: str, classes: int | str | tuple[str, ...], validation
                  channels: int = 3) -> Source:
     """Arguments as of `tfrecord`. Raises DataError for a file that is missing or not whole, and
     EnvironmentFailure without the package array_record."""
-    names = _names(classes)
+    names = _classes.names(classes)
     files = {split: _records.find(pattern, f"config.data.{split}") for split, pattern in
              (("train", train), ("validation", validation), ("test", test)) if pattern}
 

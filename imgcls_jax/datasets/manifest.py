@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from imgcls_jax.datasets import DATASETS, _manifest_index, _paths, _rows
+from imgcls_jax.datasets import DATASETS, _classes, _manifest_index, _paths, _rows
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Source
 
@@ -18,15 +18,15 @@ from imgcls_jax.types import Lookup, Source
 @DATASETS.register()
 def manifest(*, path: str, root: str = "", path_column: str = "path", label_column: str = "",
              split_column: str = "split", splits: tuple[str, ...] = ("train", "val", "test"),
-             classes: str | tuple[str, ...] = (), numbers: bool | None = None,
+             classes: int | str | tuple[str, ...] = (), numbers: bool | None = None,
              kind: Literal["multiclass", "multilabel"] | None = None, val_fraction: float = 0.2,
              seed: int = 0, channels: int = 3) -> Source:
     """path: a .csv, .tsv or .jsonl file; the images lie relative to `root`, else to its folder.
 
     label_column: by default `label`, or `labels`, which says multilabel: names or numbers in a
     JSON list or with `|` between them; labels are f32[K] then. numbers: whether labels are the
-    numbers of classes; by default they are if the first one is. classes: their names in order, or
-    a file of one name a line; else the sorted names, or all numbers up to the largest. splits: the
+    numbers of classes; by default they are if the first one is. classes: their names in order, a
+    file of one name a line, or how many; else the sorted names, or all numbers up to the largest. splits: the
     names that may stand in split_column ("validation" and "valid" are "val"). Without that column,
     val_fraction of the rows is `val` by a hash of seed and path; the first row of each class is
     not. A row costs 12 bytes of mapped memory, in an index made when first opened and kept in
@@ -39,8 +39,8 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
     if not os.path.isfile(path):
         raise DataError("there is no such file", where=path, fix="set config.data.path to it")
     rules = dict(path_column=path_column, label_column=label_column, split_column=split_column,
-                 splits=list(splits), classes=_names(classes), numbers=numbers, kind=kind,
-                 val_fraction=val_fraction, seed=seed)
+                 splits=list(splits), classes=list(_classes.names(classes)), numbers=numbers,
+                 kind=kind, val_fraction=val_fraction, seed=seed)
     folder = _paths.learn(index_folder(path, rules),
                           functools.partial(_manifest_index.make, _rows.Rows(path), rules))
     header = json.loads((folder / "header.json").read_text())
@@ -59,25 +59,6 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
 def index_folder(path: str, rules: dict[str, Any]) -> Path:
     """Where the index of a manifest lies, if it has been made since the file changed."""
     return _paths.learned([path], {"manifest": 1, **rules})
-
-
-def _names(classes: str | tuple[str, ...]) -> list[str]:
-    if not isinstance(classes, str):
-        names, where = list(classes), "config.data.classes"
-    else:
-        where = os.path.expanduser(classes)
-        try:
-            lines = Path(where).read_text("utf-8", "surrogateescape").splitlines()
-        except OSError as error:
-            raise DataError(f"the file of classes cannot be read: {error.strerror}", where=where,
-                            fix="give a file with a name a line, or a tuple of names") from error
-        names = [line.strip() for line in lines if line.strip()]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(
-        set(names)) < len(names) else []
-    if twice or (not names and isinstance(classes, str)):
-        raise DataError(f"classes named twice: {twice[:8]}" if twice else "no classes", where=where,
-                        fix="name every class once")
-    return names
 
 
 def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) -> Lookup:

@@ -1,12 +1,9 @@
 """TFRecord files of tf.train.Example, by a glob for each split."""
 
 import functools
-import os
-from pathlib import Path
 from typing import Literal
 
-from imgcls_jax.datasets import DATASETS, _records
-from imgcls_jax.errors import DataError
+from imgcls_jax.datasets import DATASETS, _classes, _records
 from imgcls_jax.types import Lookup, Shards, Source
 
 
@@ -26,7 +23,7 @@ def tfrecord(*, train: str, classes: int | str | tuple[str, ...], validation: st
     missing by its name `-of-N`, has no records or ends within one. One that was cut off between
     two records cannot be seen: `prepared` knows how many there were.
     """
-    names = _names(classes)
+    names = _classes.names(classes)
     files = {split: _records.find(pattern, f"config.data.{split}") for split, pattern in
              (("train", train), ("validation", validation), ("test", test)) if pattern}
     indices = {split: _records.index(paths) for split, paths in files.items()}
@@ -43,20 +40,3 @@ def tfrecord(*, train: str, classes: int | str | tuple[str, ...], validation: st
     return Source(name="tfrecord", classes=names,
                   sizes={split: sum(map(len, found)) for split, found in indices.items()},
                   open=open_split, channels=channels, kind=kind)
-
-
-def _names(classes: int | str | tuple[str, ...]) -> tuple[str, ...]:
-    if isinstance(classes, int):
-        names = tuple(map(str, range(classes)))
-    elif isinstance(classes, str):
-        path = Path(os.path.expanduser(classes))
-        if not path.is_file():
-            raise DataError("the file of classes is not there", where=str(path),
-                            fix="give a file with a name a line, a number or a tuple of names")
-        names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
-    else:
-        names = tuple(classes)
-    if not names:
-        raise DataError("there are no classes", where="config.data.classes",
-                        fix="give how many there are, or their names")
-    return names

@@ -11,7 +11,7 @@ import pytest
 
 from imgcls_jax import datasets
 from imgcls_jax.datasets import DATASETS
-from imgcls_jax.errors import DataError
+from imgcls_jax.errors import DataError, EnvironmentFailure
 from tests.datasets.sources import assert_same, png, read_all
 
 NAMES = ["ant", "bee", "cat"]
@@ -158,6 +158,21 @@ def test_an_index_is_used_again_until_the_manifest_changes(place, monkeypatch):
     write(path, rows()[:8])
     assert manifest(path).sizes == {"val": 2, "train": 6}
     assert not list((place / "cache").glob(".unfinished*"))
+
+
+def test_a_cache_that_cannot_be_written_is_told(place, monkeypatch):
+    path = write(place / "m.csv", rows())
+    monkeypatch.setenv("IMGCLS_DATA_CACHE", str(path / "cache"))
+    with pytest.raises(EnvironmentFailure) as error:
+        manifest(path)
+    assert error.value.where == str(path / "cache") and "IMGCLS_DATA_CACHE" in error.value.fix
+
+
+@pytest.mark.parametrize("classes, what", [
+    (("ant", "bee", "ant"), r"twice: \['ant'\]"), ("gone.txt", "cannot be read")])
+def test_wrong_names_of_classes_are_refused(classes, what, place):
+    with pytest.raises(DataError, match=what):
+        manifest(write(place / "m.csv", rows()), classes=classes)
 
 
 def changed(line, **values):

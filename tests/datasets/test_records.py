@@ -143,6 +143,9 @@ def test_an_index_beside_the_files_is_used(tmp_path):
         np.save(f"{path}.index.npy", np.stack([begins, lengths], 1).astype(np.uint64))
     found.append(read_all(made, "train"))
     assert_same(found[:1], found[1:])
+    globbed = DATASETS.get("tfrecord")(train=f"{tmp_path}/train*", classes=3, image_key="image",
+                                       label_key="label")
+    assert_same(found[:1], [read_all(globbed, "train")])
 
 
 def test_a_flipped_bit_costs_one_record_by_index(tmp_path):
