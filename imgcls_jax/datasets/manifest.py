@@ -26,11 +26,12 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
     label_column: by default `label`, or `labels`, which says multilabel: names or numbers in a
     JSON list or with `|` between them; labels are f32[K] then. numbers: whether labels are the
     numbers of classes; by default they are if the first one is. classes: their names in order, a
-    file of one name a line, or how many; else the sorted names, or all numbers up to the largest. splits: the
-    names that may stand in split_column ("validation" and "valid" are "val"). Without that column,
-    val_fraction of the rows is `val` by a hash of seed and path; the first row of each class is
-    not. A row costs 12 bytes of mapped memory, in an index made when first opened and kept in
-    $IMGCLS_DATA_CACHE. Raises DataError with the line; images are looked for when they are read.
+    file of one name a line, or how many; else the sorted names, or all numbers up to the largest.
+    splits: the names that may stand in split_column ("validation" and "valid" are "val"). Without
+    that column, val_fraction of the rows is `val` by a hash of seed and path; the first row of
+    each class is not. A row costs 12 bytes of mapped memory, in an index made when first opened
+    and kept in $IMGCLS_DATA_CACHE. Raises DataError with the line; images are looked for when they
+    are read.
     """
     path = os.path.expanduser(path)
     if not 0 <= val_fraction < 1:
