@@ -71,7 +71,7 @@ def _bounds(source: Source, name: str) -> tuple[str, int, int]:
     if whole not in source.sizes:
         raise ConfigError(f"{source.name} has no split {whole!r}", where=f"data of {source.name}",
                           fix=f"use one of {sorted(source.sizes)} or a part of one, such as "
-                              f"'{min(source.sizes, default='train')}[90%:]'")
+                              "'train[90%:]'")
     count = source.sizes[whole]
 
     def place(number, unit, default):
