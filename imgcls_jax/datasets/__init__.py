@@ -3,18 +3,40 @@
 A split is asked for by its name or as a part of one, as in TFDS: `train[:99%]`, `train[-1000:]`.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.registry import Registry, near
 from imgcls_jax.types import Lookup, Shards, Source
 
 DATASETS = Registry("dataset", __name__)
+_faults: contextvars.ContextVar[list | None] = contextvars.ContextVar("faults", default=None)
+
+
+def fault(error: DataError):
+    """What a dataset calls in place of `raise` where it could go on without the thing at fault."""
+    found = _faults.get()
+    if found is None:
+        raise error
+    found.append(error)
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[list[DataError]]:
+    """Datasets that are made inside list their faults, and leave out what is at fault."""
+    found = []
+    token = _faults.set(found)
+    try:
+        yield found
+    finally:
+        _faults.reset(token)
 
 
 def size(source: Source, name: str) -> int:
@@ -121,7 +143,8 @@ def _bounds(source: Source, name: str) -> tuple[str, int, int]:
     whole, first, first_unit, last, last_unit = match.groups()
     if whole not in source.sizes:
         raise ConfigError(f"{source.name} has no split {whole!r}", where=f"data of {source.name}",
-                          fix=f"use one of {sorted(source.sizes)}")
+                          fix=f"use one of {sorted(source.sizes)} or a part of one, such as "
+                              "'train[90%:]'")
     count = source.sizes[whole]
 
     def place(number, unit, default):

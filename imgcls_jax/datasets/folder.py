@@ -1,128 +1,142 @@
-"""A folder of images: DIR/train|val|test/CLASS/*, or DIR/CLASS/* with a split drawn by a seed."""
+"""A folder of images: DIR/train|val|test/CLASS/*, or DIR/CLASS/* with a split drawn by a seed.
 
-import functools
+DIR may also be a zip or tar archive of such a folder.
+"""
+
 import hashlib
 import os
-from pathlib import Path
+import warnings
+from collections.abc import Iterator
 
 import numpy as np
 
-from imgcls_jax.datasets import DATASETS
+from imgcls_jax.datasets import DATASETS, _archive, _layout, fault
+from imgcls_jax.datasets._paths import say
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Source
 
 SPLITS = {b"train": "train", b"validation": "val", b"val": "val", b"test": "test"}
-EXTENSIONS = (b".jpg", b".jpeg", b".png", b".gif", b".bmp", b".webp", b".tif", b".tiff", b".ppm")
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-CLUTTER = (b"thumbs.db", b"desktop.ini")
+CLUTTER = (b"thumbs.db", b"desktop.ini", b"__macosx")
 LAYOUT = "DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg, or DIR/CLASS/*.jpg"
+WRAPPED = 4  # folders around the layout that hold one folder and nothing else
 
-Classes = dict[bytes, list[bytes]]  # class -> paths of its images relative to DIR, sorted
+Classes = dict[bytes, list[bytes]]  # class -> paths of its images, sorted
+Tree = _layout.Disk | _layout.Packed
 
 
 @DATASETS.register()
 def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int = 3) -> Source:
     """A class per folder, sorted by name or in the order of DIR/classes.txt; `val` may also be
-    called `validation`.
+    called `validation`. dir: a folder or a zip or tar archive of one, which is read in place; a
+    single folder around the layout is stepped into.
 
     Without a split level, val_fraction of each class becomes `val`, as a function of the seed and
     the file names; Source.files says which. Images may lie deeper in a class's folder. What they
     are is decided by their content. Raises DataError for a layout that is none of these, an empty
-    class, a class that train lacks, and a file that is no image.
+    class or split, a class that train lacks, and a file that is no image.
     """
-    root = os.fsencode(os.path.expanduser(dir))
     if not 0 <= val_fraction < 1:
         raise ConfigError(f"val_fraction={val_fraction}", where="config.data.val_fraction",
                           fix="use a share of at least 0 and below 1, such as 0.2")
-    if not os.path.isdir(root):
-        raise DataError("there is no such folder", where=dir, fix="set config.data.dir to the data")
-    named = {split: name for name, split in SPLITS.items()
-             if _has_folders(os.path.join(root, name))}
+    tree = _top(_open(os.path.expanduser(dir)))
+    named = _named_splits(tree)
     if named:
-        splits = {split: _scan(root, name) for split, name in named.items()}
+        splits = {split: _scan(tree, name + b"/") for split, name in named.items()}
     else:
-        splits = _draw(_scan(root, b""), val_fraction, seed)
-    _check(splits, root)
-    classes = _order(splits["train"], Path(os.fsdecode(root)))
-    files = {split: [(path, label) for label, name in enumerate(classes)
-                     for path in found.get(name, ())] for split, found in splits.items()}
+        splits = _draw(_scan(tree, b""), val_fraction, seed)
+    _check(splits, tree)
+    classes = _order(splits["train"], tree)
+    files = {split: [path for name in classes for path in found.get(name, ())]
+             for split, found in splits.items()}
 
     def open_split(name: str) -> Lookup:
-        paths = [os.path.join(root, path) for path, _ in files[name]]
-        labels = np.array([label for _, label in files[name]], np.int32)
+        counts = [len(splits[name].get(label, ())) for label in classes]
+        return tree.lookup(files[name], np.repeat(np.arange(len(classes), dtype=np.int32), counts))
 
-        @functools.cache
-        def path_tensor():
-            import tensorflow as tf
-
-            with tf.init_scope():  # a million paths are an input of the graph, no part of it
-                return tf.constant(paths, tf.string)
-
-        def read(index):
-            import tensorflow as tf
-
-            return {"image": tf.io.read_file(tf.gather(path_tensor(), index)),
-                    "label": tf.gather(labels, index)}
-
-        return Lookup(len(paths), read, lambda index: _say(paths[index]), lambda: labels)
-
-    drawn = {split: tuple(_say(path) for path, _ in found) for split, found in files.items()}
-    return Source(name="folder", classes=tuple(map(_say, classes)),
-                  sizes={split: len(found) for split, found in files.items()}, open=open_split,
-                  channels=channels, files=None if named else drawn)
+    drawn = None if named else {split: tuple(map(say, paths)) for split, paths in files.items()}
+    return Source(name="folder", classes=tuple(map(say, classes)),
+                  sizes={split: len(paths) for split, paths in files.items()}, open=open_split,
+                  channels=channels, files=drawn)
 
 
-def _has_folders(path: bytes) -> bool:
-    return os.path.isdir(path) and any(entry.is_dir() for entry in os.scandir(path))
+def _open(path: str) -> Tree:
+    if os.path.isdir(path):
+        return _layout.Disk(os.fsencode(path))
+    if not os.path.isfile(path):
+        raise DataError("there is no such folder or archive", where=say(os.fsencode(path)),
+                        fix="set config.data.dir to the data")
+    return _layout.Packed(_archive.Archive(path))
 
 
-def _scan(root: bytes, split: bytes) -> Classes:
-    """The images of every class folder below root/split. A folder met twice is read once."""
-    top = os.path.join(root, split)
-    seen = {_identity(top)}
+def _visible(tree: Tree, path: bytes) -> Iterator[tuple[bytes, str]]:
+    return ((name, kind) for name, kind in tree.children(path)
+            if not name.startswith(b".") and name.lower() not in CLUTTER)
+
+
+def _folders(tree: Tree, path: bytes) -> list[bytes]:
+    return sorted(name for name, kind in _visible(tree, path) if kind == _layout.FOLDER)
+
+
+def _top(tree: Tree) -> Tree:
+    """The folder in which the layout begins."""
+    for _ in range(WRAPPED):
+        found = list(_visible(tree, b""))
+        if len(found) != 1 or found[0][1] != _layout.FOLDER or found[0][0] in SPLITS:
+            break
+        if not _folders(tree, found[0][0]):  # a class of its own
+            break
+        tree = tree.below(found[0][0])
+    return tree
+
+
+def _named_splits(tree: Tree) -> dict[str, bytes]:
+    """Split -> its folder, where the upper level is one of splits."""
+    found = _folders(tree, b"")
+    candidates = [name for name in SPLITS if name in found]
+    whole = [name for name in candidates if _folders(tree, name)]
+    if not whole and b"train" not in candidates and set(found) - set(candidates):
+        return {}  # a class may be called "test"
+    for name in candidates:
+        if name not in whole:
+            fault(DataError(f"split {say(name)!r} has no class folders", where=tree.say(name),
+                            fix=f"remove it, or lay the images out as {LAYOUT}"))
+    if {b"val", b"validation"} <= set(whole):
+        raise DataError("there is both a `val` and a `validation`", where=tree.say(b""),
+                        fix="keep one of them")
+    return {SPLITS[name]: name for name in whole}
+
+
+def _scan(tree: Tree, top: bytes) -> Classes:
+    """The images of every class folder below `top`. A folder met twice is read once."""
+    seen = {tree.identity(top)}
     found = {}
-    for name in sorted(os.listdir(top)):
-        path = os.path.join(top, name)
-        if name.lower().endswith(EXTENSIONS) and os.path.isfile(path):
-            raise DataError("an image that lies in no class folder", where=_say(path),
-                            fix=f"lay the images out as {LAYOUT}")
-        if os.path.isdir(path) and not name.startswith(b".") and _identity(path) not in seen:
-            found[name] = sorted(os.path.relpath(image, root) for image in _images(path, seen))
+    for name, kind in sorted(_visible(tree, top)):
+        path = top + name
+        if kind == _layout.FILE and name.lower().endswith(_layout.extensions()):
+            fault(DataError("an image that lies in no class folder", where=tree.say(path),
+                            fix=f"lay the images out as {LAYOUT}"))
+        if kind == _layout.FOLDER and tree.identity(path) not in seen:
+            found[name] = sorted(_images(tree, path, seen))
     return found
 
 
-def _images(folder: bytes, seen: set):
-    """Paths of the images in a folder and those below it; symbolic links may form a loop."""
-    if _identity(folder) in seen:
+def _images(tree: Tree, path: bytes, seen: set) -> Iterator[bytes]:
+    """The images in a folder and those below it; symbolic links may form a loop."""
+    identity = tree.identity(path)
+    if identity in seen:
         return
-    seen.add(_identity(folder))
-    for entry in os.scandir(folder):
-        if entry.name.startswith(b".") or entry.name.lower() in CLUTTER:
-            continue
-        if entry.is_dir():
-            yield from _images(entry.path, seen)
-        elif entry.is_file() and (entry.name.lower().endswith(EXTENSIONS)
-                                  or _is_image(entry.path)):
-            yield entry.path
+    seen.add(identity)
+    extensions = _layout.extensions()
+    for name, kind in _visible(tree, path):
+        inner = path + b"/" + name
+        if kind == _layout.FOLDER:
+            yield from _images(tree, inner, seen)
+        elif kind == _layout.FILE and (name.lower().endswith(extensions) or tree.is_image(inner)):
+            yield inner
         else:
-            raise DataError("a file that is no image of a supported format",
-                            where=_say(entry.path),
-                            fix=f"take it out, or convert it to one of {', '.join(FORMATS)}")
-
-
-def _identity(path: bytes) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
-
-
-def _is_image(path: bytes) -> bool:
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=FORMATS):
-            return True
-    except Exception:
-        return False
+            fault(DataError("a file that is no image of a supported format",
+                            where=tree.say(inner), fix="take it out, or convert it to one of "
+                            + ", ".join(_layout.FORMATS)))
 
 
 def _draw(classes: Classes, fraction: float, seed: int) -> dict[str, Classes]:
@@ -131,44 +145,49 @@ def _draw(classes: Classes, fraction: float, seed: int) -> dict[str, Classes]:
         return hashlib.sha256(b"%d:%s" % (seed, path)).digest()
 
     splits = {"train": {}, "val": {}}
+    single = [say(name) for name, paths in classes.items() if len(paths) == 1 and fraction]
+    if single:
+        warnings.warn(f"{len(single)} classes have a single image, which is in train, so that val "
+                      f"has none of them: {single[:8]}", stacklevel=3)
     for name, paths in classes.items():
         shuffled = sorted(paths, key=place)
         held_out = min(max(round(len(paths) * fraction), 1), len(paths) - 1) if fraction else 0
+        held_out = max(held_out, 0)  # of a class without images, which is refused later
         splits["train"][name] = sorted(shuffled[held_out:])
         splits["val"][name] = sorted(shuffled[:held_out])
-    return splits
+    return splits if fraction else {"train": splits["train"]}
 
 
-def _check(splits: dict[str, Classes], root: bytes):
+def _check(splits: dict[str, Classes], tree: Tree):
     train = splits.get("train")
     if not train:
-        found = sorted(map(_say, os.listdir(root)))
-        raise DataError(f"no class folders for training; found {found[:8]}", where=_say(root),
+        found = sorted(say(name) for name, _ in tree.children(b""))
+        raise DataError(f"no class folders for training; found {found[:8]}", where=tree.say(b""),
                         fix=f"lay the images out as {LAYOUT}")
     for name, paths in train.items():
         if not paths:
-            raise DataError(f"class {_say(name)!r} has no images", where=_say(root),
-                            fix="put images into its folder, or remove the folder")
+            fault(DataError(f"class {say(name)!r} has no images", where=tree.say(b""),
+                            fix="put images into its folder, or remove the folder"))
     for split, found in splits.items():
         for name, paths in found.items():
             if paths and name not in train:
-                raise DataError(f"class {_say(name)!r} is in {split} and not in train",
-                                where=_say(os.path.join(root, os.path.dirname(paths[0]))),
-                                fix="add it to train, or remove it here")
+                fault(DataError(f"class {say(name)!r} is in {split} and not in train",
+                                where=tree.say(os.path.dirname(paths[0])),
+                                fix="add it to train, or remove it here"))
+        if found and not any(found.values()):
+            fault(DataError(f"split {split!r} has no images", where=tree.say(b""),
+                            fix="put images into its class folders, or remove the split"))
 
 
-def _order(train: Classes, root: Path) -> list[bytes]:
-    listed = root / "classes.txt"
-    if not listed.exists():
+def _order(train: Classes, tree: Tree) -> list[bytes]:
+    listed = tree.text(b"classes.txt")
+    if listed is None:
         return sorted(train)
-    names = [line.strip() for line in listed.read_bytes().splitlines() if line.strip()]
+    names = [line.strip() for line in listed.splitlines() if line.strip()]
     if sorted(names) != sorted(train):
-        differing = sorted(_say(name) for name in set(names) ^ set(train))
-        raise DataError(f"classes.txt and the folders of train differ: {differing[:8]}",
-                        where=str(listed), fix="list every folder once, one name a line")
+        differing = sorted(say(name) for name in set(names) ^ set(train))
+        fault(DataError(f"classes.txt and the folders of train differ: {differing[:8]}",
+                        where=tree.say(b"classes.txt"),
+                        fix="list every folder once, one name a line"))
+        return sorted(train)
     return names
-
-
-def _say(path: bytes) -> str:
-    """Printable in any terminal and in JSON, whatever bytes the name consists of."""
-    return path.decode("utf-8", "backslashreplace")

@@ -1,15 +1,18 @@
 """Folders of images: layouts, the seeded split, and every fault named."""
 
+import json
 import os
 import shutil
+import tarfile
 
 import numpy as np
+import PIL.features
 import pytest
 from PIL import Image
 
 from imgcls_jax import datasets, pipeline
 from imgcls_jax.datasets import DATASETS
-from imgcls_jax.errors import DataError
+from imgcls_jax.errors import ConfigError, DataError
 
 
 def write(path, color=(10, 20, 30)):
@@ -104,10 +107,114 @@ def test_a_loop_of_links_is_walked_once(split_folder):
     assert folder(split_folder).sizes == {"train": 6, "val": 4}
 
 
+# ---- archives of a folder -----------------------------------------------------------------------
+
+
+def pack(root, path):
+    if path.suffix == ".zip":
+        shutil.make_archive(path.with_suffix(""), "zip", root)
+    else:
+        with tarfile.open(path, "w") as archive:
+            archive.add(root, "photos")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_an_archive_is_what_its_folder_is(kind, drawn, split_folder, tmp_path_factory):
+    for i in range(9):
+        write(f"{split_folder}/train/ant/deeper/x{i}.png", (i, 0, 0))
+    (split_folder / ("train" if drawn else "") / "classes.txt").write_text("bee\nant\n")
+    (split_folder / "train" / "ant" / ".hidden").write_text("")
+    root = split_folder / "train" if drawn else split_folder
+    packed = pack(root, tmp_path_factory.mktemp("packed") / kind)
+    unpacked, archived = folder(root), folder(packed)
+    assert (archived.classes, archived.sizes, archived.files) == (
+        unpacked.classes, unpacked.sizes, unpacked.files)
+    for split in unpacked.sizes:
+        one, other = read_all(unpacked, split), read_all(archived, split)
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+        opened = datasets.split(archived, split)
+        np.testing.assert_array_equal(opened.labels(), one["label"])
+        assert opened.where(0).startswith(f"{packed}: ")
+
+
+def test_a_folder_around_the_layout_is_stepped_into(split_folder, tmp_path_factory):
+    around = tmp_path_factory.mktemp("around")
+    shutil.move(split_folder, around / "photos")
+    assert folder(around).sizes == {"train": 6, "val": 4}
+
+
+# ---- odd names and faults -----------------------------------------------------------------------
+
+
+ODD = [b"caf\xe9", b"\xff\xfe", "🐝".encode(), b"line\nfeed", b"tab\t", b"x" * 240, b"'\"$(x)`",
+       b" space "]
+
+
+def test_eight_odd_names_are_classes_and_images(tmp_path):
+    for split in (b"train", b"val"):
+        for i, name in enumerate(ODD):
+            write(os.path.join(os.fsencode(tmp_path), split, name, name + b".png"), (i, 0, 0))
+    source = folder(tmp_path)
+    batch = read_all(source, "train")
+    assert json.loads(json.dumps(source.classes)) == list(source.classes)
+    assert len(set(source.classes)) == 8
+    order = [sorted(ODD).index(name) for name in ODD]
+    np.testing.assert_array_equal(batch["image"][order, 0, 0, 0], range(8))
+    packed = pack(tmp_path, tmp_path.parent / "odd.tar")
+    np.testing.assert_array_equal(read_all(folder(packed), "train")["image"], batch["image"])
+
+
+def test_avif_is_counted_where_pillow_reads_it(split_folder):
+    if not PIL.features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    Image.new("RGB", (6, 4)).save(split_folder / "train" / "ant" / "x.avif")
+    Image.new("RGB", (6, 4)).save(split_folder / "train" / "ant" / "y.dat", "AVIF")
+    assert folder(split_folder).sizes["train"] == 8
+
+
+def test_a_split_that_is_missing_is_told_with_those_that_are_there(split_folder):
+    shutil.rmtree(split_folder / "val")
+    source = folder(split_folder)
+    with pytest.raises(ConfigError, match="no split 'val'") as error:
+        datasets.split(source, "val")
+    assert "['train']" in error.value.fix and "train[90%:]" in error.value.fix
+
+
+def test_a_class_of_one_image_is_told(tmp_path):
+    write(f"{tmp_path}/one/0.png")
+    for i in range(5):
+        write(f"{tmp_path}/many/{i}.png")
+    with pytest.warns(UserWarning, match=r"single image.*\['one'\]"):
+        source = folder(tmp_path)
+    assert [name.split("/")[0] for name in source.files["val"]] == ["many"]
+
+
+def unpacked_images(d):
+    for split in ("train", "val"):
+        shutil.rmtree(d / split)
+        write(f"{d}/{split}/0.png")
+
+
+def emptied(d):
+    for path in (d / "val").rglob("*.png"):
+        path.unlink()
+
+
 FAULTS = {
     "missing": (lambda d: shutil.rmtree(d), "no such folder", "."),
     "empty": (lambda d: [shutil.rmtree(d / s) for s in ("train", "val")], "no class folders", "."),
     "no_train": (lambda d: shutil.rmtree(d / "train"), "no class folders", "."),
+    "empty_split": (lambda d: (shutil.rmtree(d / "val"), (d / "val").mkdir()),
+                    "'val' has no class folders", "val"),
+    "no_images_in_split": (emptied, "'val' has no images", "."),
+    "no_classes_in_splits": (unpacked_images, "'train' has no class folders", "train"),
+    "two_vals": (lambda d: write(f"{d}/validation/ant/0.png"), "both a `val` and", "."),
+    "link_to_itself": (lambda d: (d / "train/ant/x").symlink_to("x"), "no image", "train/ant/x"),
+    "device": (lambda d: (d / "train/ant/null.png").symlink_to("/dev/null"), "no image",
+               "null.png"),
     "empty_class": (lambda d: (d / "train" / "cat").mkdir(), "'cat' has no images", "."),
     "class_only_in_val": (lambda d: write(f"{d}/val/cat/0.png"), "in val and not in train",
                           "val/cat"),

@@ -1,0 +1,33 @@
+"""The names of classes as a config gives them."""
+
+import collections
+import os
+from pathlib import Path
+
+from imgcls_jax.errors import DataError
+
+
+def names(classes: int | str | tuple[str, ...]) -> tuple[str, ...]:
+    """classes: how many, which names them by their numbers; a file of one name a line; or the
+    names themselves. DataError for a file that cannot be read or is empty, and a name twice."""
+    where = "config.data.classes"
+    if isinstance(classes, int):
+        return tuple(map(str, range(classes)))
+    if isinstance(classes, str):
+        where = os.path.expanduser(classes)
+        try:
+            text = Path(where).read_bytes().decode("utf-8-sig", "surrogateescape")
+        except OSError as error:
+            raise DataError(f"the file of classes cannot be read: {error.strerror}", where=where,
+                            fix="give a file of one name a line, or the names") from error
+        found = tuple(line.strip() for line in text.splitlines() if line.strip())
+        if not found:
+            raise DataError("the file of classes is empty", where=where,
+                            fix="write one name a line")
+    else:
+        found = tuple(classes)
+    twice = [name for name, count in collections.Counter(found).items() if count > 1]
+    if twice:
+        raise DataError(f"classes are named twice: {twice[:8]}", where=where,
+                        fix="name every class once")
+    return found

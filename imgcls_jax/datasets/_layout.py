@@ -1,0 +1,159 @@
+"""A folder on the disk and one within an archive, listed in the same way."""
+
+import functools
+import io
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from imgcls_jax.datasets import _archive, _paths
+from imgcls_jax.errors import DataError
+from imgcls_jax.types import Lookup
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
+FOLDER, FILE, OTHER = "folder", "file", "other"
+
+
+@functools.cache
+def extensions() -> tuple[bytes, ...]:
+    """Names that end so are taken for images unseen; AVIF where this Pillow reads it."""
+    from PIL import features
+
+    known = (b".jpg", b".jpeg", b".png", b".gif", b".bmp", b".webp", b".tif", b".tiff", b".ppm")
+    return known + ((b".avif",) if features.check("avif") else ())
+
+
+def is_image(file) -> bool:
+    """By its content. file: a path or a file object."""
+    from PIL import Image
+
+    Image.init()
+    try:
+        with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]):
+            return True
+    except Exception:
+        return False
+
+
+class Disk:
+    """A folder. Paths are bytes, relative to it; b"" is the folder itself."""
+
+    def __init__(self, root: bytes):
+        self.root = root
+
+    def children(self, path: bytes) -> Iterator[tuple[bytes, str]]:
+        """(name, FOLDER, FILE or OTHER); symbolic links are followed, one that leads nowhere is
+        OTHER. No file is looked at but links: most file systems list the kind with the name."""
+        try:
+            with os.scandir(self._place(path)) as entries:
+                for entry in entries:
+                    yield entry.name, _kind(entry)
+        except OSError as error:
+            raise DataError(f"the folder cannot be read: {error.strerror}", where=self.say(path),
+                            fix="mend it or take it out") from error
+
+    def identity(self, path: bytes):
+        """The same for two paths to one folder."""
+        status = os.stat(self._place(path))
+        return status.st_dev, status.st_ino
+
+    def is_image(self, path: bytes) -> bool:
+        return is_image(self._place(path))
+
+    def text(self, path: bytes) -> bytes | None:
+        """What is in a file, if it exists."""
+        try:
+            with open(self._place(path), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def say(self, path: bytes) -> str:
+        return _paths.say(self._place(path))
+
+    def below(self, name: bytes) -> "Disk":
+        return Disk(self._place(name))
+
+    def lookup(self, paths: list[bytes], labels: np.ndarray) -> Lookup:
+        """A split of these files, with labels i32[n]."""
+        @functools.cache
+        def path_tensor():
+            import tensorflow as tf
+
+            with tf.init_scope():  # a million paths are an input of the graph, no part of it
+                return tf.constant([self._place(path) for path in paths], tf.string)
+
+        def read(index):
+            import tensorflow as tf
+
+            return {"image": tf.io.read_file(tf.gather(path_tensor(), index)),
+                    "label": tf.gather(labels, index)}
+
+        return Lookup(len(paths), read, lambda index: self.say(paths[index]), lambda: labels)
+
+    def _place(self, path: bytes) -> bytes:
+        return os.path.join(self.root, path) if path else self.root
+
+
+def _kind(entry: os.DirEntry) -> str:
+    try:
+        return FOLDER if entry.is_dir() else FILE if entry.is_file() else OTHER
+    except OSError:  # a link to itself
+        return OTHER
+
+
+class Packed:
+    """The same of a folder within an archive, named by its path with a slash at its end."""
+
+    def __init__(self, archive: _archive.Archive, top: bytes = b""):
+        self.archive, self.top = archive, top
+
+    @functools.cached_property
+    def _numbers(self) -> dict[bytes, int]:
+        return {name: number for number, name in enumerate(self.archive.names)}
+
+    @functools.cached_property
+    def _tree(self) -> dict[bytes, dict[bytes, str]]:
+        """Folder -> its children."""
+        tree = {b"": {}}
+
+        def folder(path):
+            if path not in tree:
+                tree[path] = {}
+                above, _, name = path.rpartition(b"/")
+                folder(above)[name] = FOLDER
+            return tree[path]
+
+        for path in sorted(self.archive.folders):
+            folder(path)
+        for path in self.archive.names:
+            above, _, name = path.rpartition(b"/")
+            folder(above).setdefault(name, FILE)
+        return tree
+
+    def children(self, path: bytes) -> Iterator[tuple[bytes, str]]:
+        yield from self._tree.get((self.top + path).rstrip(b"/"), {}).items()
+
+    def identity(self, path: bytes):
+        return path
+
+    def is_image(self, path: bytes) -> bool:
+        return is_image(io.BytesIO(self.archive.read(self._numbers[self.top + path])))
+
+    def text(self, path: bytes) -> bytes | None:
+        number = self._numbers.get(self.top + path)
+        return None if number is None else self.archive.read(number)
+
+    def say(self, path: bytes) -> str:
+        inside = self.top + path
+        return _paths.say(self.archive.path + (b": " + inside if inside else b""))
+
+    def below(self, name: bytes) -> "Packed":
+        inner = Packed(self.archive, self.top + name + b"/")
+        inner.__dict__.update(_numbers=self._numbers, _tree=self._tree)
+        return inner
+
+    def lookup(self, paths: list[bytes], labels: np.ndarray) -> Lookup:
+        numbers = np.array([self._numbers[self.top + path] for path in paths], np.int64)
+        return _archive.lookup(self.archive, numbers, labels)

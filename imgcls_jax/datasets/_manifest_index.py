@@ -1,0 +1,237 @@
+"""The index of a manifest, made in one pass that holds no rows: places in the text, and labels."""
+
+import array
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgcls_jax.datasets import _rows
+from imgcls_jax.errors import DataError
+
+ALIASES = {"validation": "val", "valid": "val"}
+FLUSH = 1 << 16  # rows held before they are written
+
+
+def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
+    """Writes to a folder: header.json (classes, sizes, kind, path_column) and for each split
+    SPLIT.places.npy u64[n], SPLIT.labels.npy i32[n] and, of multilabel, SPLIT.ends.npy u64[n]:
+    where the labels of each row end in SPLIT.labels.npy, which then is i32[labels]."""
+    drawn = not _has(rows, rules["split_column"], rules["split_column"] == "split")
+    label_column = _label_column(rows, rules["label_column"])
+    multilabel = (rules["kind"] or ("multilabel" if label_column == "labels" else "")
+                  ) == "multilabel"
+    _has(rows, rules["path_column"], False)
+    labels = _Labels(rows, rules, multilabel)
+    splits: dict[str, _Columns] = {}
+    trained: set[int] = set()
+    for line, place, row in rows:
+        path = row.get(rules["path_column"])
+        if not isinstance(path, str) or not path:
+            raise rows.fault(line, f"no {rules['path_column']!r}")
+        found = labels.read(line, row.get(label_column))
+        if not drawn:
+            split = _split(rows, line, row.get(rules["split_column"]), rules["splits"])
+        elif trained.issuperset(found) and _share(rules["seed"], path) < rules["val_fraction"]:
+            split = "val"
+        else:
+            split = "train"
+        if split == "train":
+            trained.update(found)
+        if split not in splits:
+            splits[split] = _Columns(folder, split, multilabel)
+        splits[split].add(place, found)
+    if not splits:
+        raise DataError("the manifest has no rows", where=rows.path, fix="write a row per image")
+    if "train" not in splits:
+        raise DataError(f"no row is of the split 'train'; found {sorted(splits)}", where=rows.path,
+                        fix=f"write train into the column {rules['split_column']!r}")
+    names, order = labels.finish(trained)
+    for columns in splits.values():
+        columns.finish(order)
+    header = {"classes": names, "kind": "multilabel" if multilabel else "multiclass",
+              "sizes": {split: columns.size for split, columns in splits.items()},
+              "path_column": rules["path_column"],
+              "untrained": [name for i, name in enumerate(names) if i not in trained]
+              if rules["classes"] else []}
+    (folder / "header.json").write_text(json.dumps(header))
+
+
+def _has(rows: _rows.Rows, column: str, optional: bool) -> bool:
+    if column in rows.columns:
+        return True
+    near = [name for name in rows.columns if name.strip().casefold() == column.casefold()]
+    if optional and not near:
+        return False
+    if not rows.columns:
+        raise DataError("the manifest is empty", where=f"{rows.path}, line 1",
+                        fix="write the names of the columns, then a row per image")
+    raise DataError(f"there is no column {column!r}; found {rows.columns[:12]}",
+                    where=f"{rows.path}, line 1",
+                    fix="name it in config.data: path_column, label_column or split_column")
+
+
+def _label_column(rows: _rows.Rows, column: str) -> str:
+    column = column or ("labels" if "labels" in rows.columns and "label" not in rows.columns
+                        else "label")
+    _has(rows, column, False)
+    return column
+
+
+def _split(rows, line: int, name: Any, allowed: list[str]) -> str:
+    name = name.strip() if isinstance(name, str) else name
+    name = ALIASES.get(name, name) if name not in allowed else name
+    if name not in allowed:
+        raise rows.fault(line, f"the split {name!r}", f"write one of {allowed}, or name it in "
+                                                      "config.data.splits")
+    return name
+
+
+def _share(seed: int, path: str) -> float:
+    """A number in [0, 1) that follows from both."""
+    text = b"%d:%s" % (seed, path.encode("utf-8", "surrogateescape"))
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
+
+
+class _Labels:
+    """Labels as they come -> numbers; of names the order is known when all have come."""
+
+    def __init__(self, rows: _rows.Rows, rules: dict[str, Any], multilabel: bool):
+        self.rows, self.multilabel, self.numbers = rows, multilabel, rules["numbers"]
+        self.names = rules["classes"]
+        self.known = {name: number for number, name in enumerate(self.names)}
+        self.first_line: dict[int, int] = {}
+
+    def read(self, line: int, value: Any) -> list[int]:
+        if not self.multilabel:
+            values = [value]
+        elif isinstance(value, str):
+            text = value.strip()
+            if text.startswith("["):
+                try:
+                    values = json.loads(text)
+                except ValueError as error:
+                    raise self.rows.fault(line, f"labels {value!r} are no JSON list") from error
+            else:
+                values = text.split("|") if text else []
+        else:
+            values = value
+        if not isinstance(values, list):
+            raise self.rows.fault(line, f"labels {value!r} are no list")
+        return sorted({self._one(line, one) for one in values})
+
+    def _one(self, line: int, value: Any) -> int:
+        text = value.strip() if isinstance(value, str) else value
+        if text is None or text == "" or not isinstance(text, str | int | float):
+            raise self.rows.fault(line, f"no label, but {value!r}")
+        integer = _integer(text)
+        if self.numbers is None:
+            self.numbers = integer is not None and str(text) not in self.known
+        number = self._number(line, text, integer) if self.numbers else self._name(line, str(text))
+        self.first_line.setdefault(number, line)
+        return number
+
+    def _number(self, line: int, text, integer: int | None) -> int:
+        if integer is None:
+            raise self.rows.fault(line, f"label {text!r} is no integer", "mend this line, or set "
+                                  "config.data.numbers=False if labels are names")
+        last = len(self.names) - 1 if self.names else 2**24
+        if not 0 <= integer <= last:
+            raise self.rows.fault(line, f"label {integer} is out of range: labels must be 0 to "
+                                        f"{last}")
+        return integer
+
+    def _name(self, line: int, text: str) -> int:
+        if text not in self.known:
+            if self.names:
+                raise self.rows.fault(line, f"label {text!r} is none of the {len(self.names)} "
+                                            "classes", "mend it, or add it to the classes")
+            self.known[text] = len(self.known)
+        return self.known[text]
+
+    def finish(self, trained: set[int]) -> tuple[list[str], np.ndarray | None]:
+        """(names of the classes, number as given so far -> number of the class)."""
+        if self.names:
+            names, order = self.names, None
+        elif self.numbers:
+            names, order = [str(number) for number in range(max(self.first_line) + 1)], None
+        else:
+            names = sorted(self.known)
+            order = np.argsort(np.argsort(np.array([*self.known], object))).astype(np.int32)
+        place = {self.known[name]: name for name in self.known} if not self.numbers else {}
+        for number, line in sorted(self.first_line.items()):
+            if number not in trained:
+                raise self.rows.fault(line, f"label {place.get(number, number)!r} is in another "
+                                            "split and not in train",
+                                      "add it to train, or take it out")
+        if not self.names and self.numbers and len(trained) < len(names):
+            missing = next(number for number in range(len(names)) if number not in trained)
+            raise self.rows.fault(self.first_line[len(names) - 1],
+                                  f"label {len(names) - 1}, and no row of train has {missing}",
+                                  "mend this label, or name all in config.data.classes")
+        return names, order
+
+
+def _integer(value: str | int | float) -> int | None:
+    if isinstance(value, bool | float):
+        return None
+    if isinstance(value, int):
+        return value
+    digits = value.removeprefix("-")
+    return int(value) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+
+
+class _Columns:
+    """The columns of a split, written as they come."""
+
+    def __init__(self, folder: Path, split: str, multilabel: bool):
+        self.size = self.labelled = 0
+        self.parts = {"places": ("Q", np.uint64), "labels": ("i", np.int32)}
+        if multilabel:
+            self.parts["ends"] = ("Q", np.uint64)
+        self.files = {name: open(folder / f"{split}.{name}.npy", "w+b") for name in self.parts}
+        for file in self.files.values():
+            file.write(bytes(128))  # the header, when the length is known
+        self._empty()
+
+    def _empty(self):
+        self.held = {name: array.array(code) for name, (code, _) in self.parts.items()}
+
+    def add(self, place: int, labels: list[int]):
+        self.size, self.labelled = self.size + 1, self.labelled + len(labels)
+        self.held["places"].append(place)
+        self.held["labels"].extend(labels)
+        if "ends" in self.held:
+            self.held["ends"].append(self.labelled)
+        if not self.size % FLUSH:
+            self._flush()
+
+    def _flush(self):
+        for name, values in self.held.items():
+            self.files[name].write(values.tobytes())
+        self._empty()
+
+    def finish(self, order: np.ndarray | None):
+        """order: i32[classes], what to write for each label."""
+        self._flush()
+        for name, (_, dtype) in self.parts.items():
+            count = self.labelled if name == "labels" else self.size
+            with self.files[name] as file:
+                file.seek(0)
+                write_header(file, np.dtype(dtype), count)
+                path = file.name
+            if name == "labels" and order is not None and count:
+                labels = np.load(path, mmap_mode="r+")
+                for first in range(0, count, 1 << 20):
+                    labels[first:first + (1 << 20)] = order[labels[first:first + (1 << 20)]]
+                labels.flush()
+            assert os.path.getsize(path) == 128 + count * np.dtype(dtype).itemsize
+
+
+def write_header(file, dtype: np.dtype, count: int):
+    """That of a .npy file of one axis, which is 128 bytes long."""
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": dtype.str, "fortran_order": False, "shape": (count,)})

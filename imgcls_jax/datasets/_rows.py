@@ -1,0 +1,108 @@
+"""Rows of a CSV, TSV or JSON-lines file, each with the place it begins at, and one by its place."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+
+from imgcls_jax.errors import DataError
+
+FORMATS = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}
+MARK = b"\xef\xbb\xbf"  # of UTF-8, as spreadsheets write it
+CHUNK = 4096  # bytes read for a row at first
+ROW_LIMIT = 1 << 20
+
+
+class Rows:
+    """separator: "," or a tab; "" for a JSON object a line. Text is UTF-8; other bytes survive."""
+
+    def __init__(self, path: str):
+        self.path = path
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix not in FORMATS:
+            raise DataError(f"a manifest of the kind {suffix!r}", where=path,
+                            fix=f"write it as one of {', '.join(FORMATS)}")
+        self.separator = FORMATS[suffix]
+        self.columns: list[str] = []
+        for _, _, row in self._parsed():
+            self.columns = list(row)
+            break
+
+    def __iter__(self) -> Iterator[tuple[int, int, Callable]]:
+        """(line, place, column -> value or None) of each row, the line counted from 1."""
+        for line, place, row in self._parsed():
+            if self.separator:
+                if not line or line == 1 or not row:  # the header, or an empty line
+                    continue
+                if len(row) != len(self.columns):
+                    raise self.fault(line, f"{len(row)} columns, the first line has "
+                                           f"{len(self.columns)}")
+                row = dict(zip(self.columns, row, strict=True))
+            yield line, place, row
+
+    def at(self, file: int, place: int) -> dict:
+        """The row at a place, by a file number that any thread may read from."""
+        size = CHUNK
+        while True:
+            data = os.pread(file, size, place)
+            if len(data) < size or self._ends(data):
+                break
+            size *= 4
+        text = data.removeprefix(MARK).decode("utf-8", "surrogateescape")
+        if not self.separator:
+            return json.loads(text.split("\n", 1)[0])
+        row = next(csv.reader(text.splitlines(keepends=True), delimiter=self.separator,
+                              strict=True))
+        return dict(zip(self.columns, row, strict=True))
+
+    def fault(self, line: int, what: str, fix: str = "mend this line") -> DataError:
+        return DataError(what, where=f"{self.path}, line {line}", fix=fix)
+
+    def _ends(self, data: bytes) -> bool:
+        """Whether the first row of the data is whole: a line feed outside of quotes."""
+        end = data.find(b"\n")
+        while end >= 0 and self.separator and data.count(b'"', 0, end) % 2:
+            end = data.find(b"\n", end + 1)
+        return end >= 0
+
+    def _parsed(self) -> Iterator[tuple[int, int, list | dict]]:
+        """(line, place, fields); the first of a CSV are the names of the columns."""
+        with open(self.path, "rb") as file:
+            end = 0
+
+            def lines():
+                nonlocal end
+                for line in file:
+                    if len(line) > ROW_LIMIT:
+                        raise DataError(f"a line of over {ROW_LIMIT:,} bytes", where=self.path,
+                                        fix="end every row with a line feed")
+                    text = line.removeprefix(MARK) if not end else line
+                    end += len(line)
+                    yield text.decode("utf-8", "surrogateescape")
+
+            if not self.separator:
+                yield from self._json(lines(), lambda: end)
+                return
+            reader = csv.reader(lines(), delimiter=self.separator, strict=True)
+            while True:
+                place, line = end, reader.line_num + 1
+                try:
+                    row = next(reader, None)
+                except csv.Error as error:
+                    raise self.fault(line, f"the line is damaged: {error}") from error
+                if row is None:
+                    return
+                yield line, place, row
+
+    def _json(self, lines: Iterator[str], end: Callable) -> Iterator[tuple[int, int, dict]]:
+        place = 0
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise self.fault(number, f"the line is no JSON: {error}") from error
+                if not isinstance(row, dict):
+                    raise self.fault(number, "the line is no JSON object")
+                yield number, place, row
+            place = end()

@@ -1,0 +1,101 @@
+"""A list of images: a CSV, TSV or JSON-lines file with a path, a label and a split a row."""
+
+import functools
+import json
+import os
+import warnings
+import weakref
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from imgcls_jax.datasets import DATASETS, _classes, _manifest_index, _paths, _rows
+from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.types import Lookup, Source
+
+
+@DATASETS.register()
+def manifest(*, path: str, root: str = "", path_column: str = "path", label_column: str = "",
+             split_column: str = "split", splits: tuple[str, ...] = ("train", "val", "test"),
+             classes: int | str | tuple[str, ...] = (), numbers: bool | None = None,
+             kind: Literal["multiclass", "multilabel"] | None = None, val_fraction: float = 0.2,
+             seed: int = 0, channels: int = 3) -> Source:
+    """path: a .csv, .tsv or .jsonl file; the images lie relative to `root`, else to its folder.
+
+    label_column: by default `label`, or `labels`, which says multilabel: names or numbers in a
+    JSON list or with `|` between them; labels are f32[K] then. numbers: whether labels are the
+    numbers of classes; by default they are if the first one is. classes: their names in order, a
+    file of one name a line, or how many; else the sorted names, or all numbers up to the largest.
+    splits: the names that may stand in split_column ("validation" and "valid" are "val"). Without
+    that column, val_fraction of the rows is `val` by a hash of seed and path; the first row of
+    each class is not. A row costs 12 bytes of mapped memory, in an index made when first opened
+    and kept in $IMGCLS_DATA_CACHE. Raises DataError with the line; images are looked for when they
+    are read.
+    """
+    path = os.path.expanduser(path)
+    if not 0 <= val_fraction < 1:
+        raise ConfigError(f"val_fraction={val_fraction}", where="config.data.val_fraction",
+                          fix="use a share of at least 0 and below 1, such as 0.2")
+    if not os.path.isfile(path):
+        raise DataError("there is no such file", where=path, fix="set config.data.path to it")
+    rules = dict(path_column=path_column, label_column=label_column, split_column=split_column,
+                 splits=list(splits), classes=list(_classes.names(classes)), numbers=numbers,
+                 kind=kind, val_fraction=val_fraction, seed=seed)
+    folder = _paths.learn(index_folder(path, rules),
+                          functools.partial(_manifest_index.make, _rows.Rows(path), rules))
+    header = json.loads((folder / "header.json").read_text())
+    if header["untrained"]:
+        warnings.warn(f"{len(header['untrained'])} classes have no row in train: "
+                      f"{header['untrained'][:8]} ({path})", stacklevel=2)
+    root = os.path.expanduser(root) or os.path.dirname(os.path.abspath(path))
+
+    def open_split(name: str) -> Lookup:
+        return _lookup(_rows.Rows(path), folder, name, header, root)
+
+    return Source(name="manifest", classes=tuple(header["classes"]), sizes=header["sizes"],
+                  open=open_split, channels=channels, kind=header["kind"])
+
+
+def index_folder(path: str, rules: dict[str, Any]) -> Path:
+    """Where the index of a manifest lies, if it has been made since the file changed."""
+    return _paths.learned([path], {"manifest": 1, **rules})
+
+
+def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) -> Lookup:
+    places = np.load(folder / f"{name}.places.npy", mmap_mode="r")
+    labels = np.load(folder / f"{name}.labels.npy", mmap_mode="r")
+    count, multilabel = len(header["classes"]), header["kind"] == "multilabel"
+    ends = np.load(folder / f"{name}.ends.npy", mmap_mode="r") if multilabel else None
+    file = os.open(rows.path, os.O_RDONLY)
+
+    def image(index) -> bytes:
+        path = rows.at(file, int(places[index]))[header["path_column"]]
+        return os.fsencode(path if "://" in path else os.path.join(root, path))
+
+    def label(index):
+        if not multilabel:
+            return np.int32(labels[index])
+        dense = np.zeros(count, np.float32)
+        dense[labels[ends[index - 1] if index else 0:ends[index]]] = 1
+        return dense
+
+    def all_labels():
+        if not multilabel:
+            return labels
+        dense = np.zeros((len(ends), count), np.float32)
+        counts = np.diff(ends.astype(np.int64), prepend=0)
+        dense[np.repeat(np.arange(len(ends)), counts), labels] = 1
+        return dense
+
+    def read(index):
+        import tensorflow as tf
+
+        path, found = tf.numpy_function(lambda i: (image(i), label(i)), [index],
+                                        (tf.string, tf.float32 if multilabel else tf.int32))
+        found = tf.ensure_shape(found, (count,) if multilabel else ())
+        return {"image": tf.io.read_file(tf.ensure_shape(path, ())), "label": found}
+
+    split = Lookup(len(places), read, lambda index: _paths.say(image(index)), all_labels)
+    weakref.finalize(image, os.close, file)
+    return split

@@ -1,0 +1,105 @@
+"""What `imgcls data prepare` writes: record files and dataset.json, which says all about them."""
+
+import functools
+import json
+import os
+from pathlib import Path
+
+from imgcls_jax.datasets import DATASETS, _records, fault
+from imgcls_jax.errors import DataError
+from imgcls_jax.types import Lookup, Shards, Source
+
+VERSION = 1
+SUFFIXES = (".tfrecord", ".array_record")
+KEYS = dict(image_key="image", label_key="label")
+
+
+@DATASETS.register()
+def prepared(*, dir: str, by_index: bool = False, channels: int | None = None) -> Source:
+    """dir: the folder with dataset.json. by_index: TFRecord files are read by the place of each
+    record, which shuffles perfectly and wants a local disk, in place of in order; ArrayRecord
+    files always are. channels: by default those it was prepared with.
+
+    Raises DataError, naming the file, when a file is missing, is not as long as it was, or is
+    none of the dataset's: before anything is trained.
+    """
+    root = os.path.expanduser(dir)
+    said = _read(os.path.join(root, "dataset.json"))
+    _check(root, said)
+    splits, multilabel = said["splits"], said["kind"] == "multilabel"
+
+    def open_split(name: str) -> Lookup | Shards:
+        files = [(os.path.join(root, file["file"]), file["count"]) for file in
+                 splits[name]["files"]]
+        paths, counts = map(list, zip(*files, strict=True))
+        streamed = said["format"] == "tfrecord"
+        raw = (_records.stream(files, _records.as_record) if streamed
+               else _records.array_records(paths, _records.as_record, counts))
+        parse = _records.parser(functools.partial(_records.first_of, raw), paths[0], **KEYS,
+                                classes=len(said["classes"]), multilabel=multilabel)
+        if not streamed:
+            return _records.array_records(paths, parse, counts)
+        return _records.by_index(paths, parse) if by_index else _records.stream(files, parse)
+
+    size = said.get("image_size")
+    return Source(name=said["name"], classes=tuple(said["classes"]),
+                  sizes={name: split["count"] for name, split in splits.items()},
+                  open=open_split, channels=channels or said["channels"], kind=said["kind"],
+                  image_size=tuple(size) if size else None)
+
+
+def _read(path: str) -> dict:
+    fix = "prepare the dataset again: imgcls data prepare"
+    try:
+        said = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError("the folder holds no dataset.json that can be read", where=path,
+                        fix=fix) from error
+    except ValueError as error:
+        raise DataError(f"dataset.json is damaged: {error}", where=path, fix=fix) from error
+    try:
+        if said["version"] != VERSION:
+            raise DataError(f"dataset.json is of version {said['version']!r}, not {VERSION}",
+                            where=path, fix="prepare it with this version of imgcls_jax")
+        for split in said["splits"].values():
+            if sum(file["count"] for file in split["files"]) != split["count"]:
+                raise DataError("the counts of dataset.json do not add up", where=path, fix=fix)
+            for file in split["files"]:
+                if os.path.basename(file["file"]) != file["file"]:
+                    raise DataError(f"the name {file['file']!r} leaves the folder", where=path,
+                                    fix=fix)
+                file["bytes"] += 0
+        if said["format"] not in ("tfrecord", "array_record") or said["kind"] not in (
+                "multiclass", "multilabel") or not said["classes"]:
+            raise KeyError("format, kind or classes")
+        said["name"], said["channels"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"dataset.json is not as it was written: {error}", where=path,
+                        fix=fix) from error
+    return said
+
+
+def _check(root: str, said: dict):
+    """Whether the files are there and of the sizes they were; what changed inside of them is
+    found by their checksums, when they are read, and by `imgcls data check`."""
+    listed = {file["file"]: file for split in said["splits"].values() for file in split["files"]}
+    found = {entry.name: entry.stat().st_size for entry in os.scandir(root)
+             if entry.name.endswith(SUFFIXES)}
+    for name, file in listed.items():
+        where = os.path.join(root, name)
+        if name not in found:
+            fault(DataError(f"the file is missing: found {len(set(found) & set(listed))} files, "
+                            f"dataset.json says {len(listed)}", where=where, fix=_records.ANEW))
+        elif found[name] != file["bytes"]:
+            fault(DataError(f"found {found[name]:,} bytes{_records_in(where, said['format'])}, "
+                            f"dataset.json says {file['bytes']:,} ({file['count']:,} records)",
+                            where=where, fix=_records.ANEW))
+    for name in sorted(set(found) - set(listed)):
+        fault(DataError(f"a record file that is none of the {len(listed)} of dataset.json",
+                        where=os.path.join(root, name), fix="take it out of the folder"))
+
+
+def _records_in(path: str, form: str) -> str:
+    if form != "tfrecord":
+        return ""
+    return f" ({_records.whole(path):,} whole records)"

@@ -1,0 +1,42 @@
+"""TFRecord files of tf.train.Example, by a glob for each split."""
+
+import functools
+from typing import Literal
+
+from imgcls_jax.datasets import DATASETS, _classes, _records
+from imgcls_jax.types import Lookup, Shards, Source
+
+
+@DATASETS.register()
+def tfrecord(*, train: str, classes: int | str | tuple[str, ...], validation: str = "",
+             test: str = "", image_key: str = "image/encoded",
+             label_key: str = "image/class/label", label_offset: int = 0,
+             kind: Literal["multiclass", "multilabel"] = "multiclass", by_index: bool = False,
+             channels: int = 3) -> Source:
+    """train, validation, test: globs of files. classes: how many, their names, or a file of one
+    name a line. Labels are int64, of which label_offset is taken off (1 where 0 is "background"),
+    or, of multilabel, int64 numbers or f32[K].
+
+    Files are read in order and shuffled within a window; by_index reads any record by its place,
+    which shuffles perfectly and wants a local disk. Records are counted when first opened, by
+    their lengths alone; that is kept in $IMGCLS_DATA_CACHE. Raises DataError for a shard that is
+    missing by its name `-of-N`, has no records or ends within one. One that was cut off between
+    two records cannot be seen: `prepared` knows how many there were.
+    """
+    names = _classes.names(classes)
+    files = {split: _records.find(pattern, f"config.data.{split}") for split, pattern in
+             (("train", train), ("validation", validation), ("test", test)) if pattern}
+    indices = {split: _records.index(paths) for split, paths in files.items()}
+
+    def open_split(name: str) -> Lookup | Shards:
+        counted = [(path, len(rows)) for path, rows in zip(files[name], indices[name], strict=True)]
+        raw = _records.stream(counted, _records.as_record)
+        parse = _records.parser(functools.partial(_records.first_of, raw), files[name][0],
+                                image_key=image_key, label_key=label_key, classes=len(names),
+                                multilabel=kind == "multilabel", offset=label_offset)
+        return (_records.by_index(files[name], parse) if by_index
+                else _records.stream(counted, parse))
+
+    return Source(name="tfrecord", classes=names,
+                  sizes={split: sum(map(len, found)) for split, found in indices.items()},
+                  open=open_split, channels=channels, kind=kind)

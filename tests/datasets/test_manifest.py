@@ -1,0 +1,293 @@
+"""Manifests in three formats: rows, labels, splits; every fault with its line; 1e9 rows."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from imgcls_jax import datasets
+from imgcls_jax.datasets import DATASETS
+from imgcls_jax.errors import DataError, EnvironmentFailure
+from tests.datasets.sources import assert_same, png, read_all
+
+NAMES = ["ant", "bee", "cat"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMGCLS_DATA_CACHE", str(tmp_path / "cache"))
+
+
+def manifest(path, **arguments):
+    return DATASETS.get("manifest")(path=str(path), **arguments)
+
+
+def rows(count=12):
+    return [{"path": f"images/{i}.png", "label": NAMES[(i * 2) % 3],
+             "split": "train" if i % 4 else "val"} for i in range(count)]
+
+
+def write(path, table):
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in table))
+        return path
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]), delimiter="," if path.suffix == ".csv"
+                                else "\t")
+        writer.writeheader()
+        writer.writerows(table)
+    return path
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "images").mkdir()
+    for i in range(12):
+        (tmp_path / "images" / f"{i}.png").write_bytes(png(i))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+def test_each_format_gives_its_rows_in_order(kind, place):
+    source = manifest(write(place / f"m.{kind}", rows()))
+    assert (source.classes, source.sizes) == (tuple(NAMES), {"val": 3, "train": 9})
+    batch = read_all(source, "train")
+    numbers = [i for i in range(12) if i % 4]
+    np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], numbers)
+    np.testing.assert_array_equal(batch["label"], [(i * 2) % 3 for i in numbers])
+    split = datasets.split(source, "train")
+    assert split.where(1) == f"{place}/images/2.png"
+    np.testing.assert_array_equal(split.labels(), batch["label"])
+
+
+def test_columns_root_and_split_names_are_arguments(place):
+    table = [{"file": row["path"].removeprefix("images/"), "species": row["label"],
+              "fold": "validation" if row["split"] == "val" else "train"} for row in rows()]
+    other = place / "elsewhere"
+    other.mkdir()
+    source = manifest(write(other / "m.csv", table), root=str(place / "images"),
+                      path_column="file", label_column="species", split_column="fold")
+    assert_same([read_all(source, "train")],
+                [read_all(manifest(write(place / "m.csv", rows())), "train")])
+    assert source.sizes["val"] == 3
+
+
+def test_quotes_line_feeds_marks_and_bytes_that_are_no_utf8(place):
+    names = [b'with "quotes", and comma', b"line\nfeed", b"caf\xe9", "🐝".encode(), b"y" * 200]
+    for i, name in enumerate(names):
+        (place / os.fsdecode(name)).write_bytes(png(i))
+    text = b'\xef\xbb\xbfpath,label,split\r\n' + b"".join(
+        b'"%s",%d,train\r\n' % (name.replace(b'"', b'""'), i) for i, name in enumerate(names))
+    (place / "m.csv").write_bytes(text)
+    batch = read_all(manifest(place / "m.csv"), "train")
+    np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], range(5))
+    np.testing.assert_array_equal(batch["label"], range(5))
+    (place / "m.jsonl").write_bytes(b"\xef\xbb\xbf" + b"".join(json.dumps(
+        {"path": os.fsdecode(name), "label": i, "split": "train"}).encode() + b"\n"
+        for i, name in enumerate(names)))
+    assert_same([batch], [read_all(manifest(place / "m.jsonl"), "train")])
+
+
+def test_a_long_row_is_read_whole(place):
+    table = [{"note": "x" * 30_000, **row} for row in rows()]
+    source = manifest(write(place / "m.csv", table))
+    assert read_all(source, "train")["image"][2, 0, 0, 0] == 3
+
+
+def test_integers_are_numbers_and_classes_name_them(place):
+    table = [{**row, "label": NAMES.index(row["label"])} for row in rows()]
+    path = write(place / "m.csv", table)
+    assert manifest(path).classes == ("0", "1", "2")
+    (place / "names.txt").write_text("one\ntwo\nthree\n")
+    for classes in (("one", "two", "three"), str(place / "names.txt")):
+        source = manifest(path, classes=classes)
+        assert source.classes == ("one", "two", "three")
+        np.testing.assert_array_equal(read_all(source, "val")["label"], [0, 2, 1])
+    assert manifest(path, numbers=False).classes == ("0", "1", "2")
+    with pytest.warns(UserWarning, match=r"1 classes have no row in train: \['four'\]"):
+        manifest(path, classes=("one", "two", "three", "four"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_multilabel_is_bars_or_lists(kind, place):
+    wanted = [[i % 3] if i % 2 else [0, 2] for i in range(6)] + [[]]
+    table = [{"path": f"images/{i}.png", "labels": [NAMES[k] for k in found], "split": "train"}
+             for i, found in enumerate(wanted)]
+    if kind == "csv":
+        table = [{**row, "labels": "|".join(row["labels"]) if i else json.dumps(row["labels"])}
+                 for i, row in enumerate(table)]
+    source = manifest(write(place / f"m.{kind}", table))
+    assert (source.kind, source.classes) == ("multilabel", tuple(NAMES))
+    expected = np.array([[k in found for k in range(3)] for found in wanted], np.float32)
+    batch = read_all(source, "train")
+    np.testing.assert_array_equal(batch["label"], expected)
+    assert batch["label"].dtype == np.float32
+    np.testing.assert_array_equal(datasets.split(source, "train").labels(), expected)
+
+
+def test_without_a_split_column_a_seed_draws_and_every_class_is_trained(tmp_path):
+    table = [{"path": f"{i}.png", "label": f"class {i % 100}" if i < 3000 else "rare"}
+             for i in range(3001)]
+    path = write(tmp_path / "m.csv", table)
+    source = manifest(path)
+    assert 500 < source.sizes["val"] < 680 and sum(source.sizes.values()) == 3001
+
+    def drawn(source):
+        split = datasets.split(source, "val")
+        return {split.where(i) for i in range(split.size)}
+
+    (tmp_path / "more.csv").write_text(path.read_text() + "new.png,rare\n")
+    assert drawn(source) == drawn(manifest(path)) == drawn(manifest(tmp_path / "more.csv")) - {
+        f"{tmp_path}/new.png"}
+    assert drawn(source) != drawn(manifest(path, seed=1))
+    assert manifest(path, val_fraction=0.0).sizes == {"train": 3001}
+
+
+def test_an_index_is_used_again_until_the_manifest_changes(place, monkeypatch):
+    from imgcls_jax.datasets import _manifest_index
+
+    path = write(place / "m.csv", rows())
+    first = read_all(manifest(path), "train")
+    with monkeypatch.context() as patch:
+        patch.setattr(_manifest_index, "make", lambda *arguments: 1 / 0)
+        assert_same([read_all(manifest(path), "train")], [first])
+    write(path, rows()[:8])
+    assert manifest(path).sizes == {"val": 2, "train": 6}
+    assert not list((place / "cache").glob(".unfinished*"))
+
+
+def test_a_cache_that_cannot_be_written_is_told(place, monkeypatch):
+    path = write(place / "m.csv", rows())
+    monkeypatch.setenv("IMGCLS_DATA_CACHE", str(path / "cache"))
+    with pytest.raises(EnvironmentFailure) as error:
+        manifest(path)
+    assert error.value.where == str(path / "cache") and "IMGCLS_DATA_CACHE" in error.value.fix
+
+
+@pytest.mark.parametrize("classes, what", [
+    (("ant", "bee", "ant"), r"twice: \['ant'\]"), ("gone.txt", "cannot be read")])
+def test_wrong_names_of_classes_are_refused(classes, what, place):
+    with pytest.raises(DataError, match=what):
+        manifest(write(place / "m.csv", rows()), classes=classes)
+
+
+def changed(line, **values):
+    def change(place):
+        table = rows()
+        table[line - 2] |= values
+        return write(place / "m.csv", table)
+    return change
+
+
+def text(data, name="m.csv"):
+    def change(place):
+        (place / name).write_bytes(data)
+        return place / name
+    return change
+
+
+NUMBERS = b"path,label,split\na.png,0,train\nb.png,1,train\nc.png,%s,train\n"
+THREE = dict(classes=("one", "two", "three"))
+FAULTS = {
+    "no_such_file": (lambda place: place / "gone.csv", "no such file", "gone.csv", {}),
+    "kind": (text(b"", "m.txt"), "kind '.txt'", "m.txt", {}),
+    "empty": (text(b""), "is empty", "line 1", {}),
+    "header_only": (text(b"path,label,split\n"), "no rows", "m.csv", {}),
+    "no_path_column": (text(b"file,label\na,b\n"), "no column 'path'", "line 1", {}),
+    "no_label_column": (text(b"path,kind\na,b\n"), "no column 'label'", "line 1", {}),
+    "nearly_split": (text(b"path,label,Split\na,b,train\n"), "no column 'split'", "line 1", {}),
+    "columns": (text(b"path,label,split\na.png,0,train\nb.png,1\n"), "2 columns", "line 3", {}),
+    "quote": (text(b'path,label,split\na.png,0,train\n"b.png"x,1,train\n'), "damaged", "line 3",
+              {}),
+    "json": (text(b'{"path": "a", "label": 1, "split": "train"}\n{"path"\n', "m.jsonl"),
+             "no JSON", "line 2", {}),
+    "no_path": (changed(4, path=""), "no 'path'", "line 4", {}),
+    "no_label": (changed(5, label=""), "no label", "line 5", {}),
+    "split": (changed(6, split="trian"), "split 'trian'", "line 6", {}),
+    "no_train": (text(b"path,label,split\na.png,0,val\n"), "no row is of the split 'train'",
+                 "m.csv", {}),
+    "only_in_val": (changed(6, label="wasp"), "'wasp' is in another split", "line 6", {}),
+    "unknown_class": (changed(7, label="wasp"), "'wasp' is none of the 3", "line 7",
+                      dict(classes=tuple(NAMES))),
+    # Row 39: six labels that are none of three classes.
+    "label_3": (text(NUMBERS % b"3"), "label 3 is out of range", "line 4", THREE),
+    "label_-1": (text(NUMBERS % b"-1"), "label -1 is out of range", "line 4", {}),
+    "label_1.5": (text(NUMBERS % b"1.5"), "'1.5' is no integer", "line 4", {}),
+    "label_nan": (text(NUMBERS % b"nan"), "'nan' is no integer", "line 4", {}),
+    "label_2**40": (text(NUMBERS % b"1099511627776"), "out of range", "line 4", {}),
+    "label_9": (text(NUMBERS % b"9"), "no row of train has 2", "line 4", {}),
+    "label_true": (text(b'{"path": "a", "label": 0, "split": "train"}\n'
+                        b'{"path": "b", "label": 1.0, "split": "train"}\n', "m.jsonl"),
+                   "1.0 is no integer", "line 2", {}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_manifest_is_refused_with_its_line(fault, place):
+    spoil, what, where, arguments = FAULTS[fault]
+    path = spoil(place)
+    with pytest.raises(DataError, match=what) as error:
+        manifest(path, **arguments)
+    assert error.value.where.startswith(str(path)) and error.value.where.endswith(where)
+    assert error.value.fix and not list((place / "cache").glob("*"))
+
+
+def test_an_image_that_is_missing_is_named_when_read(place):
+    (place / "images" / "6.png").unlink()
+    with pytest.raises(DataError) as error:
+        read_all(manifest(write(place / "m.csv", rows())), "train")
+    assert error.value.where == f"{place}/images/6.png"
+
+
+BILLION = """
+import json, os, resource, sys, time
+import numpy as np
+from imgcls_jax import datasets, pipeline
+from imgcls_jax.datasets import DATASETS
+tf = pipeline.tensorflow()
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before, begun = peak(), time.perf_counter()
+source = DATASETS.get("manifest")(path=sys.argv[1])
+split = datasets.split(source, "train")
+opened = time.perf_counter() - begun
+rows = [(split.where(i), split.read(tf.constant(i, tf.int64)))
+        for i in (0, 123_456_789, 999_999_999)]
+print(json.dumps({"size": split.size, "seconds": opened, "kib": peak() - before,
+                  "where": [where for where, _ in rows],
+                  "labels": [int(row["label"]) for _, row in rows],
+                  "labels_10": split.labels()[-3:].tolist()}))
+"""
+
+
+def test_a_billion_rows_open_at_once(place):
+    """Against a sparse index, which the same code opens as one that was made."""
+    from imgcls_jax.datasets import _manifest_index
+
+    count = 10**9
+    path = write(place / "m.csv", rows())
+    manifest(path)
+    (folder,) = (place / "cache").iterdir()
+    begins = [len(b"".join(path.read_bytes().splitlines(keepends=True)[:n])) for n in (2, 3, 4)]
+    header = json.loads((folder / "header.json").read_text())
+    (folder / "header.json").write_text(json.dumps({**header, "sizes": {"train": count}}))
+    for name, dtype, values in (("places", np.uint64, begins), ("labels", np.int32, [2, 1, 0])):
+        file_path = folder / f"train.{name}.npy"
+        with open(file_path, "wb") as file:
+            _manifest_index.write_header(file, np.dtype(dtype), count)
+            file.truncate(128 + count * np.dtype(dtype).itemsize)
+        column = np.load(file_path, mmap_mode="r+")
+        column[[0, 123_456_789, 999_999_999]] = values
+        column.flush()
+        assert os.stat(file_path).st_blocks * 512 < 1 << 20
+    done = subprocess.run([sys.executable, "-c", BILLION, str(path)], capture_output=True,
+                          text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(found)
+    assert found["size"] == count and found["labels"] == [2, 1, 0]
+    assert found["where"] == [f"{place}/images/{i}.png" for i in (1, 2, 3)]
+    assert found["seconds"] < 2 and found["kib"] < 1 << 20
