@@ -18,7 +18,7 @@ def source(name: str, *, data_dir: str, channels: int, folder: str, archive: str
            parts: dict[str, tuple[str, ...]], label_bytes: int) -> Source:
     """parts: the files of each split. The last byte of the labels is the class."""
     def files(root: Path, split: str) -> Lookup:
-        found = _files.find(root, folder, archive)
+        found = _files.find(root, folder, archive, itself=True)
         rows = [_rows(found, part, label_bytes) for part in parts[split]]
         rows = np.concatenate(rows)
         pixels = rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)

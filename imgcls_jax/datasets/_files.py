@@ -45,25 +45,25 @@ def _walk(folder: bytes, above: bytes, depth: int) -> Iterator[bytes]:
                 yield above + entry.name
 
 
-def place(root: Path, *candidates: str) -> Path:
-    """The first of these that is there below root; root itself where it has the name of one."""
+def place(root: Path, *candidates: str, itself: bool = False) -> Path:
+    """The first of these that is there below root; where `itself`, root if it has such a name."""
     for candidate in candidates:
-        if root.name == candidate and root.exists():
-            return root
         if (root / candidate).exists():
             return root / candidate
+    if itself and root.name in candidates:
+        return root
     what = candidates[0] if len(candidates) == 1 else "none of " + ", ".join(candidates)
     raise DataError(f"{what} is not there" if len(candidates) == 1 else f"{what} is there",
                     where=str(root))
 
 
-def find(root: Path, *candidates: str) -> Files:
+def find(root: Path, *candidates: str, itself: bool = False) -> Files:
     """The files of the first folder or archive of these names, as of `place`."""
-    return _open(place(root, *candidates))
+    return opened(place(root, *candidates, itself=itself))
 
 
 @functools.lru_cache(8)  # the splits of a dataset often lie in one archive
-def _open(path: Path) -> Files:
+def opened(path: Path) -> Files:
     return Folder(path) if path.is_dir() else _archive.Archive(str(path))
 
 

@@ -80,4 +80,4 @@ def test_set(name: str, size: int, data_dir: str, channels: int, *candidates: st
     return _published.source(
         name, classes=CLASSES, sizes={"test": size}, data_dir=data_dir, tfds=tfds,
         channels=channels, subset=subset, layout=f"{candidates[0]}/nXXXXXXXX/* or {candidates[-1]}",
-        files=lambda root, split: by_folder(_files.find(root, *candidates)))
+        files=lambda root, split: by_folder(_files.find(root, *candidates, itself=True)))

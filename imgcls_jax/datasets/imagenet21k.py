@@ -37,7 +37,7 @@ def imagenet21k(*, data_dir: str = "", channels: int = 3, release: Literal[
 
     def files(root: Path, split: str) -> Lookup:
         place = _files.place(root, *PLACES[release][split])
-        found = _Tars(place) if place.is_dir() and _tars(place) else _files.find(place, place.name)
+        found = _Tars(place) if place.is_dir() and _tars(place) else _files.opened(place)
         return _open(found, count)
 
     return _published.source(

@@ -25,12 +25,12 @@ def imagenet_v2(*, data_dir: str = "", channels: int = 3, variant: Literal[
     """
     folder = FOLDERS[variant]
     archive = folder.removesuffix("-format-val")
+    places = (folder, f"{folder}.tar", f"{archive}.tar", f"{archive}.tar.gz")
     return _published.source(
         "imagenet_v2", classes=_imagenet.CLASSES, sizes={"test": 10_000}, data_dir=data_dir,
         tfds=f"imagenet_v2/{TFDS.get(variant, variant)}", channels=channels,
         layout=f"{folder}/0 to 999/*.jpeg or {archive}.tar.gz",
-        files=lambda root, split: _open(_files.find(root, folder, f"{folder}.tar",
-                                                    f"{archive}.tar", f"{archive}.tar.gz")))
+        files=lambda root, split: _open(_files.find(root, *places, itself=True)))
 
 
 def _open(files: _files.Files) -> Lookup:
