@@ -62,9 +62,16 @@ def find(root: Path, *candidates: str, itself: bool = False) -> Files:
     return opened(place(root, *candidates, itself=itself))
 
 
-@functools.lru_cache(8)  # the splits of a dataset often lie in one archive
 def opened(path: Path) -> Files:
-    return Folder(path) if path.is_dir() else _archive.Archive(str(path))
+    if path.is_dir():
+        return Folder(path)
+    status = path.stat()
+    return _archive_of(str(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(2)  # the splits of a dataset often lie in one archive
+def _archive_of(path: str, size: int, changed: int) -> _archive.Archive:
+    return _archive.Archive(path)
 
 
 def tail(name: bytes, parts: int) -> bytes:
