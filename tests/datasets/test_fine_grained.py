@@ -125,6 +125,21 @@ def test_food_is_read_by_its_lists_and_its_own_order(home, tmp_path, monkeypatch
             made.pixels(data[name]): label[name.split("/")[0]] for name in lists[listed]}
 
 
+def test_food_prepared_by_the_real_tfds_builder(tmp_path, monkeypatch):
+    made.sizes(monkeypatch, train=2, validation=1)
+    lists = {"train": {"cheese_plate": ["cheese_plate/1"], "cheesecake": ["cheesecake/2"]},
+             "test": {"cheesecake": ["cheesecake/3"]}}
+    files = {f"food-101/images/{name}.jpg": made.jpeg(int(name[-1]))
+             for name in ("cheese_plate/1", "cheesecake/2", "cheesecake/3")}
+    files |= {f"food-101/meta/{split}.json": json.dumps(listed).encode()
+              for split, listed in lists.items()}
+    made.prepare("food101", tmp_path, {
+        "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz": made.tar(files, "w:gz")})
+    check(DATASETS.get("food101")(data_dir=str(tmp_path)), {
+        "train": {made.pixels(made.jpeg(1)): 17, made.pixels(made.jpeg(2)): 16},
+        "validation": {made.pixels(made.jpeg(3)): 16}})
+
+
 CARS = {"train": (("00001.jpg", 14), ("00002.jpg", 1)),
         "test": (("00001.jpg", 196), ("00002.jpg", 2), ("00003.jpg", 1))}
 

@@ -211,6 +211,27 @@ def test_the_200_classes_of_imagenet_r_and_a():
     assert DATASETS.get("imagenet2012")().subset is None
 
 
+BUILDERS = {
+    "imagenet_a": ("https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar", "imagenet-a", "w"),
+    "imagenet_r": ("https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar", "imagenet-r", "w"),
+    "imagenet_v2": ("https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/"
+                    "imagenetv2-top-images.tar.gz", "imagenetv2-top-images-format-val", "w:gz")}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_test_sets_prepared_by_their_real_tfds_builders(name, tmp_path, monkeypatch):
+    url, folder, mode = BUILDERS[name]
+    variant = {"variant": "top-images"} if name == "imagenet_v2" else {}
+    chosen = DATASETS.get(name)().subset or (2, 10, 999)
+    made.sizes(monkeypatch, test=3)
+    files = {f"{label if variant else CLASSES[label]}/{label}.jpeg": (made.jpeg(label), label)
+             for label in (chosen[0], chosen[1], chosen[-1])}
+    made.prepare("imagenet_v2/topimages" if variant else name, tmp_path,
+                 {url: made.tar(only(files, f"{folder}/"), mode)})
+    source = DATASETS.get(name)(data_dir=str(tmp_path), **variant)
+    assert made.examples(source, "test") == labels(files)
+
+
 @pytest.mark.parametrize("packed", ["imagenet-c/", "", "weather/", "tar"])
 def test_imagenet_c_is_read_by_corruption_and_severity(packed, tmp_path, monkeypatch):
     made.sizes(monkeypatch, validation=len(VAL))
