@@ -172,7 +172,8 @@ class Source:
     sizes: examples per split. open: split name -> Lookup or Shards; nothing is read before.
     kind: "multiclass" (labels i32[]) or "multilabel" (f32[K] of 0 and 1).
     image_size: (H, W) where all images have one size, else None. files: which files each split
-    holds, where the dataset itself has split them; saved with the run.
+    holds, where the dataset itself has split them; saved with the run. subset: the classes that
+    occur, where published results compare the logits of these alone, as for ImageNet-A.
     """
 
     name: str
@@ -183,6 +184,7 @@ class Source:
     kind: str = "multiclass"
     image_size: tuple[int, int] | None = None
     files: Mapping[str, tuple[str, ...]] | None = None
+    subset: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

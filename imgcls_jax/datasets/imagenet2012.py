@@ -1,31 +1,30 @@
-"""ImageNet (ILSVRC 2012), as TFDS prepares it; its facts are known without the data."""
+"""ImageNet (ILSVRC 2012): as it is distributed, or as TFDS prepares it."""
 
-import importlib.util
 from pathlib import Path
 
-from imgcls_jax.datasets import DATASETS
-from imgcls_jax.types import Lookup, Shards, Source
+from imgcls_jax.datasets import DATASETS, _files, _imagenet, _published
+from imgcls_jax.types import Lookup, Source
+
+SIZES = {"train": 1_281_167, "validation": 50_000}
+LAYOUT = ("train/nXXXXXXXX/*.JPEG and val/*.JPEG or val/nXXXXXXXX/*.JPEG, or of "
+          "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar")
 
 
 @DATASETS.register()
 def imagenet2012(*, data_dir: str = "", channels: int = 3) -> Source:
     """1,000 classes in the order of their WordNet ids (arXiv 1409.0575), which are their names.
 
-    data_dir: where TFDS has prepared it. Raises DataError, when a split is opened, if it has not.
+    data_dir: what TFDS has prepared, or the files as distributed, as LAYOUT says; the tar files
+    are read where they lie, the index of the large one is kept. Their train split has one fixed
+    order, shuffled as TFDS shuffles it, and their validation split that of the file names. Raises
+    DataError, when a split is opened, if it is not there or not whole.
     """
-    def open_split(name: str) -> Lookup | Shards:
-        prepared = DATASETS.get("tfds")(dataset="imagenet2012", data_dir=data_dir)
-        return prepared.open(name)
-
-    return Source(name="imagenet2012", classes=_class_names(),
-                  sizes={"train": 1_281_167, "validation": 50_000}, open=open_split,
-                  channels=channels)
+    return _published.source("imagenet2012", classes=_imagenet.CLASSES, sizes=SIZES,
+                             data_dir=data_dir, tfds="imagenet2012", files=_open, layout=LAYOUT,
+                             channels=channels)
 
 
-def _class_names() -> tuple[str, ...]:
-    """Those in the files of TFDS, which need not be imported for it; numbers without TFDS."""
-    package = importlib.util.find_spec("tensorflow_datasets")
-    if package is None:
-        return tuple(map(str, range(1000)))
-    labels = Path(package.submodule_search_locations[0], "datasets", "imagenet2012", "labels.txt")
-    return tuple(labels.read_text().split())
+def _open(root: Path, split: str) -> Lookup:
+    if split == "train":
+        return _imagenet.by_folder(_files.find(root, "train", "ILSVRC2012_img_train.tar"))
+    return _imagenet.validation(_files.find(root, "val", "validation", "ILSVRC2012_img_val.tar"))

@@ -1,0 +1,171 @@
+"""Images in a folder or an archive, by name: the form in which most datasets are distributed."""
+
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from imgcls_jax.datasets import _archive, _paths
+from imgcls_jax.errors import DataError
+from imgcls_jax.types import Lookup
+
+IMAGES = (b".jpg", b".jpeg", b".png")
+DEPTH = 6  # folders within each other; symbolic links may form a loop
+
+
+class Folder:
+    """The files below a folder, given as `_archive.Archive` gives those of an archive."""
+
+    def __init__(self, path: str | Path):
+        self.path = os.fsencode(path)
+        self.names = list(_walk(self.path, b"", DEPTH))
+
+    def read(self, number: int) -> bytes:
+        with open(os.path.join(self.path, self.names[number]), "rb") as file:
+            return file.read()
+
+    def where(self, number: int) -> str:
+        return _paths.say(os.path.join(self.path, self.names[number]))
+
+
+Files = Folder | _archive.Archive
+
+
+def _walk(folder: bytes, above: bytes, depth: int) -> Iterator[bytes]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(b"."):
+                continue
+            if entry.is_dir():
+                if depth:
+                    yield from _walk(entry.path, above + entry.name + b"/", depth - 1)
+            else:
+                yield above + entry.name
+
+
+def place(root: Path, *candidates: str, itself: bool = False) -> Path:
+    """The first of these that is there below root; where `itself`, root if it has such a name."""
+    for candidate in candidates:
+        if (root / candidate).exists():
+            return root / candidate
+    if itself and root.name in candidates:
+        return root
+    what = candidates[0] if len(candidates) == 1 else "none of " + ", ".join(candidates)
+    raise DataError(f"{what} is not there" if len(candidates) == 1 else f"{what} is there",
+                    where=str(root))
+
+
+def find(root: Path, *candidates: str, itself: bool = False) -> Files:
+    """The files of the first folder or archive of these names, as of `place`."""
+    return opened(place(root, *candidates, itself=itself))
+
+
+def opened(path: Path) -> Files:
+    if path.is_dir():
+        return Folder(path)
+    status = path.stat()
+    return _archive_of(str(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(2)  # the splits of a dataset often lie in one archive
+def _archive_of(path: str, size: int, changed: int) -> _archive.Archive:
+    return _archive.Archive(path)
+
+
+def tail(name: bytes, parts: int) -> bytes:
+    """The last so many parts of a path."""
+    return b"/".join(name.split(b"/")[-parts:])
+
+
+def numbers(files: Files, parts: int) -> dict[bytes, int]:
+    """The end of each file's name, so many parts of it, -> its number."""
+    return {tail(name, parts): number for number, name in enumerate(files.names)}
+
+
+def named(files: Files, name: str) -> int:
+    """The number of the one file of this name, in whatever folder."""
+    found = numbers(files, 1).get(os.fsencode(name))
+    if found is None:
+        raise DataError(f"{name} is not there", where=_paths.say(files.path))
+    return found
+
+
+def pick(files: Files, wanted: list[str]) -> np.ndarray:
+    """i64[n]: the numbers of files whose names end in these paths."""
+    parts = wanted[0].count("/") + 1 if wanted else 1
+    known = numbers(files, parts)
+    missing = [name for name in wanted if os.fsencode(name) not in known]
+    if missing:
+        raise DataError(f"{len(missing):,} of {len(wanted):,} images are not there, the first "
+                        f"{missing[0]}", where=_paths.say(files.path))
+    return np.array([known[os.fsencode(name)] for name in wanted], np.int64)
+
+
+def images(files: Files, within: bytes = b"") -> np.ndarray:
+    """i64[n]: numbers of the images, sorted by their own names and then by their folders'."""
+    found = [number for number, name in enumerate(files.names)
+             if name.startswith(within) and name.lower().endswith(IMAGES)
+             and not tail(name, 1).startswith(b".")]
+    return np.array(sorted(found, key=lambda number: (tail(files.names[number], 1),
+                                                      files.names[number])), np.int64)
+
+
+def shuffled(count: int) -> np.ndarray:
+    """i64[count]: one fixed order, so that a part such as train[:10%] holds all classes.
+
+    From raw bits, which NumPy promises to keep the same; a permutation of its own it does not.
+    """
+    return np.argsort(np.random.Philox(key=0).random_raw(count), kind="stable")
+
+
+def lookup(files: Files, chosen: np.ndarray, labels: np.ndarray, *,
+           shuffle: bool = True) -> Lookup:
+    """A split of the files of these numbers i64[n]. labels: i32[n], or bool[n,K] of multilabel."""
+    if shuffle:
+        order = shuffled(len(chosen))
+        chosen, labels = chosen[order], labels[order]
+
+    @functools.cache
+    def held():
+        """What is long is an input of the graph, no part of it."""
+        import tensorflow as tf
+
+        with tf.init_scope():
+            paths = [os.path.join(files.path, files.names[number]) for number in chosen
+                     ] if isinstance(files, Folder) else []
+            return tf.constant(labels), tf.constant(paths, tf.string)
+
+    def read(index):
+        import tensorflow as tf
+
+        all_labels, paths = held()
+        label = tf.gather(all_labels, index)
+        label = tf.cast(label, tf.float32) if label.dtype == tf.bool else label
+        if isinstance(files, Folder):
+            return {"image": tf.io.read_file(tf.gather(paths, index)), "label": label}
+        data = tf.numpy_function(lambda i: files.read(int(chosen[i])), [index], tf.string)
+        return {"image": tf.ensure_shape(data, ()), "label": label}
+
+    kind = np.float32 if labels.dtype == bool else np.int32
+    return Lookup(len(chosen), read, lambda index: files.where(int(chosen[index])),
+                  lambda: labels.astype(kind))
+
+
+def arrays(pixels: np.ndarray, labels: np.ndarray, where: str) -> Lookup:
+    """A split held in memory. pixels: u8[n,H,W,C]; labels: i32[n]; where: the file."""
+    @functools.cache
+    def held():
+        import tensorflow as tf
+
+        with tf.init_scope():
+            return tf.constant(pixels), tf.constant(labels)
+
+    def read(index):
+        import tensorflow as tf
+
+        return {key: tf.gather(value, index)
+                for key, value in zip(("image", "label"), held(), strict=True)}
+
+    return Lookup(len(pixels), read, lambda index: f"{where}, image {index}", lambda: labels)

@@ -1,0 +1,81 @@
+"""What all published datasets do: their facts are known without the data, and checked with it."""
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from imgcls_jax.datasets import DATASETS
+from imgcls_jax.errors import DataError
+from imgcls_jax.types import Lookup, Shards, Source
+
+VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+@functools.cache
+def names(dataset: str) -> tuple[str, ...]:
+    """Class names in the order of the labels, from the publisher; `_names/DATASET.txt`."""
+    file = Path(__file__).parent / "_names" / f"{dataset}.txt"
+    return tuple(file.read_text().splitlines())
+
+
+def source(name: str, *, classes: tuple[str, ...], sizes: Mapping[str, int], data_dir: str,
+           files: Callable[[Path, str], Lookup], layout: str, tfds: str = "", home: str = "",
+           **facts) -> Source:
+    """A Source that a split is opened of as TFDS has prepared it, or from what is distributed.
+
+    sizes: as published; DataError where a split has another. files: (data_dir, split) -> Lookup.
+    layout: what `files` looks for, for people. tfds: the name there, its splits and classes being
+    the same. home: the folder in data_dir that the files unpack to, where they have one.
+    """
+    def open_split(split: str) -> Lookup | Shards:
+        if tfds and is_prepared(tfds, data_dir):
+            opened = _of_tfds(tfds, data_dir, split, layout)
+        else:
+            opened = _of_files(name, data_dir, home, files, split, layout, tfds)
+        if opened.size != sizes[split]:
+            raise DataError(f"{name} was published with {sizes[split]:,} images in {split!r}; "
+                            f"{opened.size:,} are there", where=data_dir or tfds,
+                            fix="add what is missing, or remove what is not of it; a part of a "
+                                "dataset is read as config.data.name='folder'")
+        return opened
+
+    return Source(name=name, classes=classes, sizes=dict(sizes), open=open_split, **facts)
+
+
+def is_prepared(tfds: str, data_dir: str) -> bool:
+    """Whether to read it by TFDS: from its default place, from a bucket, or from its files here."""
+    if not data_dir or "://" in data_dir:
+        return True
+    folder = Path(data_dir).expanduser() / tfds.split(":")[0]
+    return folder.is_dir() and any(VERSION.fullmatch(place.name) for place in folder.iterdir())
+
+
+def _of_tfds(tfds: str, data_dir: str, split: str, layout: str) -> Lookup | Shards:
+    try:
+        prepared = DATASETS.get("tfds")(dataset=tfds, data_dir=data_dir)
+    except DataError as error:
+        fix = f"{error.fix}; or set config.data.data_dir to a folder of {layout}"
+        raise DataError(error.what, where=error.where, fix=fix) from error
+    if split not in prepared.sizes:
+        raise DataError(f"TFDS has prepared {sorted(prepared.sizes)} and not {split!r}",
+                        where=data_dir, fix="prepare it again with all its files at hand")
+    return prepared.open(split)
+
+
+def _of_files(name, data_dir, home, files, split, layout, tfds) -> Lookup:
+    if not data_dir:
+        raise DataError(f"where {name} lies is not said", where="config.data.data_dir",
+                        fix=f"set it to a folder of {layout}")
+    root = Path(data_dir).expanduser()
+    if not root.exists():
+        raise DataError("there is no such folder", where=data_dir,
+                        fix=f"set config.data.data_dir to a folder of {layout}")
+    if home and (root / home).is_dir():
+        root = root / home
+    try:
+        return files(root, split)
+    except DataError as error:
+        fix = f"lay it out as {layout}"
+        fix += f", or prepare it: tfds build {tfds} --data_dir={data_dir}" if tfds else ""
+        raise DataError(error.what, where=error.where or data_dir, fix=error.fix or fix) from error

@@ -1,0 +1,43 @@
+"""ImageNet-C: the validation images, corrupted in 19 ways and 5 strengths (arXiv 1903.12261)."""
+
+from pathlib import Path
+
+from imgcls_jax.datasets import DATASETS, _files, _imagenet, _published
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.types import Lookup, Source
+
+ARCHIVES = {"noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+            "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+            "weather": ("frost", "snow", "fog", "brightness"),
+            "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+            "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate")}
+GROUP = {corruption: group for group, members in ARCHIVES.items() for corruption in members}
+
+
+@DATASETS.register()
+def imagenet_c(*, corruption: str, severity: int, data_dir: str = "",
+               channels: int = 3) -> Source:
+    """Split `validation`, in the order of ImageNet's. Images are 224 x 224 JPEGs already.
+
+    corruption: such as "fog"; 15 of the 19 make the benchmark's mean, the 4 of extra.tar do not.
+    severity: 1 to 5. data_dir: a folder with CORRUPTION/SEVERITY/nXXXXXXXX/*.JPEG, in imagenet-c
+    or not, or with the tar files noise, blur, weather, digital and extra.
+    """
+    if corruption not in GROUP:
+        raise ConfigError(f"there is no corruption {corruption!r}", where="config.data.corruption",
+                          fix=f"use one of {sorted(GROUP)}")
+    if severity not in range(1, 6):
+        raise ConfigError(f"severity={severity}", where="config.data.severity", fix="use 1 to 5")
+    group = GROUP[corruption]
+
+    def files(root: Path, split: str) -> Lookup:
+        root = root / "imagenet-c" if (root / "imagenet-c").is_dir() else root
+        part = f"{corruption}/{severity}"
+        found = _files.find(root, part, f"{group}/{part}", f"{group}.tar")
+        within = f"{part}/".encode() if not isinstance(found, _files.Folder) else b""
+        return _imagenet.by_folder(found, within=within, shuffle=False)
+
+    return _published.source(
+        "imagenet_c", classes=_imagenet.CLASSES, sizes={"validation": 50_000}, data_dir=data_dir,
+        files=files, layout=f"{corruption}/{severity}/nXXXXXXXX/*.JPEG or {group}.tar",
+        channels=channels, image_size=(224, 224))
