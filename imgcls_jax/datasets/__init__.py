@@ -3,14 +3,37 @@
 A split is asked for by its name or as a part of one, as in TFDS: `train[:99%]`, `train[-1000:]`.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import re
+from collections.abc import Iterator
 
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.registry import Registry
 from imgcls_jax.types import Lookup, Shards, Source
 
 DATASETS = Registry("dataset", __name__)
+_faults: contextvars.ContextVar[list | None] = contextvars.ContextVar("faults", default=None)
+
+
+def fault(error: DataError):
+    """What a dataset calls in place of `raise` where it could go on without the thing at fault."""
+    found = _faults.get()
+    if found is None:
+        raise error
+    found.append(error)
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[list[DataError]]:
+    """Datasets that are made inside list their faults, and leave out what is at fault."""
+    found = []
+    token = _faults.set(found)
+    try:
+        yield found
+    finally:
+        _faults.reset(token)
 
 
 def size(source: Source, name: str) -> int:

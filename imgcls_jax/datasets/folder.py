@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.datasets import DATASETS
+from imgcls_jax.datasets import DATASETS, fault
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Source
 
@@ -84,8 +84,8 @@ def _scan(root: bytes, split: bytes) -> Classes:
     for name in sorted(os.listdir(top)):
         path = os.path.join(top, name)
         if name.lower().endswith(EXTENSIONS) and os.path.isfile(path):
-            raise DataError("an image that lies in no class folder", where=_say(path),
-                            fix=f"lay the images out as {LAYOUT}")
+            fault(DataError("an image that lies in no class folder", where=_say(path),
+                            fix=f"lay the images out as {LAYOUT}"))
         if os.path.isdir(path) and not name.startswith(b".") and _identity(path) not in seen:
             found[name] = sorted(os.path.relpath(image, root) for image in _images(path, seen))
     return found
@@ -105,9 +105,9 @@ def _images(folder: bytes, seen: set):
                                   or _is_image(entry.path)):
             yield entry.path
         else:
-            raise DataError("a file that is no image of a supported format",
+            fault(DataError("a file that is no image of a supported format",
                             where=_say(entry.path),
-                            fix=f"take it out, or convert it to one of {', '.join(FORMATS)}")
+                            fix=f"take it out, or convert it to one of {', '.join(FORMATS)}"))
 
 
 def _identity(path: bytes) -> tuple[int, int]:
@@ -147,14 +147,14 @@ def _check(splits: dict[str, Classes], root: bytes):
                         fix=f"lay the images out as {LAYOUT}")
     for name, paths in train.items():
         if not paths:
-            raise DataError(f"class {_say(name)!r} has no images", where=_say(root),
-                            fix="put images into its folder, or remove the folder")
+            fault(DataError(f"class {_say(name)!r} has no images", where=_say(root),
+                            fix="put images into its folder, or remove the folder"))
     for split, found in splits.items():
         for name, paths in found.items():
             if paths and name not in train:
-                raise DataError(f"class {_say(name)!r} is in {split} and not in train",
+                fault(DataError(f"class {_say(name)!r} is in {split} and not in train",
                                 where=_say(os.path.join(root, os.path.dirname(paths[0]))),
-                                fix="add it to train, or remove it here")
+                                fix="add it to train, or remove it here"))
 
 
 def _order(train: Classes, root: Path) -> list[bytes]:
@@ -164,8 +164,9 @@ def _order(train: Classes, root: Path) -> list[bytes]:
     names = [line.strip() for line in listed.read_bytes().splitlines() if line.strip()]
     if sorted(names) != sorted(train):
         differing = sorted(_say(name) for name in set(names) ^ set(train))
-        raise DataError(f"classes.txt and the folders of train differ: {differing[:8]}",
-                        where=str(listed), fix="list every folder once, one name a line")
+        fault(DataError(f"classes.txt and the folders of train differ: {differing[:8]}",
+                        where=str(listed), fix="list every folder once, one name a line"))
+        return sorted(train)
     return names
 
 
