@@ -129,13 +129,12 @@ def _check_splits(made: Source, choice: dict, findings: Findings):
     for key in ("train", "eval"):
         name = choice.get(key, {"train": "train", "eval": "validation"}[key])
         try:
-            if not datasets.size(made, name):
-                raise ConfigError(f"the split {name!r} has no examples")
+            datasets.size(made, name)
         except ConfigError as error:
-            whole = name.partition("[")[0]
+            there = made.sizes.get(name.partition("[")[0])  # then it is the part that is wrong
             findings.error(f"{error.what}, which config.data.{key} names; there are "
                            f"{sorted(made.sizes)}", data.place(choice) or made.name,
-                           error.fix if whole in made.sizes and error.fix else fix)
+                           error.fix if there else fix)
 
 
 def _scan(made: Source, name: str, findings: Findings, digests: Digests, decode: bool,
