@@ -6,8 +6,6 @@ import io
 import json
 import os
 import re
-import sys
-import time
 import warnings
 
 import numpy as np
@@ -27,7 +25,6 @@ SUFFIXES = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "GIF":
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 EXIF_ORIENTATION = 0x0112
 MEND = "mend it or take it out"
-PROGRESS = 10  # seconds between two lines of it
 
 
 def main(loaded: dict) -> int:
@@ -144,7 +141,7 @@ def _scan(made: Source, name: str, findings: Findings, digests: Digests, decode:
         return _data_figures.Tally(None, len(made.classes))
     split = made.open(name)
     tally = _data_figures.Tally(split, len(made.classes))
-    progress = _Progress(name, split.size)
+    progress = data.Progress(name, split.size)
 
     def work(index, image, label):
         label = _checked(label, made)
@@ -153,7 +150,7 @@ def _scan(made: Source, name: str, findings: Findings, digests: Digests, decode:
             _look_at_array(image, label))
 
     for index, look in _examples.each(split, work, threads=threads):
-        progress.one()
+        progress.add(1)
         if isinstance(look, DataError):
             tally.bad += 1
             findings.error(look.what, look.where, look.fix or MEND, name)
@@ -251,20 +248,3 @@ def _check_classes(made: Source, tallies: dict, findings: Findings, whats: str):
             findings.note(f"examples of it are {where}", f"class {name!r}")
         elif count == 1:
             findings.note("has one example to train on", f"class {name!r}")
-
-
-class _Progress:
-    """Lines on the standard error, for what takes longer than a person waits in silence."""
-
-    def __init__(self, name: str, total: int):
-        self._name, self._total, self._done = name, total, 0
-        self._began = self._told = time.monotonic()
-
-    def one(self):
-        self._done += 1
-        now = time.monotonic()
-        if now - self._told > PROGRESS:
-            self._told = now
-            left = (now - self._began) * (self._total - self._done) / self._done
-            print(f"{self._name}: {self._done:,} of {self._total:,}, {left / 60:.0f} min left",
-                  file=sys.stderr, flush=True)

@@ -13,6 +13,8 @@ the data and the transforms are the config's; DIR, FILE or NAME then takes the p
 import importlib
 import inspect
 import os
+import sys
+import time
 from pathlib import Path
 
 from absl import flags
@@ -56,6 +58,7 @@ flags.DEFINE_integer("workers", None, "check, prepare: threads; by default one a
                      lower_bound=1, flag_values=FLAGS)
 
 ACTIONS = ("check", "prepare", "show")
+PROGRESS = 10  # seconds between two lines of it
 MANIFESTS = (".csv", ".tsv", ".json", ".jsonl")
 
 
@@ -153,3 +156,20 @@ def threads() -> int:
 def printable(text: str) -> str:
     """The name on one line of any terminal: control characters as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Progress:
+    """Lines on the standard error, for what takes longer than a person waits in silence."""
+
+    def __init__(self, name: str, total: int):
+        self._name, self._total, self._done = name, total, 0
+        self._began = self._told = time.monotonic()
+
+    def add(self, count: int):
+        self._done += count
+        now = time.monotonic()
+        if now - self._told > PROGRESS:
+            self._told = now
+            left = (now - self._began) * (self._total - self._done) / self._done
+            print(f"{self._name}: {self._done:,} of {self._total:,}, {left / 60:.0f} min left",
+                  file=sys.stderr, flush=True)

@@ -256,7 +256,8 @@ def bombs() -> dict[str, bytes]:
 
     side, other = 20_000, 15_000
     rows = zlib.compress(bytes(1 + 3 * side) * 400, 9)
-    png = (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, other, 8, 2, 0, 0, 0))
+    head = struct.pack(">IIBBBBB", side, other, 8, 2, 0, 0, 0)
+    png = (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
            + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
     rng = np.random.default_rng(0)
     jpeg = bytearray(photo(rng))
