@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgcls_jax import config as configs
-from imgcls_jax import datasets, init, optim, pipeline, runtime, sharding, tree
+from imgcls_jax import datasets, feed, init, optim, resident, runtime, sharding, tree
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
@@ -150,16 +150,43 @@ def _state(variables: Mapping, optimizer, averaged: bool) -> TrainState:
                       opt_state=optimizer.init(params), ema=average)
 
 
-def _abstract_batch(size: int, image_size: tuple[int, int], channels: int, mesh) -> dict:
+def _abstract_batch(size: int, image_size: tuple[int, int], source, mesh) -> dict:
     """Shapes, dtypes and shardings of a batch on the mesh."""
     where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
-    shapes = {"image": ((size, *image_size, channels), jnp.uint8), "label": ((size,), jnp.int32),
+    label = (((size, len(source.classes)), jnp.float32) if source.kind == "multilabel" else
+             ((size,), jnp.int32))
+    shapes = {"image": ((size, *image_size, source.channels), jnp.uint8), "label": label,
               "mask": ((size,), jnp.float32)}
     return {name: jax.ShapeDtypeStruct(*leaf, sharding=where) for name, leaf in shapes.items()}
 
 
 def _lower(program, batch, variables):
     return program.lower(variables, batch)
+
+
+# ---- the input ------------------------------------------------------------------------------
+
+
+def _batches_from(data: feed.Feed, split: str, transforms, start_step: int, *, batch_size: int,
+                  rows: slice):
+    return data.train(split, transforms, batch_size=batch_size, start_step=start_step, rows=rows)
+
+
+def _eval_batches(data: feed.Feed, split: str, transforms, abstract_batch, mesh, kept,
+                  on_error: str, where: str):
+    """Batches on the mesh. kept: (split, transforms) -> Resident, where data is on the devices."""
+    batch_size = abstract_batch["mask"].shape[0]
+    rows = sharding.rows(batch_size, mesh)
+    if kept:
+        resident = kept(split, tuple(transforms))
+        host, put = resident.evaluate(batch_size, rows), resident.put
+    else:
+        host = data.evaluate(split, transforms, batch_size=batch_size, rows=rows,
+                             on_error=on_error)
+        put = functools.partial(sharding.to_device, mesh=mesh)
+    for _, batch in sharding.prefetch(host, functools.partial(put, batch_size=batch_size)):
+        sharding.check_arrays(batch, abstract_batch, where)
+        yield batch
 
 
 # ---- all of it ------------------------------------------------------------------------------
@@ -172,15 +199,41 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     the config names is not there.
     """
     configs.check(config)
-    dtype = runtime.compute_dtype(config["precision"])
-    wide = str(jnp.promote_types(dtype, jnp.float32))
-    data = {k: v for k, v in config["data"].items() if k not in ("train", "eval", "mean", "std")}
-    source = DATASETS.bind(data, "config.data")()
+    data = _feed(config["data"], config["seed"])
+    count = configs.phases(config)
+    if count == 1:
+        return _build(config, data, claim, devices)
+    runs = [_build(configs.at_phase(config, i), data, claim, devices) for i in range(count)]
+    shapes = [jax.tree.map(lambda leaf: leaf.shape, run.abstract_state) for run in runs]
+    if any(other != shapes[0] for other in shapes):
+        raise ConfigError("the parameters of the model are not the same in every phase",
+                          where="config.model", fix="keep its shape, and use a model whose "
+                          "parameters do not depend on the image size where that changes")
+    starts = [round(runs[0].total_steps * i / count) for i in range(count)]
+    # Evaluated is always as it will be in the end.
+    return dataclasses.replace(
+        runs[0], config=config, evaluations=runs[-1].evaluations,
+        preprocessing=runs[-1].preprocessing, phases=tuple(zip(starts, runs, strict=True)))
+
+
+def _feed(choice: Mapping, seed: int) -> feed.Feed:
+    """config.data."""
+    options = bind(feed.options, {k: v for k, v in choice.items() if k in feed.OPTIONS},
+                   "config.data")()
+    source = DATASETS.bind({k: v for k, v in choice.items() if k not in feed.OPTIONS},
+                           "config.data")()
     if source.channels not in (1, 3):
         raise ConfigError(f"channels={source.channels}", where="config.data.channels",
                           fix="use 1 (gray) or 3 (color)")
-    train_split = config["data"].get("train", "train")
-    examples, batch_size = datasets.size(source, train_split), config["batch_size"]
+    return feed.Feed(feed.select(source, options, seed), seed, options)
+
+
+def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> Run:
+    """Everything of a run, or of one phase of it."""
+    dtype = runtime.compute_dtype(config["precision"])
+    wide = str(jnp.promote_types(dtype, jnp.float32))
+    source, train_split = data.source, data.options["train"]
+    examples, batch_size = data.examples(train_split), config["batch_size"]
     c = {key: configs.resolve(value, examples=examples, batch_size=batch_size, where=key)
          for key, value in config.items()}
     total_steps = configs.steps(config["total"], examples=examples, batch_size=batch_size,
@@ -197,13 +250,26 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     eval_transforms = chain(c["eval_transforms"], TRANSFORMS, "config.eval_transforms")
     height, width = image_size(train_transforms, source, "config.transforms")
     rows = sharding.rows(batch_size, mesh)
-    abstract_batch = _abstract_batch(batch_size, (height, width), source.channels, mesh)
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    eval_batch_size = math.ceil(batch_size / shards) * shards
+    eval_size = image_size(eval_transforms, source, "config.eval_transforms")
+    abstract_batch = _abstract_batch(batch_size, (height, width), source, mesh)
+    on_device = data.options["on_device"]
 
-    def batches(start_step: int):
-        return pipeline.train_batches(
-            datasets.split(source, train_split), train_transforms, batch_size=batch_size,
-            seed=c["seed"], start_step=start_step, rows=rows, channels=source.channels,
-            classes=len(source.classes))
+    @functools.cache
+    def kept(split: str, transforms):
+        return resident.Resident(data, split, transforms, mesh)
+
+    if on_device:
+        def batches(start_step: int):
+            return kept(train_split, tuple(train_transforms)).train(batch_size, start_step, rows)
+
+        def put(batch):
+            return kept(train_split, tuple(train_transforms)).put(batch, batch_size)
+    else:
+        batches = functools.partial(_batches_from, data, train_split, train_transforms,
+                                    batch_size=batch_size, rows=rows)
+        put = functools.partial(sharding.to_device, batch_size=batch_size, mesh=mesh)
 
     # ---- model and task
     module, spec = model(c["model"], len(source.classes), dtype)
@@ -255,42 +321,33 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     def predict(variables, images):
         return module.apply(variables, normalise(images), train=False)
 
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    eval_batch_size = math.ceil(batch_size / shards) * shards
-    eval_rows = sharding.rows(eval_batch_size, mesh)
-    eval_size = image_size(eval_transforms, source, "config.eval_transforms")
-    abstract_eval_batch = _abstract_batch(eval_batch_size, eval_size, source.channels, mesh)
-
-    def eval_batches(split: str):
-        host = pipeline.eval_batches(datasets.split(source, split), eval_transforms,
-                                     batch_size=eval_batch_size, rows=eval_rows,
-                                     channels=source.channels, classes=len(source.classes))
-        put = functools.partial(sharding.to_device, batch_size=eval_batch_size, mesh=mesh)
-        for _, batch in sharding.prefetch(host, put):
-            sharding.check_arrays(batch, abstract_eval_batch, "config.eval_transforms")
-            yield batch
-
-    # What an evaluation would stumble over is refused now, not after an epoch.
-    if eval_size != (height, width):
-        with tracing("config.eval_transforms"):
-            jax.eval_shape(predict, shapes, jax.ShapeDtypeStruct((1, *eval_size, source.channels),
-                                                                 jnp.uint8))
     evaluations = {}
     for name, choice in c["evals"].items():
         where = f"config.evals.{name}"
         choice = choice or {}
-        shared = {k: choice[k] for k in ("split", "every", "metrics") if k in choice}
-        evaluator = EVALUATORS.bind({k: v for k, v in choice.items() if k not in shared}, where)
-        split, every, metrics = bind(_evaluation, shared, where)()
-        split = split or c["data"].get("eval", "validation")
-        datasets.size(source, split)
-        own = what if metrics is None else dataclasses.replace(
-            what, metrics=dict(enumerate(chain(metrics, METRICS, f"{where}.metrics"))))
-        evaluate = evaluator(predict, functools.partial(eval_batches, split), own)
+        given = bind(_evaluation, {k: v for k, v in choice.items() if k in EVALUATION}, where)()
+        evaluator = EVALUATORS.bind({k: v for k, v in choice.items() if k not in EVALUATION}, where)
+        other = _other_data(given["data"], source, c["seed"], where)
+        place = f"{where}.transforms" if given["transforms"] else "config.eval_transforms"
+        transforms = (chain(given["transforms"], TRANSFORMS, place) if given["transforms"] else
+                      eval_transforms)
+        size = image_size(transforms, other.source if other else source, place)
+        if size != (height, width):  # refused now, not after an epoch
+            with tracing(place):
+                jax.eval_shape(predict, shapes, jax.ShapeDtypeStruct(
+                    (1, *size, source.channels), jnp.uint8))
+        split = given["split"] or (other or data).options["eval"]
+        datasets.size((other or data).source, split)
+        batch = _abstract_batch(eval_batch_size, size, source, mesh)
+        own = what if given["metrics"] is None else dataclasses.replace(
+            what, metrics=dict(enumerate(chain(given["metrics"], METRICS, f"{where}.metrics"))))
+        evaluate = evaluator(predict, functools.partial(
+            _eval_batches, other or data, split, transforms, batch, mesh,
+            kept if on_device and not other else None, given["on_error"], place), own)
         program = getattr(evaluate, "program", None)
         evaluations[name] = Evaluation(
-            run=evaluate, every=every or total_steps,
-            lower=program and functools.partial(_lower, program, abstract_eval_batch))
+            run=evaluate, every=given["every"] or total_steps,
+            lower=program and functools.partial(_lower, program, batch))
 
     keep = bind(_checkpoint, c["checkpoint"], "config.checkpoint")()
     stop = bind(_stop, c["stop"], "config.stop")() if c["stop"] is not None else None
@@ -302,12 +359,13 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     return Run(
         config=config, claim=claim, source=source, spec=spec, module=module, task=what, mesh=mesh,
         abstract_state=sharding.abstract(state, shardings), init=initial_state, step=step,
-        schedule=schedule, batches=batches, abstract_batch=abstract_batch,
+        schedule=schedule, batches=batches, put=put, abstract_batch=abstract_batch,
         evaluations=evaluations, total_steps=total_steps, steps_per_epoch=examples / batch_size,
         batch_size=batch_size, log=bind(_log, c["log"], "config.log")(),
         checkpoint=keep, stop=stop,
         preprocessing={"transforms": config["eval_transforms"], "mean": mean, "std": std,
-                       "channels": source.channels, "image_size": eval_size})
+                       "channels": source.channels, "image_size": eval_size},
+        bad_samples=data.bad_samples)
 
 
 def _check_separable(choice: Mapping, mesh, batch_statistics: bool):
@@ -336,9 +394,31 @@ def _log(*, every: int = 50, wandb: str | None = None):
 
 
 def _evaluation(*, split: str | None = None, every: int | None = None,
-                metrics: tuple | None = None):
-    """What `build` takes of every evaluation. metrics: choices that replace the task's."""
-    return split, every, metrics
+                metrics: tuple | None = None, data: dict | None = None,
+                transforms: tuple | None = None, on_error: Literal["fail", "skip"] = "fail"):
+    """What `build` takes of every evaluation.
+
+    metrics, transforms: choices that replace the task's and config.eval_transforms. data: another
+    dataset of the same classes. on_error: "skip" leaves out what cannot be read, within the limits
+    of config.data.
+    """
+    return dict(locals())
+
+
+EVALUATION = tuple(_evaluation())
+
+
+def _other_data(choice: Mapping | None, source, seed: int, where: str) -> feed.Feed | None:
+    """The data of an evaluation that has its own."""
+    if choice is None:
+        return None
+    other = _feed(choice, seed)
+    for name in ("classes", "kind", "channels"):
+        if getattr(other.source, name) != getattr(source, name):
+            raise ConfigError(f"{other.source.name} has other {name} than {source.name}",
+                              where=f"{where}.data", fix="evaluate on data of the same classes, in "
+                                                         "the same order")
+    return other
 
 
 def _checkpoint(*, every: int, keep: int = 3, best: str | None = None,

@@ -260,6 +260,48 @@ def resolve(value, *, examples: int, batch_size: int, where: str):
     return value
 
 
+# ---- phases ---------------------------------------------------------------------------------
+
+
+def phases(config) -> int:
+    """The number of phases of training: of values in any dict(phases=(...)), 1 without one.
+
+    Training is cut into phases of equal length, and such a value takes its next at each of them, as
+    image size and strength of augmentation do in EfficientNetV2 (arXiv 2104.00298, section 4.2).
+    """
+    found = sorted(_phased(config, ""), key=lambda one: len(one[1]))
+    if found and len(found[0][1]) != len(found[-1][1]):
+        (one, few), (other, many) = found[0], found[-1]
+        raise ConfigError(f"{one} has {len(few)} phases and {other} has {len(many)}",
+                          where=f"config.{one}", fix="give every value of phases as many")
+    if found and not found[0][1]:
+        raise ConfigError("a value of no phases", where=f"config.{found[0][0]}",
+                          fix="write it as dict(phases=(128, 192, 256))")
+    return len(found[0][1]) if found else 1
+
+
+def _phased(value, path: str) -> list[tuple[str, tuple]]:
+    if isinstance(value, Mapping):
+        if set(value) == {"phases"} and isinstance(value["phases"], tuple):
+            return [(path, value["phases"])]
+        return [one for key, inner in value.items()
+                for one in _phased(inner, f"{path}.{key}" if path else key)]
+    if isinstance(value, tuple):
+        return [one for i, inner in enumerate(value) for one in _phased(inner, f"{path}[{i}]")]
+    return []
+
+
+def at_phase(value, number: int):
+    """`value` with every dict(phases=(...)) inside it replaced by the entry of a phase."""
+    if isinstance(value, Mapping):
+        if set(value) == {"phases"}:
+            return value["phases"][number]
+        return {key: at_phase(inner, number) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return tuple(at_phase(inner, number) for inner in value)
+    return value
+
+
 # ---- overrides ------------------------------------------------------------------------------
 
 
@@ -309,6 +351,8 @@ def _value(old, text: str, where: str):
     if isinstance(old, str):
         return {"None": None, "True": True, "False": False}.get(text, text)
     new = _literal(text)
+    if _phased(new, ""):
+        return new
     number = isinstance(old, int | float) and not isinstance(old, bool)
     wrong = ((isinstance(old, bool) and not isinstance(new, bool | None))
              or (number and not isinstance(new, int | float | None))

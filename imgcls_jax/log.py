@@ -84,6 +84,13 @@ class Log:
             self._open_tensorboard()
         self._tensorboard.write_scalars(step, scalars)
 
+    def bad_sample(self, row: Mapping):
+        """One row of bad_samples.jsonl; every process writes those that it met."""
+        try:
+            _append(self.workdir / "bad_samples.jsonl", json.dumps(row))
+        except OSError as error:
+            print(f"warning: bad_samples.jsonl is not written: {error}", file=sys.stderr)
+
     def line(self, text: str):
         """One line: to the terminal, and to train.log with the time."""
         if not self.main:

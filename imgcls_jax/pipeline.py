@@ -3,10 +3,10 @@
 No state is kept between steps: a resumed run asks for the step it stands at. The global batch is
 the same for any number of hosts, threads and devices; each host reads only its own rows of it.
 
-Training from a Lookup: position p = step * B + row of an endless sequence is example
-permutation(seed, p // N)[p % N]. Training from Shards: V virtual streams own the files v, v + V,
-...; row r of every batch comes from stream r // (B / V), which passes over its files in a new order
-each epoch and shuffles undecoded records within a window. V depends on the files and B alone.
+Training from a Lookup: position p = step * B + row of an endless sequence is the example that
+sampling.Order has there. Training from Shards: V virtual streams own the files v, v + V, ...; row r
+of every batch comes from stream r // (B / V), which passes over its files in a new order each epoch
+and shuffles undecoded records within a window. V depends on the files and B alone.
 """
 
 import contextlib
@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from imgcls_jax import input_faults
+from imgcls_jax import input_faults, sampling
 from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.input_faults import Faults
 from imgcls_jax.transforms import _decode
 from imgcls_jax.types import Batch, Lookup, Shards
 
@@ -29,36 +30,48 @@ ENDLESS = 2**62
 
 def train_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batch_size: int,
                   seed: int, start_step: int, rows: slice, channels: int,
-                  classes: int | None = None) -> Iterator[Batch]:
+                  classes: int | None = None, order: sampling.Order | None = None,
+                  repeats: int = 1, faults: Faults | None = None) -> Iterator[Batch]:
     """Batches from `start_step` on, without end, each cut to this process's `rows`, as numpy.
 
-    classes: labels are checked to lie below. Raises DataError, naming the example, when one
-    cannot be read.
+    classes: labels are checked to lie below. order: of a Lookup, a permutation by default.
+    repeats: of Shards, each record comes so many times in a row, augmented anew. Raises DataError,
+    naming the example, when one cannot be read that `faults` does not let go.
     """
-    raw = functools.partial(_permuted if isinstance(split, Lookup) else _streamed, split,
-                            batch_size=batch_size, seed=seed, rows=rows)
+    faults = faults or Faults(split)
+    arguments = dict(batch_size=batch_size, rows=rows, faults=faults)
+    if isinstance(split, Lookup):
+        order = order or sampling.Order(split.size, seed, repeats=repeats)
+        raw = functools.partial(_ordered, split, order=order, **arguments)
+    else:
+        raw = functools.partial(_streamed, split, seed=seed, repeats=repeats, **arguments)
     example = _example(split, transforms, seed, channels, classes)
-    return _batches(split, raw, example, start_step, rows.stop - rows.start)
+    return _batches(raw, example, start_step, rows.stop - rows.start, faults)
 
 
 def eval_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batch_size: int,
-                 rows: slice, channels: int, classes: int | None = None) -> Iterator[Batch]:
+                 rows: slice, channels: int, classes: int | None = None, seed: int = 0,
+                 faults: Faults | None = None) -> Iterator[Batch]:
     """Every example exactly once, in order; as many batches on every host.
 
-    The last batch is filled up with zero images of mask 0 and id -1. Raises as `train_batches`.
+    seed: of transforms that are random. The last batch is filled up with zero images of mask 0 and
+    id -1. An example that `faults` lets go has mask 0 too. Raises as `train_batches`.
     """
-    raw = functools.partial(_in_order, split, batch_size=batch_size)
-    example = _example(split, transforms, 0, channels, classes)
+    faults = faults or Faults(split)
+    raw = functools.partial(_in_order, split, batch_size=batch_size, faults=faults)
+    example = _example(split, transforms, seed, channels, classes)
     count = rows.stop - rows.start
-    batches = _batches(split, functools.partial(raw, rows=rows), example, 0, count)
+    batches = _batches(functools.partial(raw, rows=rows), example, 0, count, faults)
     batch = None
     for first in range(rows.start, split.size + rows.start, batch_size):
         if first < split.size:
             batch = next(batches)
+            good = ~np.isin(batch["id"], list(faults.stand_ins))
+            batch["mask"] = batch["mask"] * good
         else:  # none of the last rows is ours, but their shape must be known
             if batch is None:
                 any_row = functools.partial(raw, rows=slice(0, 1))
-                batch = next(_batches(split, any_row, example, 0, 1))
+                batch = next(_batches(any_row, example, 0, 1, faults))
             batch = {name: array[:0] for name, array in batch.items()}
         yield _pad(batch, count)
 
@@ -72,36 +85,44 @@ def _pad(batch: Batch, count: int) -> Batch:
                          constant_values=fill[name]) for name, array in batch.items()}
 
 
-# ---- which examples, in which order: datasets of (index or undecoded record, epoch, id) -----
+# ---- which examples, in which order: datasets of (index or undecoded record, turn, id) ------
 
 
-def _permuted(split: Lookup, start_step: int, *, batch_size: int, seed: int, rows: slice):
+def spread(rows: slice, batch_size: int, repeats: int) -> np.ndarray:
+    """i64[rows]: the draw of a batch that stands in each row.
+
+    The copies of repeated augmentation are drawn one behind the other and stand in different parts
+    of the batch, as torchvision's and DeiT's samplers give them to different devices: BatchNorm
+    would see them together.
+    """
+    parts = next(n for n in range(repeats, batch_size + 1) if batch_size % n == 0) if (
+        1 < repeats <= batch_size) else 1
+    places = np.arange(rows.start, rows.stop)
+    return places % (batch_size // parts) * parts + places // (batch_size // parts)
+
+
+def _ordered(split: Lookup, start_step: int, *, order: sampling.Order, batch_size: int,
+             rows: slice, faults: Faults):
     tf = tensorflow()
-
-    @functools.lru_cache(2)  # a batch may reach into the next epoch
-    def permutation(epoch):
-        return _generator(seed, epoch).permutation(split.size)
+    draws = spread(rows, batch_size, order.repeats)
 
     def indices(step):
-        epochs, places = np.divmod(step * batch_size + np.arange(rows.start, rows.stop), split.size)
-        ids = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            ids[epochs == epoch] = permutation(epoch)[places[epochs == epoch]]
-        return ids, epochs
+        ids, turns = order.at(step * batch_size + draws)
+        return faults.replace(ids), turns, ids
 
     # Python runs once a batch here, not once an example.
     steps = tf.data.Dataset.range(start_step, ENDLESS)
-    return _by_index(steps.map(lambda step: tf.numpy_function(indices, [step], (tf.int64,) * 2)))
+    return _by_index(steps.map(lambda step: tf.numpy_function(indices, [step], (tf.int64,) * 3)))
 
 
 def _by_index(batches):
-    """From batches of (ids, epochs)."""
+    """From batches of (indices, turns, ids)."""
     tf = tensorflow()
-    flat = batches.map(lambda *both: [tf.ensure_shape(one, (None,)) for one in both]).unbatch()
-    return flat.map(lambda index, epoch: (index, epoch, index))
+    return batches.map(lambda *all: [tf.ensure_shape(one, (None,)) for one in all]).unbatch()
 
 
-def _streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, rows: slice):
+def _streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, rows: slice,
+              repeats: int, faults: Faults):
     tf = tensorflow()
     files = [number for number, (_, _, count) in enumerate(split.files) if count]
     counts = np.array([count for _, _, count in split.files])
@@ -113,13 +134,13 @@ def _streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, row
 
     def order(stream, epoch):
         """The files of a stream as one epoch reads them, and the seeds they are shuffled with."""
-        own, generator = files[stream::streams], _generator(seed, epoch, stream)
+        own, generator = files[stream::streams], sampling.generator(seed, epoch, stream)
         return generator.permutation(own), generator.integers(1, 2**62, len(own))
 
     def start(stream):
         """(number of files read, records read of the next file) before start_step."""
         own = files[stream::streams]
-        epoch, rest = divmod(start_step * share, counts[own].sum())
+        epoch, rest = divmod(start_step * share // repeats, counts[own].sum())
         ends = counts[order(stream, epoch)[0]].cumsum()
         place = np.searchsorted(ends, rest, "right")
         return epoch * len(own) + place, rest - (ends[place - 1] if place else 0)
@@ -130,7 +151,7 @@ def _streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, row
         own, shuffle_seeds = order(stream, epoch)
         path, begin, count = split.files[own[place]]
         first, skip = start(stream)
-        return (os.fsencode(path), *np.array([begin, count, ids[own[place]], epoch,
+        return (os.fsencode(faults.path(path)), *np.array([begin, count, ids[own[place]], epoch,
                                               shuffle_seeds[place], skip * (number == first)]))
 
     def read(path, begin, count, first_id, epoch, shuffle_seed, skip):
@@ -143,38 +164,46 @@ def _streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, row
         visits = tf.data.Dataset.range(first, ENDLESS).map(
             lambda number: [tf.ensure_shape(value, ()) for value in
                             tf.numpy_function(visit, [stream, number], types)])
-        return visits.flat_map(read)
+        records = visits.flat_map(read)
+        return copied(records).skip(start_step * share % repeats) if repeats > 1 else records
+
+    def copied(records):
+        return records.flat_map(lambda record, epoch, index: tf.data.Dataset.range(
+            epoch * repeats, (epoch + 1) * repeats).map(lambda turn: (record, turn, index)))
 
     own = range(rows.start // share, -(-rows.stop // share))
     starts = np.array([(stream, start(stream)[0]) for stream in own], np.int64)
     records = tf.data.Dataset.from_tensor_slices(tuple(starts.T)).interleave(
         stream_of, cycle_length=len(own), block_length=share, deterministic=True,
         num_parallel_calls=min(len(own), 16))
+    records = _standing_in(records, faults)
     return _own(records, slice(rows.start - own.start * share, rows.stop - own.start * share),
                 len(own) * share)
 
 
-def _in_order(split: Lookup | Shards, start_step: int, *, batch_size: int, rows: slice):
+def _in_order(split: Lookup | Shards, start_step: int, *, batch_size: int, rows: slice,
+              faults: Faults):
     tf = tensorflow()
     if isinstance(split, Lookup):
         def indices(step):
             first = step * batch_size
-            ids = tf.range(first + rows.start, tf.minimum(first + rows.stop, split.size))
-            return ids, tf.zeros_like(ids)
+            ids = np.arange(first + rows.start, min(first + rows.stop, split.size))
+            return faults.replace(ids), np.zeros_like(ids), ids
 
-        steps = -(-max(split.size - rows.start, 0) // batch_size)
-        return _by_index(tf.data.Dataset.range(start_step, steps).map(indices))
+        steps = tf.data.Dataset.range(start_step, -(-max(split.size - rows.start, 0) // batch_size))
+        return _by_index(steps.map(lambda step: tf.numpy_function(indices, [step],
+                                                                  (tf.int64,) * 3)))
 
-    paths = [os.fsencode(path) for path, _, _ in split.files]
+    paths = [os.fsencode(faults.path(path)) for path, _, _ in split.files]
     begins, counts = np.array([file[1:] for file in split.files], np.int64).T
     ids = _first_ids(split)
     skips = np.clip(start_step * batch_size - ids, 0, counts)
     files = tf.data.Dataset.from_tensor_slices(
         (paths, begins + skips, counts - skips, ids + skips)).filter(
         lambda path, begin, count, first_id: count > 0)
-    records = files.flat_map(functools.partial(_records, split))
-    return _own(records.map(lambda index, record: (record, tf.zeros_like(index), index)), rows,
-                batch_size)
+    records = files.flat_map(functools.partial(_records, split)).map(
+        lambda index, record: (record, tf.zeros_like(index), index))
+    return _own(_standing_in(records, faults), rows, batch_size)
 
 
 def _records(split: Shards, path, begin, count, first_id):
@@ -185,6 +214,22 @@ def _records(split: Shards, path, begin, count, first_id):
     tf = tensorflow()
     records = split.records(path).concatenate(tf.data.Dataset.from_tensors(b"").repeat())
     return records.skip(begin).take(count).enumerate(first_id)
+
+
+def _standing_in(records, faults: Faults):
+    """Those of the examples that cannot be read replaced."""
+    if not faults.stand_ins:
+        return records
+    tf = tensorflow()
+    numbers = tf.constant(list(faults.stand_ins), tf.int64)
+    others = tf.stack([faults.raw(other) for other in faults.stand_ins.values()])
+
+    def replaced(record, turn, index):
+        here = tf.where(numbers == index)[:, 0]
+        record = tf.cond(tf.size(here) > 0, lambda: others[here[0]], lambda: record)
+        return record, turn, index
+
+    return records.map(replaced)
 
 
 def _own(records, rows: slice, span: int):
@@ -201,16 +246,12 @@ def _first_ids(split: Shards) -> np.ndarray:
     return np.cumsum([0] + [count for _, _, count in split.files])[:-1]
 
 
-def _generator(*seeds: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seeds)))
-
-
 # ---- from an index or a record to a batch ---------------------------------------------------
 
 
 def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, channels: int,
              classes: int | None) -> Callable:
-    """(index or record, epoch, id) -> one row of a batch, as tensors."""
+    """(index or record, turn, id) -> one row of a batch, as tensors."""
     if not split.size:
         raise DataError("the split has no examples", fix="choose another split or a larger part")
     tf = tensorflow()
@@ -218,7 +259,7 @@ def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, 
     seeds = np.array([seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF], np.int32)
     load = split.read if isinstance(split, Lookup) else split.parse
 
-    def example(raw, epoch, index):
+    def example(raw, turn, index):
         row = {**load(raw), "channels": channels}
         if row["label"].dtype.is_integer:
             label = tf.cast(row["label"], tf.int64)
@@ -226,7 +267,7 @@ def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, 
                 tf.debugging.assert_equal((label >= 0) & (label < classes), True,
                                           f"{input_faults.LABELS} 0 to {classes - 1}")
             row["label"] = tf.cast(label, tf.int32)
-        key = fold(fold(seeds, tf.cast(epoch, tf.int32)), tf.cast(index, tf.int32))
+        key = fold(fold(seeds, tf.cast(turn, tf.int32)), tf.cast(index, tf.int32))
         for place, transform in enumerate(transforms):
             try:
                 row = transform(row, fold(key, place))
@@ -240,7 +281,8 @@ def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, 
     return example
 
 
-def _batches(split, raw: Callable, example: Callable, step: int, count: int) -> Iterator[Batch]:
+def _batches(raw: Callable, example: Callable, step: int, count: int,
+             faults: Faults) -> Iterator[Batch]:
     """raw: start step -> dataset of what `example` takes."""
     tf = tensorflow()
     threads = _threads()
@@ -258,12 +300,18 @@ def _batches(split, raw: Callable, example: Callable, step: int, count: int) -> 
         rows = raw(step).map(example, num_parallel_calls=threads)
         return rows.batch(count).prefetch(2).with_options(options)
 
-    try:
-        for batch in dataset().as_numpy_iterator():
-            yield batch
-            step += 1
-    except failure as error:
-        raise input_faults.find(split, raw(step).take(count), example, error) from error
+    def rows_of(step):
+        return raw(step).take(count)
+
+    while True:
+        try:
+            for batch in dataset().as_numpy_iterator():
+                yield batch
+                step += 1
+            return
+        except failure as error:
+            # Where a config lets examples go, the batch that failed is begun anew without them.
+            faults.meet(functools.partial(rows_of, step), example, error)
 
 
 def _threads() -> int:

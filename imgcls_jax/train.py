@@ -22,6 +22,8 @@ from imgcls_jax.log import Log, duration, read_rows
 from imgcls_jax.registry import near
 from imgcls_jax.types import Run, TrainState
 
+SLOW_INPUT = 0.2  # share of the time: from here on a line says what to do about it
+
 
 def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> dict:
     """Trains `run` to its end in `directory`, from the newest good checkpoint there.
@@ -37,9 +39,11 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
     log = None
     try:
         with Signals() as signals:
-            compiling = programs.compile_step(run)
+            compiling = None if run.phases else programs.compile_step(run)
             state, history, stopped = _restore(run, checkpoints, directory)
             start = int(state.step)
+            if run.phases and start < run.total_steps:  # which one, only the step tells
+                compiling = programs.compile_step(phases(run, start)[0][2])
             log = Log(directory, step=start, total=run.total_steps, quiet=quiet,
                       wandb=run.log["wandb"], config=run.config)
             log.line(_headline(run, directory, start, name))
@@ -117,6 +121,15 @@ def _describe(run: Run, directory: Path):
         workdir.write_json(directory / "splits.json", run.source.files)
 
 
+def phases(run: Run, start: int) -> list[tuple[int, int, Run]]:
+    """(first step, last step, what runs) of the phases that are left at a step."""
+    starts = [first for first, _ in run.phases] or [0]
+    ends = [*starts[1:], run.total_steps]
+    runs = [phase for _, phase in run.phases] or [run]
+    return [(max(first, start), last, phase)
+            for first, last, phase in zip(starts, ends, runs, strict=True) if last > start]
+
+
 class Signals:
     """The first SIGTERM or Ctrl-C asks the loop to save and stop, the second ends it at once.
 
@@ -167,24 +180,59 @@ class _Loop:
         self._pending: collections.deque = collections.deque()
         self._since = self._spent = 0.0
         self._session_steps = 0
+        self._hinted = False
+        self._bad = {(row["split"], row["id"]) for _, row in read_rows(self._bad_path)} if (
+            self._bad_path.exists()) else set()
+
+    @property
+    def _bad_path(self) -> Path:
+        return self.log.workdir / "bad_samples.jsonl"
+
+    def _list_bad_samples(self) -> int:
+        """Writes down what has been left out since; how much there is in all."""
+        queue = self.run.bad_samples
+        while queue:
+            row = queue.popleft()
+            if (row["split"], row["id"]) not in self._bad:
+                self._bad.add((row["split"], row["id"]))
+                self.log.bad_sample(row)
+        return len(self._bad)
 
     def run_steps(self, state: TrainState, start: int, compiling) -> str | None:
         """Steps from `start` to the end, or until told; returns why it stopped early, or None."""
+        step, coming = start, phases(self.run, start)
+        while coming:
+            (first, end, phase), *coming = coming
+            if first > start:
+                height, width = phase.abstract_batch["image"].shape[1:3]
+                self.log.line(f"step {first}: the next phase, images of {height} x {width}")
+            state, step, stopped, compiling = self._run_phase(
+                phase, state, step, start, end, compiling, coming[0][2] if coming else None)
+            if stopped:
+                return stopped
+        return None
+
+    def _run_phase(self, phase: Run, state: TrainState, step: int, start: int, end: int, compiling,
+                   following: Run | None):
+        """Steps of one phase up to `end`; (state, step, why it stopped or None, the program of the
+        following phase, which is compiled beside the steps)."""
         run = self.run
-        put = functools.partial(sharding.to_device, batch_size=run.batch_size, mesh=run.mesh)
         began = time.perf_counter()
-        host = _Timed(run.batches(start))
-        batches = sharding.prefetch(host, put)
+        host = _Timed(phase.batches(step))
+        batches = sharding.prefetch(host, phase.put)
         first = next(batches)
-        sharding.check_arrays(first[1], run.abstract_batch, "config.transforms")
+        sharding.check_arrays(first[1], phase.abstract_batch, "config.transforms")
         waited = time.perf_counter() - began
         # Beside the step's compilation. Traced sooner, they would delay the first batch, for
         # importing TensorFlow holds Python's lock as tracing does.
         _ = self._evaluating
         step_fn, seconds = compiling.result()
+        compiling = following and programs.compile_step(following)
         self.log.line(f"compiled in {sum(seconds.values()):.1f}s, first batch after {waited:.1f}s")
-        host.waited, self._since = 0.0, time.perf_counter()
-        batch, stopped, step = first, None, start
+        host.waited = 0.0
+        self._since = (time.perf_counter() if step == start else
+                       self._since + time.perf_counter() - began)
+        batch = first
         while True:
             if self.signals.asked and step == start:
                 raise self._preempted(step, saved=start > 0)
@@ -197,8 +245,9 @@ class _Loop:
             preempted = self.signals.asked or self.checkpoints.reached_preemption(step)
             evaluate = self._due(step)
             save = last or preempted or step % run.checkpoint["every"] == 0
-            if evaluate or save or step % run.log["every"] == 0:
+            if evaluate or save or step % run.log["every"] == 0 or step == end:
                 self._flush(step, host)
+            stopped = None
             if evaluate and not preempted:
                 self._evaluate(state, step, evaluate)
                 stopped = self._patience_ended(step)
@@ -207,8 +256,8 @@ class _Loop:
             if preempted:
                 self.checkpoints.wait()
                 raise self._preempted(step, saved=True)
-            if last or stopped:
-                return stopped
+            if step == end or stopped:
+                return state, step, stopped, compiling
             self.log.progress(step)
             batch = next(batches)
 
@@ -266,7 +315,8 @@ class _Loop:
                   "gradient_norm": self._sums["gradient_norm"] / steps,
                   "ids": f"{self._ids:08x}"}
         speed = {"images_per_second": images / taken, "data_wait": min(1.0, host.waited / taken)}
-        self.log.row(step, {**values, **speed})
+        bad = self._list_bad_samples()
+        self.log.row(step, {**values, **speed, **({"bad_samples": bad} if bad else {})})
         epochs = run.total_steps / run.steps_per_epoch
         left = (run.total_steps - step) * self._spent / self._session_steps
         first = next(iter(metrics), None)
@@ -275,7 +325,13 @@ class _Loop:
             f"step {step}/{run.total_steps} (epoch {step / run.steps_per_epoch:.1f}/{epochs:.3g}) "
             f"loss {values['train/loss']:.4f}{shown} lr {values['learning_rate']:.2e} "
             f"gnorm {values['gradient_norm']:.2f} | {speed['images_per_second']:,.0f} images/s, "
-            f"waiting for data {speed['data_wait']:.0%} | ETA {duration(left)}")
+            f"waiting for data {speed['data_wait']:.0%} | ETA {duration(left)}"
+            + (f" | {bad} bad examples left out, see bad_samples.jsonl" if bad else ""))
+        if speed["data_wait"] > SLOW_INPUT and not self._hinted:
+            self._hinted = True
+            self.log.line(f"the step waits for data more than {SLOW_INPUT:.0%} of the time: imgcls "
+                          "bench input tells what the input can do, imgcls data prepare "
+                          "--short_side=288 makes decoding cheaper")
         self._sums.clear()
         self._ids = 0
         host.waited, self._since = 0.0, time.perf_counter()

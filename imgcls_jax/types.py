@@ -151,13 +151,18 @@ class Shards:
     def size(self) -> int:
         return sum(count for _, _, count in self.files)
 
-    def where(self, index: int) -> str:
-        """What a person calls the example."""
+    def place(self, index: int) -> tuple[str, int]:
+        """(path, record within the file) of an example."""
         for path, first, count in self.files:
             if index < count:
-                return f"{path}, record {first + index}"
+                return path, first + index
             index -= count
         raise IndexError(index)
+
+    def where(self, index: int) -> str:
+        """What a person calls the example."""
+        path, record = self.place(index)
+        return f"{path}, record {record}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +237,8 @@ class Run:
     init: Callable[[], TrainState]
     step: Callable[[TrainState, Batch], tuple[TrainState, Sums]]  # pure; the loop compiles it
     schedule: Callable[[Array], Array]  # step -> learning rate
-    batches: Callable[[int], Any]  # start step -> iterator of global batches on the host
+    batches: Callable[[int], Any]  # start step -> iterator of this process's batches on the host
+    put: Callable[[Batch], Batch]  # such a batch -> the global one on the mesh
     abstract_batch: Batch
     evaluations: Mapping[str, Evaluation]
     total_steps: int
@@ -242,3 +248,5 @@ class Run:
     checkpoint: Mapping[str, Any]  # every, keep, best
     stop: Mapping[str, Any] | None  # metric, patience (steps), mode
     preprocessing: Mapping[str, Any]  # eval transforms, mean, std, channels, image size
+    bad_samples: Any = None  # deque of rows for bad_samples.jsonl, which the loop empties
+    phases: tuple[tuple[int, "Run"], ...] = ()  # (first step, what then runs), where several

@@ -10,6 +10,7 @@ from PIL import Image
 
 from imgcls_jax import datasets, pipeline
 from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.input_faults import Faults
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Lookup, Shards, Source
 
@@ -265,13 +266,133 @@ def test_a_damaged_record_file_is_named(tmp_path, damage):
             for batch in batches:
                 if callable(batch):
                     batch()
-        assert error.value.where == path
+        assert error.value.where == {"flipped": f"{path}, record 2", "cut": f"{path}, record 2",
+                                     "gone": path}[damage]
 
 
 def test_an_image_smaller_than_the_crop_is_named():
     with pytest.raises(DataError, match="smaller than 9 x 9") as error:
         train(numbers(4), 1, transforms=[TRANSFORMS.get("center_crop")(size=9)])
     assert error.value.where.startswith("image ")
+
+
+# ---- faults that a config lets go -----------------------------------------------------------
+
+
+def skipping(split, **options):
+    found = []
+    return found, Faults(split, name="train", on_error="skip", report=found.append,
+                         **({"max_bad_fraction": 1.0} | options))
+
+
+def test_the_next_good_image_stands_in_for_a_bad_one_on_any_number_of_hosts():
+    images = [png(i) for i in range(20)]
+    images[9] = images[10] = b"<html>"
+    images[19] = JPEG[:-4]
+    decode = TRANSFORMS.get("decode")()
+
+    def run(rows, start=0):
+        found, faults = skipping(lookup(images))
+        batches = train(lookup(images), 12 - start, transforms=[decode], channels=3, rows=rows,
+                        start=start, faults=faults)
+        return found, batches
+
+    found, whole = run(slice(0, 8))
+    assert {(row["id"], row["where"]) for row in found} == {(n, f"image {n}") for n in (9, 10, 19)}
+    assert {row["reason"].split(":")[0].split(" (")[0] for row in found} == {
+        "not an image of a supported format", "the image is damaged"}
+    for batch in whole:
+        stand_in = {9: 11, 10: 11, 19: 0}
+        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0],
+                                      [stand_in.get(i, i) for i in batch["id"]])
+        assert (batch["mask"] == 1).all()
+    halves = [run(slice(0, 4))[1], run(slice(4, 8))[1]]
+    assert_same([{name: np.concatenate([one[name], other[name]]) for name in one}
+                 for one, other in zip(*halves, strict=True)], whole)
+    assert_same(run(slice(0, 8), start=7)[1], whole[7:])
+
+
+def test_evaluation_that_lets_examples_go_does_not_count_them():
+    images = [png(i) for i in range(10)]
+    images[3] = b""
+    found, faults = skipping(lookup(images))
+    batches = list(pipeline.eval_batches(lookup(images), [TRANSFORMS.get("decode")()], batch_size=4,
+                                         rows=slice(0, 4), channels=3, faults=faults))
+    seen = np.concatenate([batch["id"][batch["mask"] > 0] for batch in batches])
+    assert seen.tolist() == [0, 1, 2, *range(4, 10)]
+    assert [row["reason"] for row in found] == ["the image has zero bytes"]
+
+
+def test_more_bad_images_than_allowed_end_the_run():
+    images = [png(i) for i in range(30)]
+    for i in (3, 4, 5, 6):
+        images[i] = b""
+    for options in (dict(max_bad=3), dict(max_bad_fraction=0.1)):
+        found, faults = skipping(lookup(images), **options)
+        with pytest.raises(DataError, match="4 examples of 30 cannot be read") as error:
+            train(lookup(images), 8, transforms=[TRANSFORMS.get("decode")()], channels=3,
+                  faults=faults)
+        assert error.value.where.startswith("image ") and "max_bad" in error.value.fix
+        assert len(found) == 3
+
+
+@pytest.mark.parametrize("where", ["payload", "length", "cut", "boundary"])
+def test_a_damaged_record_costs_itself_alone(tmp_path, where):
+    split = write_shards(tmp_path, (12, 9))
+    path = split.files[0][0]
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    size = 12 + 1 + 4  # of a record of one digit
+    if where in ("payload", "length"):
+        data[3 * size + {"payload": 12, "length": 1}[where]] ^= 4
+    lost = {"payload": [3], "length": [3], "cut": [11], "boundary": [11]}[where]
+    data = data[:{"cut": -3, "boundary": -(size + 1)}.get(where)]
+    with open(path, "wb") as file:
+        file.write(data)
+    found, faults = skipping(split)
+    batches = list(pipeline.eval_batches(split, [], batch_size=7, rows=slice(0, 7), channels=1,
+                                         faults=faults))
+    assert [row["id"] for row in found] == lost
+    assert found[0]["where"] == f"{path}, record {lost[0]}"
+    kept = np.concatenate([batch["id"][batch["mask"] > 0] for batch in batches])
+    assert kept.tolist() == [i for i in range(21) if i not in lost]
+    for batch in batches:
+        here = batch["mask"] > 0
+        np.testing.assert_array_equal(batch["label"][here], batch["id"][here])
+    whole = train(split, 9, batch_size=6, faults=skipping(split)[1])
+    for batch in whole:
+        np.testing.assert_array_equal(batch["label"], [{lost[0]: lost[0] + 1}.get(i, i)
+                                                       for i in batch["id"]])
+    assert_same(train(split, 4, batch_size=6, start=5, faults=skipping(split)[1]), whole[5:])
+
+
+# ---- how often and in which order -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_repeats_give_each_image_in_turns_that_differ(split, repeats):
+    draws = []
+
+    def note(example, seed):
+        return {**example, "image": tf.reshape(tf.bitcast(seed, tf.uint8), (1, 8, 1))}
+
+    whole = train(split, 20, repeats=repeats, transforms=[note], batch_size=12)
+    for batch in whole:
+        draws += [(int(i), image.tobytes()) for i, image in zip(batch["id"], batch["image"],
+                                                                strict=True)]
+    assert len(set(draws)) == len(draws)
+    first = np.concatenate([batch["id"] for batch in whole])[:24]
+    assert set(np.unique(first, return_counts=True)[1]) == {repeats}
+    assert_same(train(split, 5, repeats=repeats, transforms=[note], batch_size=12, start=7),
+                whole[7:12])
+
+
+def test_copies_of_an_image_stand_in_different_parts_of_the_batch():
+    (batch,) = train(numbers(40), 1, repeats=4, batch_size=16)
+    parts = batch["id"].reshape(4, 4)
+    assert all((part == parts[0]).all() for part in parts) and len(set(parts[0])) == 4
+    assert pipeline.spread(slice(0, 1024), 1024, 3).tolist() == [
+        row % 256 * 4 + row // 256 for row in range(1024)]  # 3 does not divide 1024: 4 parts
 
 
 def test_an_empty_split_is_refused():

@@ -60,12 +60,16 @@ def examine(run, *, compiled: bool = False) -> dict:
 
     with tracing("config"):
         lowered = lower_step(run)
+        for _, phase in run.phases[1:]:
+            jax.eval_shape(phase.step, phase.abstract_state, phase.abstract_batch)
     state, batch = run.abstract_state, run.abstract_batch
     claimed = (run.claim or {}).get("params")
     parameters = tree.count(state.params)
     facts = {
         "model": run.spec.name, "data": run.source.name, "classes": len(run.source.classes),
-        "input": list(batch["image"].shape[1:]), "parameters": parameters,
+        "input": list(batch["image"].shape[1:]),
+        "phases": {str(first): list(phase.abstract_batch["image"].shape[1:])
+                   for first, phase in run.phases}, "parameters": parameters,
         "claimed_parameters": claimed,
         **{key: _say(run.config[key]) for key in ("transforms", "device_transforms", "loss",
                                                   "optimizer", "schedule")},
@@ -143,6 +147,9 @@ def render(facts: dict) -> str:
         f"{steps['checkpoint_every']}, evaluation every {steps['evaluate_every']}",
         "rate       " + ", ".join(f"step {s}: {r:.3g}" for s, r in facts["learning_rate"].items()),
     ]
+    if facts["phases"]:
+        lines.append("phases     " + ", ".join(f"step {first}: {'x'.join(map(str, size))}"
+                                               for first, size in facts["phases"].items()))
     if "slice" in facts:
         lines += [f"for        {facts['slice']['devices']} {facts['slice']['device']}",
                   *_slice.lines(facts["slice"])]

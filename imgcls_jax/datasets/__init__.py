@@ -6,11 +6,14 @@ A split is asked for by its name or as a part of one, as in TFDS: `train[:99%]`,
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import numpy as np
 
 from imgcls_jax.errors import ConfigError, DataError
-from imgcls_jax.registry import Registry
+from imgcls_jax.registry import Registry, near
 from imgcls_jax.types import Lookup, Shards, Source
 
 DATASETS = Registry("dataset", __name__)
@@ -59,6 +62,76 @@ def split(source: Source, name: str) -> Lookup | Shards:
             files.append((path, skipped + low, high - low))
         begin += count
     return dataclasses.replace(opened, files=tuple(files))
+
+
+def labels(source: Source, name: str, where: str) -> np.ndarray:
+    """i32[N] or f32[N,K] of a split, without reading an image; where: the key that asks for it."""
+    opened = split(source, name)
+    if isinstance(opened, Lookup) and opened.labels:
+        return np.asarray(opened.labels())
+    raise ConfigError(f"the labels of {source.name} are not known before its images are read",
+                      where=where, fix="leave it out, or use a dataset of random access, such as "
+                                       "folder, manifest or prepared")
+
+
+def only(source: Source, classes: tuple[str, ...]) -> Source:
+    """The examples of some classes, which are numbered anew in the order given."""
+    unknown = [name for name in classes if name not in source.classes]
+    if unknown or len(set(classes)) < len(classes) or source.kind != "multiclass":
+        raise ConfigError(f"{unknown[0]!r} is no class of {source.name}" if unknown else
+                          "classes are chosen once each, of multiclass data",
+                          where="config.data.only",
+                          fix=near(unknown[0], source.classes) if unknown else "mend the list")
+    number = np.full(len(source.classes), -1, np.int32)
+    number[[source.classes.index(name) for name in classes]] = np.arange(len(classes))
+
+    def members(name):
+        return np.flatnonzero(number[labels(source, name, "config.data.only")] >= 0)
+
+    members = functools.cache(members)
+    return dataclasses.replace(
+        source, classes=classes, files=None, sizes={name: len(members(name)) for name in
+                                                    source.sizes},
+        open=lambda name: _chosen(source.open(name), members(name), number))
+
+
+def per_class(source: Source, name: str, count: int, generator: Callable) -> Source:
+    """`count` examples of each class of a split, all of a smaller class; other splits stay.
+
+    generator: label -> numpy generator that draws them. `name` may be a part of a split: what lies
+    outside it is not drawn from, and the split is then the drawn examples alone.
+    """
+    whole, first, last = _bounds(source, name)
+    if (first, last) != (0, source.sizes[whole]):
+        raise ConfigError(f"per_class with the part {name!r} of a split", where="config.data.train",
+                          fix=f"train on {whole!r}")
+    all_labels = labels(source, whole, "config.data.per_class")
+    if all_labels.ndim != 1:
+        raise ConfigError("per_class is for one label an example", where="config.data.per_class",
+                          fix="leave it out")
+    drawn = np.sort(np.concatenate([
+        generator(label).permutation(np.flatnonzero(all_labels == label))[:count]
+        for label in range(len(source.classes))]))
+    return dataclasses.replace(
+        source, files=None, sizes={**source.sizes, whole: len(drawn)},
+        open=lambda split: _chosen(source.open(split), drawn) if split == whole else
+        source.open(split))
+
+
+def _chosen(opened: Lookup, members: np.ndarray, number: np.ndarray | None = None) -> Lookup:
+    """Some examples of a Lookup, with label k become number[k]."""
+    def read(index):
+        import tensorflow as tf
+
+        row = opened.read(tf.gather(members, index))
+        return row if number is None else {**row, "label": tf.gather(number, row["label"])}
+
+    def chosen_labels():
+        kept = np.asarray(opened.labels())[members]
+        return kept if number is None else number[kept]
+
+    return Lookup(len(members), read, lambda index: opened.where(int(members[index])),
+                  chosen_labels)
 
 
 def _bounds(source: Source, name: str) -> tuple[str, int, int]:
