@@ -10,11 +10,10 @@ import warnings
 
 import numpy as np
 
-from imgcls_jax import datasets
+from imgcls_jax import datasets, examples
 from imgcls_jax.cli import _data_figures, data
 from imgcls_jax.cli._data_digests import Digests
 from imgcls_jax.cli.data import FLAGS
-from imgcls_jax.datasets import _examples
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.transforms import _pillow
 from imgcls_jax.types import Source
@@ -149,7 +148,7 @@ def _scan(made: Source, name: str, findings: Findings, digests: Digests, decode:
         return _look_at_bytes(image, label, where, decode) if isinstance(image, bytes) else (
             _look_at_array(image, label))
 
-    for index, look in _examples.each(split, work, threads=threads):
+    for index, look in examples.each(split, work, threads=threads):
         progress.add(1)
         if isinstance(look, DataError):
             tally.bad += 1

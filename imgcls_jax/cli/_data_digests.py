@@ -10,7 +10,7 @@ import json
 import os
 from pathlib import Path
 
-from imgcls_jax.datasets import _record_scan
+from imgcls_jax import salvage
 from imgcls_jax.errors import ConfigError
 
 CHANGED = "its bytes are not those that its digest was taken of"
@@ -95,8 +95,6 @@ class Digests:
                 if hashlib.file_digest(opened, "sha256").hexdigest() == wanted:
                     continue
             self._findings.error(CHANGED, str(path), ANEW, split)
-            if _record_scan.has_records(os.fspath(path)):
-                for place, (_, wrong) in enumerate(_record_scan.scan(os.fspath(path))):
-                    if wrong:
-                        self._findings.error(f"the record is damaged: {wrong}",
-                                             f"{path}, record {place}", ANEW, split)
+            for number, _, _ in salvage.gaps(os.fspath(path)) or ():
+                self._findings.error("the record is damaged", f"{path}, record {number}", ANEW,
+                                     split)

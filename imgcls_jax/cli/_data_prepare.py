@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from imgcls_jax import examples, recording
 from imgcls_jax.cli import data
 from imgcls_jax.cli.data import FLAGS
-from imgcls_jax.datasets import _examples, _records
 from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
 from imgcls_jax.transforms import _pillow
 from imgcls_jax.types import Lookup, Source
@@ -72,7 +72,7 @@ def prepare(made: Source, out: Path, plan: dict, threads: int) -> dict:
 
 
 def _write(made: Source, folder: Path, plan: dict, threads: int) -> dict:
-    done, splits, bad = _records.remembered(folder), {}, []
+    done, splits, bad = recording.remembered(folder), {}, []
 
     def encode(image, label):
         return encoded(image, plan["short_side"], plan["quality"])
@@ -84,7 +84,7 @@ def _write(made: Source, folder: Path, plan: dict, threads: int) -> dict:
         split = made.open(name)
         shards = plan["shards"] or _shards(split, encode, plan["shard_mb"] * 1e6, threads)
         progress, files = data.Progress(name, split.size), []
-        for file in _records.write_split(
+        for file in recording.write_split(
                 split, name, folder, encode=encode, shards=min(shards, split.size),
                 seed=(plan["seed"], number), form=plan["format"], skip=plan["on_error"] == "skip",
                 threads=threads, done=done):
@@ -141,7 +141,7 @@ def encoded(image, short_side: int | None, quality: int) -> bytes:
 def _shards(split, encode, target: float, threads: int) -> int:
     """How many files of about `target` bytes the split makes, by a few of its examples."""
     chosen = np.unique(np.linspace(0, split.size - 1, SAMPLE).astype(int))
-    sample = _examples.each(split, lambda index, *example: len(encode(*example)),
+    sample = examples.each(split, lambda index, *example: len(encode(*example)),
                             chosen if isinstance(split, Lookup) else None, threads=threads)
     sizes = [size for _, size in itertools.islice(sample, SAMPLE)
              if not isinstance(size, DataError)]

@@ -124,11 +124,12 @@ def _path_argument(name: str) -> str:
 
 
 def source(loaded: dict):
-    """The dataset of a config, without what only training reads of config.data."""
+    """The dataset of a config, all of it: what config.data says of any dataset is left out."""
     from imgcls_jax.datasets import DATASETS
+    from imgcls_jax.feed import OPTIONS
 
-    data = {k: v for k, v in loaded["data"].items() if k not in ("train", "eval", "mean", "std")}
-    return DATASETS.bind(data, "config.data")()
+    choice = {k: v for k, v in loaded["data"].items() if k not in OPTIONS}
+    return DATASETS.bind(choice, "config.data")()
 
 
 def place(choice: dict) -> str:

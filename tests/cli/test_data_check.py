@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from imgcls_jax.cli import _command as command
-from imgcls_jax.datasets import DATASETS, _record_scan
+from imgcls_jax.datasets import DATASETS
 from imgcls_jax.types import Lookup, Shards, Source
 from tests.commands import imgcls
 
@@ -377,7 +377,7 @@ def test_10_of_10_flipped_bits_cost_their_record_alone(records, check):
     rng = np.random.default_rng(3)
     for trial in range(10):
         path = records()[trial % 2]
-        number = int(rng.integers(20))
+        number = 2 * trial  # the first of a file as well
         begin, end = bounds(path)[number]
         within = (0, 3, 7, 8, 11, 12, 200, end - begin - 4, end - begin - 1, 500)[trial]
         data = bytearray(open(path, "rb").read())
@@ -430,14 +430,6 @@ def test_labels_of_a_wrong_kind_are_told(registered, check, label, says):
     registered(Source("planted", ("a", "b", "c"), {"train": 1}, lambda name: split))
     (error,) = check(3, "planted")["errors"]
     assert error["where"] == "row 0" and says in error["what"]
-
-
-def test_the_checksum_is_crc_32c():
-    """The check value of the Castagnoli polynomial, and RFC 3720, B.4."""
-    assert _record_scan.crc32c(b"123456789") == 0xE3069283
-    assert _record_scan.crc32c(bytes(32)) == 0x8A9136AA
-    assert _record_scan.crc32c(b"\xff" * 32) == 0x62A8AB43
-    assert _record_scan.crc32c(bytes(range(32))) == 0x46DD794E
 
 
 # ---- the command ----------------------------------------------------------------------------

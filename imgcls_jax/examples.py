@@ -4,10 +4,11 @@ import collections
 import concurrent.futures
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from imgcls_jax.datasets import _record_scan
+from imgcls_jax import salvage
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup, Shards
 
@@ -103,11 +104,16 @@ def _file(split: Shards, path: str) -> Iterator[bytes | DataError]:
         return
     except (tf.errors.OpError, OSError) as error:
         reason = error
-    if not os.path.isfile(path) or not _record_scan.has_records(path):
+    gaps = salvage.gaps(path) if os.path.isfile(path) else None
+    if not gaps:  # another kind of file, or none
         raise _named(reason, path)
-    for place, (data, wrong) in enumerate(_record_scan.scan(path)):
-        if place >= read:
-            yield data if data is not None else DataError(f"the record is damaged: {wrong}")
+    damaged = {number for number, _, _ in gaps}
+    with tempfile.TemporaryDirectory(prefix="imgcls_records_") as folder:
+        copy = os.path.join(folder, "copy")
+        salvage.write_without(path, gaps, copy)
+        for place, record in enumerate(split.records(tf.constant(os.fsencode(copy)))):
+            if place >= read:
+                yield DataError("the record is damaged") if place in damaged else record.numpy()
 
 
 def _named(error: Exception, where: str) -> DataError:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.datasets import _examples
+from imgcls_jax import examples
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup, Shards
 
@@ -51,7 +51,7 @@ def write_split(split: Lookup | Shards, name: str, folder: Path, *, encode: Call
 
     if isinstance(split, Lookup):
         def rows(first, last):
-            return _examples.each(split, record, order[first:last], threads=threads)
+            return examples.each(split, record, order[first:last], threads=threads)
     else:
         rows = _spread(split, record, folder, name, order, ends, threads, done.keys() >= {*names})
 
@@ -85,14 +85,14 @@ def _example(image: bytes, label: np.ndarray, name: str) -> bytes:
 def _spread(split: Shards, record: Callable, folder: Path, name: str, order: np.ndarray,
             ends: np.ndarray, threads: int, finished: bool) -> Callable:
     """Reads a split of record files once, in their order, and files each example under the shard
-    that it will be in. Gives what `_examples.each` would of a part of the order."""
+    that it will be in. Gives what `examples.each` would of a part of the order."""
     if finished:
         return lambda first, last: ()
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
     spread = _Spread([folder / f"{name}-{i}.unordered" for i in range(len(ends))])
     faults: dict[int, list] = {}
-    for index, found in _examples.each(split, record, threads=threads):
+    for index, found in examples.each(split, record, threads=threads):
         if index is None:  # a whole file: the number of examples is not known any more
             raise found
         shard = int(np.searchsorted(ends, places[index], "right"))
