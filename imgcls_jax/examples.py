@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from imgcls_jax import salvage
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup, Shards
@@ -66,7 +68,8 @@ def _reader(split: Lookup | Shards) -> Callable[[Any], tuple]:
     traced = tf.function(load, autograph=False, input_signature=[tf.TensorSpec((), kind)])
 
     def read(raw):
-        row = traced(tf.constant(raw, kind))
+        # Of a Python number TensorFlow keeps every constant for ever.
+        row = traced(tf.constant(np.int64(raw) if kind == tf.int64 else raw))
         image, label = row["image"].numpy(), row["label"].numpy()
         return image, label[()] if label.ndim == 0 else label
 

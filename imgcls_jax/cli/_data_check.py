@@ -104,14 +104,18 @@ def _made(loaded: dict, place: str, findings: Findings) -> tuple[Source | None, 
     with datasets.collecting() as faults:
         try:
             made = data.source(loaded)
-        except DataError as error:
-            faults.append(error)
-        except OSError as error:
-            faults.append(DataError(error.strerror or str(error),
-                                    where=os.fsdecode(error.filename or place)))
+        except (DataError, OSError) as error:
+            faults.append(_fault(error, place))
     for fault in faults:
         findings.error(fault.what, fault.where, fault.fix)
     return made, "\n".join(fault.what for fault in faults)
+
+
+def _fault(error: DataError | OSError, place: str) -> DataError:
+    if isinstance(error, DataError):
+        return error
+    return DataError(error.strerror or str(error), where=os.fsdecode(error.filename or place),
+                     fix=MEND)
 
 
 def _check_splits(made: Source, choice: dict, findings: Findings):
@@ -136,10 +140,19 @@ def _check_splits(made: Source, choice: dict, findings: Findings):
 def _scan(made: Source, name: str, findings: Findings, digests: Digests, decode: bool,
           threads: int) -> _data_figures.Tally:
     """Looks at every example of a split."""
-    if not made.sizes[name]:
-        return _data_figures.Tally(None, len(made.classes))
-    split = made.open(name)
-    tally = _data_figures.Tally(split, len(made.classes))
+    tally = _data_figures.Tally(None, len(made.classes))
+    try:
+        split = made.open(name) if made.sizes[name] else None
+    except (DataError, OSError) as error:
+        fault = _fault(error, made.name)
+        findings.error(fault.what, fault.where, fault.fix, name)
+        return tally
+    if split is None:
+        return tally
+    if split.size != made.sizes[name]:
+        findings.error(f"{split.size:,} examples, where the metadata says {made.sizes[name]:,}",
+                       made.name, "prepare the dataset again", name)
+    tally.split = split
     progress = data.Progress(name, split.size)
 
     def work(index, image, label):
