@@ -203,7 +203,12 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     count = configs.phases(config)
     if count == 1:
         return _build(config, data, claim, devices)
-    runs = [_build(configs.at_phase(config, i), data, claim, devices) for i in range(count)]
+    each = [configs.at_phase(config, i) for i in range(count)]
+    runs = [_build(one, data, claim, devices) for one in each]
+    for i in range(1, count):  # what differs on the host alone is one program
+        if (runs[i].abstract_batch == runs[i - 1].abstract_batch
+                and each[i] | {"transforms": ()} == each[i - 1] | {"transforms": ()}):
+            runs[i] = dataclasses.replace(runs[i], step=runs[i - 1].step)
     shapes = [jax.tree.map(lambda leaf: leaf.shape, run.abstract_state) for run in runs]
     if any(other != shapes[0] for other in shapes):
         raise ConfigError("the parameters of the model are not the same in every phase",

@@ -30,8 +30,8 @@ KEYS = {  # every config has exactly these: name -> the types its value may have
     "checkpoint": dict, "stop": (dict, type(None)), "log": dict,
 }
 UNITS = ("epochs", "steps", "examples")
-SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir",
-                  "data.data_dir")
+SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir", "data.cache",
+                  "data.data_dir", "data.on_error", "data.max_bad")
 """Keys that may differ when a workdir is resumed: what was trained so far stays valid, and data
 may move."""
 

@@ -180,7 +180,7 @@ class _Loop:
         self._pending: collections.deque = collections.deque()
         self._since = self._spent = 0.0
         self._session_steps = 0
-        self._hinted = False
+        self._hinted, self._program = False, None
         self._bad = {(row["split"], row["id"]) for _, row in read_rows(self._bad_path)} if (
             self._bad_path.exists()) else set()
 
@@ -206,16 +206,22 @@ class _Loop:
             if first > start:
                 height, width = phase.abstract_batch["image"].shape[1:3]
                 self.log.line(f"step {first}: the next phase, images of {height} x {width}")
-            state, step, stopped, compiling = self._run_phase(
-                phase, state, step, start, end, compiling, coming[0][2] if coming else None)
+
+            def following(coming=coming, phase=phase, compiling=compiling):
+                """The program of the next phase, compiled beside the steps of this one."""
+                if not coming or coming[0][2].step is phase.step:
+                    return compiling
+                return programs.compile_step(coming[0][2])
+
+            state, step, stopped, compiling = self._run_phase(phase, state, step, start, end,
+                                                              compiling, following)
             if stopped:
                 return stopped
         return None
 
     def _run_phase(self, phase: Run, state: TrainState, step: int, start: int, end: int, compiling,
-                   following: Run | None):
-        """Steps of one phase up to `end`; (state, step, why it stopped or None, the program of the
-        following phase, which is compiled beside the steps)."""
+                   following):
+        """Steps of one phase up to `end`; (state, step, why it stopped or None, following())."""
         run = self.run
         began = time.perf_counter()
         host = _Timed(phase.batches(step))
@@ -227,9 +233,11 @@ class _Loop:
         # importing TensorFlow holds Python's lock as tracing does.
         _ = self._evaluating
         step_fn, seconds = compiling.result()
-        compiling = following and programs.compile_step(following)
-        self.log.line(f"compiled in {sum(seconds.values()):.1f}s, first batch after {waited:.1f}s")
-        host.waited = 0.0
+        compiling = following()
+        if step_fn is not self._program:
+            self.log.line(f"compiled in {sum(seconds.values()):.1f}s, first batch after "
+                          f"{waited:.1f}s")
+        self._program, host.waited = step_fn, 0.0
         self._since = (time.perf_counter() if step == start else
                        self._since + time.perf_counter() - began)
         batch = first

@@ -265,6 +265,13 @@ def test_phases_change_the_images_on_the_way_and_resume_anywhere(tmp_path, monke
         np.testing.assert_array_equal(one, other)
 
 
+def test_phases_of_the_host_alone_are_one_program(tmp_path):
+    run = built("transforms=({'name': 'pad_crop', 'padding': {'phases': (0, 1, 2)}},)")
+    train.train(run, tmp_path, quiet=True)
+    log = (tmp_path / "train.log").read_text()
+    assert log.count("compiled in") == 1 and log.count("the next phase") == 2
+
+
 def test_phases_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="2 phases and"):
         network("loss.smoothing={'phases': (0.1, 0.2)}")
