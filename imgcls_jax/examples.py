@@ -23,7 +23,7 @@ def each(split: Lookup | Shards, work: Callable[[int, Any, Any], Any],
 
     image: encoded bytes or u8[H,W,C]; label: as numpy. indices: which of a Lookup; all by default.
     A DataError stands in place of what cannot be read or what work raised; with the index None it
-    is about a whole file of records.
+    is about a whole file of records. Raises DataError if the split cannot be read at all.
     """
     read = _reader(split)
 
@@ -64,8 +64,11 @@ def _reader(split: Lookup | Shards) -> Callable[[Any], tuple]:
 
     load, kind = ((split.read, tf.int64) if isinstance(split, Lookup)
                   else (split.parse, tf.string))
-    # Traced once, by the first thread that comes.
-    traced = tf.function(load, autograph=False, input_signature=[tf.TensorSpec((), kind)])
+    try:
+        traced = tf.function(load, autograph=False, input_signature=[
+            tf.TensorSpec((), kind)]).get_concrete_function()
+    except (tf.errors.OpError, OSError, ValueError) as error:
+        raise _named(error, "all of the split") from error
 
     def read(raw):
         # Of a Python number TensorFlow keeps every constant for ever.
@@ -124,5 +127,8 @@ def _named(error: Exception, where: str) -> DataError:
     if isinstance(error, DataError):
         return DataError(error.what, where=error.where or where, fix=error.fix)
     text = getattr(error, "message", None) or str(error) or type(error).__name__
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", text.strip().split("\n")[0]).strip()
-    return DataError(text, where=where)
+    # Of a graph, the lines before it say where the graph was made, those behind it where in it.
+    lines = [line for line in text.split("\n")
+             if not re.match(r"Graph execution error|Detected at node|\s|$", line)]
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*|^\w*Error: (error: )?", "", (lines or [text])[0])
+    return DataError(text.strip(), where=where)

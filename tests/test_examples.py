@@ -76,3 +76,27 @@ def test_nothing_is_kept_of_what_was_seen():
         if index in (2_000, 12_000):
             after[index] = pages()
     assert (after[12_000] - after[2_000]) * 4096 < 2e6
+
+
+def test_what_is_wrong_is_told_in_one_line():
+    import tensorflow as tf
+
+    def python(index):
+        raise DataError("the record is gone", where="there")
+
+    reads = {"No such file or directory": lambda index: tf.io.read_file("/nowhere/x.jpg"),
+             "the record is gone": lambda index: tf.ensure_shape(
+                 tf.numpy_function(python, [index], tf.string), ())}
+    for says, read in reads.items():
+        split = Lookup(1, lambda index, read=read: {"image": read(index), "label": tf.constant(0)},
+                       lambda index: "it")
+        ((_, fault),) = examples.each(split, lambda *example: None, threads=1)
+        assert fault.what.endswith(says) and "\n" not in fault.what and fault.where == "it"
+
+
+def test_a_split_that_cannot_be_read_at_all_is_told_once():
+    def read(index):
+        raise FileNotFoundError(2, "No such file or directory", "/nowhere/data")
+
+    with pytest.raises(DataError, match="/nowhere/data"):
+        list(examples.each(Lookup(3, read, str), lambda *example: None, threads=1))

@@ -141,38 +141,34 @@ def _scan(made: Source, name: str, findings: Findings, digests: Digests, decode:
           threads: int) -> _data_figures.Tally:
     """Looks at every example of a split."""
     tally = _data_figures.Tally(None, len(made.classes))
-    try:
-        split = made.open(name) if made.sizes[name] else None
-    except (DataError, OSError) as error:
-        fault = _fault(error, made.name)
-        findings.error(fault.what, fault.where, fault.fix, name)
-        return tally
-    if split is None:
-        return tally
-    if split.size != made.sizes[name]:
-        findings.error(f"{split.size:,} examples, where the metadata says {made.sizes[name]:,}",
-                       made.name, "prepare the dataset again", name)
-    tally.split = split
-    progress = data.Progress(name, split.size)
 
     def work(index, image, label):
         label = _checked(label, made)
-        where = split.where(index)
+        where = tally.split.where(index)
         return _look_at_bytes(image, label, where, decode) if isinstance(image, bytes) else (
             _look_at_array(image, label))
 
-    for index, look in examples.each(split, work, threads=threads):
-        progress.add(1)
-        if isinstance(look, DataError):
-            tally.bad += 1
-            findings.error(look.what, look.where, look.fix or MEND, name)
-            continue
-        tally.add(index, look)
-        where = split.where(index)
-        for note in look.notes:
-            findings.note(note, where, split=name)
-        if look.digest:
-            digests.see(where, look.digest, name)
+    try:
+        split = tally.split = made.open(name)
+        if split.size != made.sizes[name]:
+            findings.error(f"{split.size:,} examples, where the metadata says "
+                           f"{made.sizes[name]:,}", made.name, "prepare the dataset again", name)
+        progress = data.Progress(name, split.size)
+        for index, look in examples.each(split, work, threads=threads):
+            progress.add(1)
+            if isinstance(look, DataError):
+                tally.bad += 1
+                findings.error(look.what, look.where, look.fix or MEND, name)
+                continue
+            tally.add(index, look)
+            where = split.where(index)
+            for note in look.notes:
+                findings.note(note, where, split=name)
+            if look.digest:
+                digests.see(where, look.digest, name)
+    except (DataError, OSError) as error:  # of the split as a whole
+        fault = _fault(error, made.name)
+        findings.error(fault.what, fault.where, fault.fix, name)
     return tally
 
 

@@ -48,7 +48,7 @@ class Digests:
         """A good example, called so, and the SHA-256 of its bytes."""
         if not (self._write or self._wanted is not None):
             return
-        name, found = where.removeprefix(f"{self._root}/"), digest.hex()
+        name, found = self._name(where), digest.hex()
         if self._write:
             self._seen[name] = found
             return
@@ -57,6 +57,11 @@ class Digests:
             self._findings.note(f"not in {self._path.name}", where, split=split)
         elif wanted != found:
             self._findings.error(CHANGED, where, ANEW, split)
+
+    def _name(self, where: str) -> str:
+        """What the example is called within the folder or archive."""
+        between = "/" if self._root.is_dir() else ": "
+        return where.removeprefix(f"{self._root}{between}")
 
     def finish(self, complete: bool):
         """complete: whether every split has been seen."""
@@ -68,11 +73,11 @@ class Digests:
             temporary.write_text(json.dumps({"version": 1, "sha256": self._seen}, indent=0))
             temporary.replace(self._path)
         elif complete and self._wanted:
-            faulty = {row["where"].removeprefix(f"{self._root}/")
-                      for row in self._findings.errors}
-            for name in self._wanted.keys() - faulty:
-                self._findings.error(f"missing, but in {self._path.name}", f"{self._root}/{name}",
-                                     ANEW)
+            faulty = {self._name(row["where"]) for row in self._findings.errors}
+            between = "/" if self._root.is_dir() else ": "
+            for name in sorted(self._wanted.keys() - faulty):
+                self._findings.error(f"missing, but in {self._path.name}",
+                                     f"{self._root}{between}{name}", ANEW)
 
     def _check_records(self):
         """The record files of prepared data; in those that have changed, every damaged record."""

@@ -132,8 +132,10 @@ def render(found: dict) -> str:
     lines += [_same(row) for row in same]
     lines += [_line("error", row) for row in errors]
     across = sum(row["across_splits"] for row in same)
-    lines.append(f"{len(errors)} errors, {len(notes)} notes, {len(same)} images more than once, "
-                 f"{across} of them in two splits"
+    counts = ((len(errors), "error"), (len(notes), "note"), (len(same), "duplicate"),
+              (across, "of them across splits"))
+    lines.append(", ".join(f"{count:,} {what}" + "s" * (count != 1 and " " not in what)
+                           for count, what in counts)
                  + (": training would fail" if errors else ""))
     return "\n".join(map(printable, lines))
 
@@ -146,8 +148,9 @@ def _facts(found: dict) -> list[str]:
         lines.append(f"{name:10} {split['examples']:,} examples{faulty}")
         if "smallest" in split:
             (least, few), (most, many) = split["smallest"], split["largest"]
-            lines[-1] += (f"; {few:,} ({least}) to {many:,} ({most}) a class, imbalance "
-                          f"{split['imbalance']:g}")
+            lines[-1] += f"; {few:,} of each class" if few == many else (
+                f"; {few:,} ({least}) to {many:,} ({most}) a class, imbalance "
+                f"{split['imbalance']:g}")
         if len(split["classes"]) <= FEW:
             lines.append(" " * 11 + ", ".join(f"{key} {count:,}"
                                               for key, count in split["classes"].items()))

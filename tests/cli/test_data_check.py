@@ -432,6 +432,12 @@ def test_labels_of_a_wrong_kind_are_told(registered, check, label, says):
     assert error["where"] == "row 0" and says in error["what"]
 
 
+def test_data_that_is_not_there_is_told_for_each_split(tmp_path, check):
+    found = check(3, "imagenet2012", f"--config.data.data_dir={tmp_path}")
+    assert [row["split"] for row in found["errors"]] == ["train", "validation"]
+    assert all("not prepared" in row["what"] for row in found["errors"])
+
+
 # ---- the command ----------------------------------------------------------------------------
 
 
