@@ -103,7 +103,7 @@ def _write(made: Source, folder: Path, plan: dict, threads: int) -> dict:
         "quality": plan["quality"] if resized else None, "seed": plan["seed"]}
     if bad:
         (folder / "bad_samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
-        print(f"{len(bad)} examples were left out, listed in bad_samples.jsonl", file=sys.stderr)
+        print(f"left out, and listed in bad_samples.jsonl: {len(bad):,}", file=sys.stderr)
     (folder / "dataset.json").write_text(json.dumps(listed, indent=1))
     return listed
 

@@ -119,10 +119,13 @@ def _device_transforms(loaded: Mapping, source: Source, seed: int):
     @jax.jit
     def prepare(step, images, targets):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 1)
-        images = normalise(images)
+        # Those of levels come first, as build has it.
+        first = next((i for i, mix in enumerate(mixers) if not getattr(mix, "levels", False)),
+                     len(mixers))
         for i, mix in enumerate(mixers):
+            images = normalise(images) if i == first else images
             images, targets = mix(jax.random.fold_in(key, i), images, targets)
-        return images, targets
+        return (images if first < len(mixers) else normalise(images)), targets
 
     def levels(step, images, targets):
         images, targets = map(np.asarray, prepare(step, images, targets))
