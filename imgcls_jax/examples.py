@@ -12,6 +12,7 @@ import numpy as np
 
 from imgcls_jax import salvage
 from imgcls_jax.errors import DataError
+from imgcls_jax.transforms import _decode, _pillow
 from imgcls_jax.types import Lookup, Shards
 
 AHEAD = 8  # examples in work per thread
@@ -40,6 +41,23 @@ def each(split: Lookup | Shards, work: Callable[[int, Any, Any], Any],
     else:
         rows = _records(split)
     yield from _in_order(one, rows, threads)
+
+
+def decoder() -> Callable[[bytes], np.ndarray]:
+    """bytes -> u8[H,W,3], by the code that training decodes with. DataError says what is wrong."""
+    import tensorflow as tf
+
+    traced = tf.function(lambda data: _decode.decode(data, 3), autograph=False, input_signature=[
+        tf.TensorSpec((), tf.string)]).get_concrete_function()
+
+    def decode(data):
+        try:
+            return traced(tf.constant(data)).numpy()
+        except tf.errors.OpError as error:
+            _pillow.decode(data)  # says more; TensorFlow refuses some of what Pillow reads
+            raise DataError(f"the image is damaged: {_named(error, '').what}") from error
+
+    return decode
 
 
 def _in_order(work: Callable, rows: Iterable[tuple], threads: int) -> Iterator:

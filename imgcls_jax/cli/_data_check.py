@@ -7,6 +7,7 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -141,11 +142,12 @@ def _scan(made: Source, name: str, findings: Findings, digests: Digests, decode:
           threads: int) -> _data_figures.Tally:
     """Looks at every example of a split."""
     tally = _data_figures.Tally(None, len(made.classes))
+    decoder = examples.decoder() if decode else None
 
     def work(index, image, label):
         label = _checked(label, made)
         where = tally.split.where(index)
-        return _look_at_bytes(image, label, where, decode) if isinstance(image, bytes) else (
+        return _look_at_bytes(image, label, where, decoder) if isinstance(image, bytes) else (
             _look_at_array(image, label))
 
     try:
@@ -194,27 +196,33 @@ def _look_at_array(image: np.ndarray, label) -> Look:
     return Look(label, b"", pixels, image.shape[1::-1], f"array {image.shape[-1]} channels")
 
 
-def _look_at_bytes(image: bytes, label, where: str, decode: bool) -> Look:
-    """Reads the header, and with `decode` all of it, by the rule that training decodes by."""
+def _look_at_bytes(image: bytes, label, where: str, decode: Callable | None) -> Look:
+    """Reads the header, and with `decode`, an examples.decoder(), all of it."""
     from PIL import Image
 
-    decoded = _pillow.decode(image) if decode else None  # names what is wrong with it
     try:
         with Image.open(io.BytesIO(image), formats=_pillow.FORMATS) as header:
             form, mode, size = header.format, header.mode, header.size
-            rotated = header.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1)
+            rotated = _is_rotated(header)
     except Exception as error:
-        if not decode:
-            _pillow.decode(image)
+        _pillow.decode(image)  # says it better
         raise DataError(f"the image is damaged: {error}") from error
     if size[0] * size[1] > _pillow.PIXEL_LIMIT:
-        _pillow.decode(image)
+        _pillow.decode(image)  # refuses it
+    decoded = decode(image) if decode else None
     form = {"MPO": "JPEG"}.get(form, form)
     notes = tuple(filter(None, (
         _odd_suffix(where, form), _odd_name(where),
         "" if decode else _open_end(image, form))))
     return Look(label, hashlib.sha256(image).digest(), b"" if decoded is None else
                 _digest(decoded), size, f"{form} {mode}", rotated, notes)
+
+
+def _is_rotated(header) -> bool:
+    try:
+        return header.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1)
+    except Exception:  # damaged; nobody reads it in training
+        return False
 
 
 def _digest(pixels: np.ndarray) -> bytes:

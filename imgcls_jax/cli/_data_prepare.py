@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,10 @@ def prepare(made: Source, out: Path, plan: dict, threads: int) -> dict:
 def _write(made: Source, folder: Path, plan: dict, threads: int) -> dict:
     done, splits, bad = recording.remembered(folder), {}, []
 
+    decode = examples.decoder()
+
     def encode(image, label):
-        return encoded(image, plan["short_side"], plan["quality"])
+        return encoded(image, decode, plan["short_side"], plan["quality"])
 
     for number, name in enumerate(plan["splits"]):
         if not made.sizes[name]:
@@ -108,8 +111,8 @@ def _write(made: Source, folder: Path, plan: dict, threads: int) -> dict:
     return listed
 
 
-def encoded(image, short_side: int | None, quality: int) -> bytes:
-    """Encoded bytes or u8[H,W,C] -> encoded bytes.
+def encoded(image, decode: Callable, short_side: int | None, quality: int) -> bytes:
+    """Encoded bytes or u8[H,W,C] -> encoded bytes. decode: examples.decoder().
 
     Bytes whose shorter side is no longer than short_side stay as they are, arrays become PNG.
     Larger ones are decoded by the rule of training, shrunk by Pillow's bicubic filter, in color or
@@ -118,7 +121,7 @@ def encoded(image, short_side: int | None, quality: int) -> bytes:
     from PIL import Image
 
     if isinstance(image, bytes):
-        pixels = _pillow.decode(image)
+        pixels = decode(image)
         with Image.open(io.BytesIO(image), formats=_pillow.FORMATS) as header:
             gray = header.mode == "L"
         picture = Image.fromarray(pixels[..., 0] if gray else pixels)
