@@ -166,7 +166,7 @@ def _write(path: Path, rows: Iterable, split, name: str, form: str, skip: bool) 
             lengths.append(len(record))
         writer.close()
     except tf.errors.OpError as error:  # of the writer, whose disk may be full
-        raise OSError(errno.EIO, error.message, os.fspath(path)) from error
+        raise OSError(errno.EIO, error.message.rpartition("; ")[2], os.fspath(path)) from error
     if form == "tfrecord":
         begins = np.cumsum([12, *(length + 16 for length in lengths)])[:len(lengths)]
         with path.with_name(f"{path.name}.index.npy").open("wb") as file:

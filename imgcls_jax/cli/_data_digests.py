@@ -88,7 +88,7 @@ class Digests:
             splits = json.loads(listed.read_bytes())["splits"]
             files = [(name, row["file"], row["sha256"]) for name, split in splits.items()
                      for row in split["files"]]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             self._findings.error("damaged", str(listed), "prepare the data again")
             return
         for split, file, wanted in files:

@@ -12,6 +12,8 @@ from PIL import Image
 
 from imgcls_jax import recording
 from imgcls_jax.cli import _command as command
+from imgcls_jax.cli._data_check import Findings
+from imgcls_jax.cli._data_digests import Digests
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.types import Lookup, Shards, Source
 from tests.commands import imgcls
@@ -332,3 +334,41 @@ def test_the_command_itself(photos, tmp_path):
     assert code == 0, err
     assert out.splitlines()[0].startswith("train      24 examples in 1 files")
     assert len(read(tmp_path / "out", "val")) == 6
+
+
+# ---- what is found wrong later --------------------------------------------------------------
+
+
+def faults(out) -> list[tuple[str, str]]:
+    """(file or record, what is wrong) by the digests of dataset.json."""
+    findings = Findings()
+    Digests(str(out), False, findings)
+    return [(os.path.relpath(row["where"], out), row["what"]) for row in findings.errors]
+
+
+def test_digests_find_every_flipped_bit_and_the_record_that_it_is_in(photos, tmp_path):
+    out, rng = tmp_path / "out", np.random.default_rng(0)
+    prepare(photos, f"--out={out}", "--shards=2")
+    assert faults(out) == []
+    path = out / "train-00001-of-00002.tfrecord"
+    whole, index = path.read_bytes(), np.load(f"{path}.index.npy").astype(int)
+    for number in range(10):
+        begin, length = index[number]
+        data = bytearray(whole)
+        data[begin + rng.integers(length)] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        assert faults(out) == [
+            (path.name, "its bytes are not those that its digest was taken of"),
+            (f"{path.name}, record {number}", "the record is damaged")]
+    path.write_bytes(whole[:index[5][0] - 12])  # on the boundary of two records
+    assert [where for where, _ in faults(out)] == [path.name]
+    path.write_bytes(b"")
+    assert [where for where, _ in faults(out)] == [path.name]
+    path.unlink()
+    assert faults(out) == [(path.name, "missing, but in dataset.json")]
+
+
+def test_a_damaged_manifest_is_told(photos, tmp_path):
+    prepare(photos, f"--out={tmp_path / 'out'}")
+    (tmp_path / "out/dataset.json").write_text('{"splits": 3}')
+    assert faults(tmp_path / "out") == [("dataset.json", "damaged")]
