@@ -17,12 +17,12 @@ Gap = tuple[int, int, int]  # number of the record, first byte, byte behind it
 
 
 def gaps(path: str) -> list[Gap] | None:
-    """The damaged records of a file; None if it does not begin as a TFRecord file.
+    """The damaged records of a file; None if none of TFRecord begins in it.
 
     A file that was cut off within a record ends with a damaged one.
     """
     data = np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.empty(0, np.uint8)
-    if len(data) and not _is_header(data[:HEADER]):
+    if len(data) and not _is_header(data[:HEADER]) and _behind(data, 0) == len(data):
         return None
     found, number, begin = [], 0, 0
     while begin < len(data):

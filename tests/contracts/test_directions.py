@@ -21,7 +21,8 @@ ROWS = ("cli __main__", "train predict programs", "build", "evaluators",
         "resident",
         "feed",
         "caching",
-        "pipeline input_faults salvage sampling optim checkpoint init pretrained",
+        "pipeline examples recording input_faults salvage sampling optim checkpoint init "
+        "pretrained",
         "models datasets transforms device_transforms losses metrics steps compress "
         "report config sharding log workdir runtime hlo topology manifest xla_flags",
         "layers", "types registry tree errors __init__")
@@ -110,7 +111,7 @@ def test_data_never_imports_jax(name):
 def test_tensorflow_is_imported_where_it_is_used_and_only_then(name):
     """A machine without TensorFlow, tensorflow-datasets and clu imports every file."""
     input_files = {"transforms", "datasets", "pipeline", "input_faults", "salvage",
-                   "exporters"}
+                   "examples", "recording", "exporters"}
     allowed = {"tensorflow": input_files, "tensorflow_datasets": {"datasets"}, "clu": {"log"},
                "sklearn": {"datasets"}}
     for package, at_top in theirs(name).items():

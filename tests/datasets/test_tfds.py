@@ -1,10 +1,14 @@
 """TFDS datasets, made here in both file formats; ImageNet's facts."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow_datasets
 
 from imgcls_jax import datasets, pipeline
+from imgcls_jax.cli import _command as command
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup, Shards
@@ -115,3 +119,28 @@ def test_imagenet_is_known_without_its_data(tmp_path):
     with pytest.raises(DataError, match="is there") as error:
         datasets.split(source, "train")
     assert f"tfds build imagenet2012 --data_dir={tmp_path}" in error.value.fix
+
+
+def test_the_command_checks_and_prepares_it(prepared, tmp_path, capsys):
+    """In both formats, by its name: counts, a damaged file, and the same images as records."""
+    file_format, place = prepared
+    words = ["tfds", "--config.data.dataset=shapes_for_test", f"--config.data.data_dir={place}"]
+    assert command.main(["data", "check", "--json", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name: split["examples"] for name, split in found["splits"].items()} == SIZES
+    assert found["splits"]["train"]["classes"] == {"round": 8, "square": 8, "flat": 7}
+    assert found["images"]["formats"] == {"PNG RGB": 28}
+    assert command.main(["data", "prepare", *words, f"--out={tmp_path / 'out'}"]) == 0
+    listed = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert listed["classes"] == ["round", "square", "flat"] and listed["image_size"] == [7, 9]
+    assert [split["count"] for split in listed["splits"].values()] == [23, 5]
+    copy = shutil.copytree(place, tmp_path / "copy")
+    (path,) = copy.glob(f"**/*-train.{file_format}*")
+    data = bytearray(path.read_bytes())
+    data[1_000] ^= 1  # within the data of a record
+    path.write_bytes(data)
+    words[-1] = f"--config.data.data_dir={copy}"
+    capsys.readouterr()
+    assert command.main(["data", "check", "--json", *words]) == 3
+    (error,) = json.loads(capsys.readouterr().out)["errors"]
+    assert str(copy) in error["where"]
