@@ -1,0 +1,98 @@
+"""Pixel operations of the automatic augmentations on u8[B,H,W,C], equal to Pillow's.
+
+An operation that looks at one level alone is a table of 256, made per image and channel.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from imgcls_jax.device_transforms import _exact
+
+
+def counts(images):
+    """i32[B,C,256]: how many pixels have each level."""
+    def of_levels(levels):  # [N], as the examples and channels are axes of their own
+        return jnp.zeros(256, jnp.int32).at[levels].add(1, mode="promise_in_bounds")
+
+    flat = images.reshape(len(images), -1, images.shape[-1])
+    return jax.vmap(jax.vmap(of_levels, in_axes=-1))(flat)
+
+
+def look_up(images, table):
+    """Each level of each channel through table u8[B,C,256]."""
+    examples, channels, levels = table.shape
+    rows = table.reshape(examples, channels * levels)
+    places = images.astype(jnp.int32) + levels * jnp.arange(channels)
+    return jax.vmap(lambda row, at: row.at[at].get(mode="promise_in_bounds"))(rows, places)
+
+
+def autocontrast(counts):
+    """Tables that stretch each channel to 0 to 255; one of a single level stays.
+
+    The exact quotient, truncated. Pillow's sum in f64 may come out below a whole number: 0.4% of
+    all entries are a level less there, most often white.
+    """
+    low = jnp.argmax(counts > 0, -1)[..., None]
+    high = 255 - jnp.argmax(counts[..., ::-1] > 0, -1)[..., None]
+    levels = jnp.arange(256)
+    stretched = jnp.clip((levels - low) * 255 // jnp.maximum(high - low, 1), 0, 255)
+    return jnp.where(high > low, stretched, levels).astype(jnp.uint8)
+
+
+def equalize(counts):
+    """Tables to a flat histogram; a channel of too few pixels or of a single level stays."""
+    levels = jnp.arange(256)
+    brightest = 255 - jnp.argmax(counts[..., ::-1] > 0, -1)[..., None]
+    step = jnp.where(levels < brightest, counts, 0).sum(-1, keepdims=True) // 255
+    below = jnp.cumsum(counts, -1) - counts
+    flat = jnp.minimum((below + step // 2) // jnp.maximum(step, 1), 255)
+    return jnp.where(step > 0, flat, levels).astype(jnp.uint8)
+
+
+def pointwise(invert_from, keep, add):
+    """u8[B,1,256]: levels from invert_from on are inverted, those below 128 raised by add to 255 at
+    most, and of each the bits `keep` stay. i32[B] each; 256, 0 and 255 change nothing."""
+    levels = jnp.arange(256)[None, None, :]
+    invert_from, keep, add = (number[:, None, None] for number in (invert_from, keep, add))
+    raised = jnp.where(levels < 128, jnp.minimum(levels + add, 255), levels)
+    return (jnp.where(levels >= invert_from, 255 - levels, raised) & keep).astype(jnp.uint8)
+
+
+def luma(images):
+    """u8[B,H,W,C] -> i32[B,H,W,1]; gray is itself."""
+    wide = images.astype(jnp.int32)
+    if images.shape[-1] == 1:
+        return wide
+    return (wide[..., :1] * 19595 + wide[..., 1:2] * 38470 + wide[..., 2:] * 7471 + 0x8000) >> 16
+
+
+def mean(levels):
+    """i32[B,H,W,1] -> i32[B,1,1,1], rounded."""
+    pixels = levels.shape[1] * levels.shape[2]
+    return (2 * levels.sum((1, 2, 3), keepdims=True) + pixels) // (2 * pixels)
+
+
+def smooth(images):
+    """u8[B,H,W,C] -> i32[B,H,W,C], the mean of 3 x 3 pixels, the central one five times; the
+    outermost stay."""
+    wide = images.astype(jnp.int32)
+    if min(images.shape[1:3]) < 3:
+        return wide
+    rows = wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:]
+    square = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    inner = (square + 4 * wide[:, 1:-1, 1:-1] + 6) // 13
+    padded = jnp.pad(inner, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows, columns = (jnp.arange(size) for size in images.shape[1:3])
+    edge = ((rows == 0) | (rows == len(rows) - 1))[:, None] \
+        | ((columns == 0) | (columns == len(columns) - 1))
+    return jnp.where(edge[..., None], wide, padded)
+
+
+def blend(degenerate, images, factor):
+    """degenerate + factor * (image - degenerate), cut to 0 to 255 and truncated as Pillow does.
+
+    degenerate: i32 that broadcasts to the images; factor: f32[B].
+    """
+    difference = (images.astype(jnp.int32) - degenerate).astype(jnp.float32)
+    moved = _exact.product(factor[:, None, None, None], difference)
+    return jnp.clip(degenerate.astype(jnp.float32) + moved, 0, 255).astype(jnp.uint8)
