@@ -38,17 +38,25 @@ def policy(bins: int, fill: int, height: int, width: int) -> Policy:
 
 def _operations(i: int, last: int, sign: int, height: int, width: int) -> tuple[Operation, ...]:
     """Those of strength i of 0 to `last`."""
-    of_99, pixels = sign * 0.99 * i / last, sign * int(32 * i / last)
+    of_99, pixels = sign * _strength(0.99, i, last), -sign * int(_strength(32, i, last))
     return (
         Operation(),
         Operation(matrix=(1, of_99, 0, 0, 1, 0)),
         Operation(matrix=(1, 0, 0, of_99, 1, 0)),
         Operation(matrix=(1, 0, pixels, 0, 1, 0)),
         Operation(matrix=(1, 0, 0, 0, 1, pixels)),
-        Operation(matrix=_geometry.turned(sign * 135 * i / last, height, width)),
+        Operation(matrix=_geometry.turned(sign * _strength(135, i, last), height, width)),
         *(Operation(away=away, factor=1 + of_99)
           for away in (Away.BLACK, Away.LUMA, Away.MEAN, Away.SMOOTH)),
         Operation(keep=256 - (256 >> (8 - int(np.round(i / (last / 6)))))),
         Operation(invert_from=math.ceil(255 - 255 * i / last)),
         Operation(stretch=Stretch.AUTOCONTRAST),
         Operation(stretch=Stretch.EQUALIZE))
+
+
+def _strength(most: float, i: int, last: int) -> float:
+    """i / last of `most`, to the digit of torch's f32 linspace: it counts from both ends, and half
+    of 32 pixels is 15.999999, which translates by 15."""
+    step = float(np.float32(most) / np.float32(last))
+    near_start = i < (last + 1) // 2
+    return float(np.float32(step * i if near_start else float(np.float32(most)) - step * (last - i)))
