@@ -4,7 +4,7 @@ python experiments/parity/device_transforms.py
 
 Writes tests/device_transforms/fixtures/device_transforms.npz: of every operation, strength and sign
 of torchvision's TrivialAugmentWide the checksum of the picture it makes (of autocontrast the
-picture), and boxes that timm's RandomErasing and CutMix drew. Install torch==2.13.0,
+picture), and boxes that timm's RandomErasing and torchvision's CutMix drew. Install torch==2.13.0,
 torchvision==0.28.0, timm==1.0.31 and Pillow first.
 """
 
@@ -64,10 +64,11 @@ def erased(**arguments) -> np.ndarray:
 
 def boxes(alpha: float) -> np.ndarray:
     """i16[DRAWS,4] of (top, bottom, left, right) in 32 x 48 pixels."""
-    from timm.data.mixup import cutmix_bbox_and_lam
+    from torchvision.transforms import v2
 
-    return np.array([cutmix_bbox_and_lam((3, 32, 48), np.random.beta(alpha, alpha))[0]
-                     for _ in range(DRAWS)], np.int16)
+    cutmix, image = v2.CutMix(num_classes=2, alpha=alpha), torch.ones(1, 3, 32, 48)
+    drawn = [cutmix.make_params([image])["box"] for _ in range(DRAWS)]
+    return np.array([(top, bottom, left, right) for left, top, right, bottom in drawn], np.int16)
 
 
 def main():

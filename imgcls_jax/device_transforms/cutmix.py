@@ -13,8 +13,9 @@ def cutmix(*, alpha: float, p: float = 1.0, mode: Literal["batch", "elem"] = "ba
     """Puts a box of the example before it into each example (arXiv 1905.04899).
 
     The box has 1 - l of the area, l from Beta(alpha, alpha), before it is cut off at the edge;
-    targets are mixed by what is left of it, as in timm and torchvision. mode: one box per batch, or
-    one per example; p: share of batches, or of examples, that are mixed.
+    targets are mixed by what is left of it. Its sides are even, as in torchvision and in the timm
+    of the published recipes; timm 1.0.31 has odd ones too. mode: one box per batch, or one per
+    example; p: share of batches, or of examples, that are mixed.
     """
     _mixing.check("cutmix", dict(alpha=alpha), dict(p=p))
 
