@@ -11,7 +11,7 @@ from imgcls_jax.errors import ConfigError
 
 @DEVICE_TRANSFORMS.register()
 def trivial_augment_wide(*, num_magnitude_bins: int = 31, fill: int = 0):
-    """u8 levels through one of 14 operations, drawn uniformly, as is its strength (arXiv 2103.10158).
+    """u8 levels through one of 14 operations of a random strength (arXiv 2103.10158).
 
     Operations, strengths and pixels are those of torchvision.transforms.TrivialAugmentWide on
     Pillow images with the nearest pixel, but for autocontrast, which is within one level.
@@ -57,6 +57,6 @@ def _operations(i: int, last: int, sign: int, height: int, width: int) -> tuple[
 def _strength(most: float, i: int, last: int) -> float:
     """i / last of `most`, to the digit of torch's f32 linspace: it counts from both ends, and half
     of 32 pixels is 15.999999, which translates by 15."""
-    step = float(np.float32(most) / np.float32(last))
-    near_start = i < (last + 1) // 2
-    return float(np.float32(step * i if near_start else float(np.float32(most)) - step * (last - i)))
+    most = float(np.float32(most))
+    step = float(np.float32(most / last))
+    return float(np.float32(step * i if i < (last + 1) // 2 else most - step * (last - i)))

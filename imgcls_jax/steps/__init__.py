@@ -13,7 +13,7 @@ STEPS = Registry("step", __name__)
 class Parts:
     """What every step is made of; a step takes what it needs.
 
-    prepare: (key, images u8[B,H,W,C], targets f32[B,K]) -> (images f[B,H,W,C], targets): normalised,
+    prepare: (key, images u8[B,H,W,C], targets f32[B,K]) -> (images f[B,H,W,C], targets), normalised
       and through all device transforms in order. ema: (ema, new values, step) -> ema, or None.
     by_shard: (gradients, dtype) -> gradients, as sharding.by_shard; None where there is no mesh.
     """

@@ -30,7 +30,7 @@ def shifts(images, height, width):
 
 @pytest.mark.parametrize("p", [0.5, 0.2])
 def test_a_share_is_mirrored_left_to_right(p):
-    kept, mirrored = places("flip", np.stack([IMAGES, IMAGES[:, :, ::-1]], 1), p=p)
+    _, mirrored = places("flip", np.stack([IMAGES, IMAGES[:, :, ::-1]], 1), p=p)
     assert scipy.stats.binomtest(int(mirrored), len(IMAGES), p).pvalue > 0.001
 
 
