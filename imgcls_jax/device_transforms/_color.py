@@ -5,25 +5,62 @@ An operation that looks at one level alone is a table of 256, made per image and
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from imgcls_jax.device_transforms import _exact
 
 
 def counts(images):
     """i32[B,C,256]: how many pixels have each level."""
+    return lax.platform_dependent(images, tpu=_count_by_products, default=_count_one_by_one)
+
+
+def _count_one_by_one(images):
     def of_levels(levels):  # [N], as the examples and channels are axes of their own
         return jnp.zeros(256, jnp.int32).at[levels].add(1, mode="promise_in_bounds")
 
-    flat = images.reshape(len(images), -1, images.shape[-1])
-    return jax.vmap(jax.vmap(of_levels, in_axes=-1))(flat)
+    return jax.vmap(jax.vmap(of_levels, in_axes=-1))(_flat(images))
+
+
+def _count_by_products(images):
+    """Pixels of each high half of a level times those of each low half."""
+    high, low = _halves(images)
+    found = jnp.einsum("bnci,bncj->bcij", high, low, preferred_element_type=jnp.float32)
+    return found.astype(jnp.int32).reshape(*found.shape[:2], 256)
 
 
 def look_up(images, table):
     """Each level of each channel through table u8[B,C,256]."""
+    return lax.platform_dependent(images, table, tpu=_look_up_by_products, default=_gather)
+
+
+def _gather(images, table):
     examples, channels, levels = table.shape
     rows = table.reshape(examples, channels * levels)
     places = images.astype(jnp.int32) + levels * jnp.arange(channels)
     return jax.vmap(lambda row, at: row.at[at].get(mode="promise_in_bounds"))(rows, places)
+
+
+def _look_up_by_products(images, table):
+    """By the high half of a level the 16 entries that begin with it, of these one by the low half.
+
+    For a TPU, whose gather takes three times as long by its compiler's estimate (32 images of 224
+    pixels on a v5e), and 0.8 GB for its indices.
+    """
+    high, low = _halves(images)
+    table = table.reshape(*table.shape[:2], 16, 16).astype(high.dtype)
+    rows = jnp.einsum("bnci,bcij->bncj", high, table, preferred_element_type=high.dtype)
+    return jnp.where(low > 0, rows, 0).sum(-1).astype(jnp.uint8).reshape(images.shape)
+
+
+def _flat(images):
+    return images.reshape(len(images), -1, images.shape[-1])
+
+
+def _halves(images):
+    """(high, low) four bits of each level as one of 16, bf16[B,N,C,16]: exact, as are the levels."""
+    flat = _flat(images)
+    return tuple(jax.nn.one_hot(half, 16, dtype=jnp.bfloat16) for half in (flat >> 4, flat & 15))
 
 
 def autocontrast(counts):
