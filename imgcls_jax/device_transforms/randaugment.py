@@ -14,8 +14,8 @@ from imgcls_jax.errors import ConfigError
 def randaugment(*, operations: int = 2, magnitude: float = 10):
     """u8 levels through `operations` of 16, drawn uniformly for each image (arXiv 1909.13719).
 
-    The operations and what a magnitude means are big_vision's, as in the host transform of this
-    name; so are the pixels, but for autocontrast, which is within one level.
+    The operations, their pixels and what a magnitude means are those of the host transform of this
+    name, which has them from big_vision.
     """
     if operations < 1 or magnitude < 0:
         raise ConfigError(f"randaugment with operations={operations}, magnitude={magnitude}",

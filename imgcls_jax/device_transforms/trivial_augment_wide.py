@@ -10,20 +10,20 @@ from imgcls_jax.errors import ConfigError
 
 
 @DEVICE_TRANSFORMS.register()
-def trivial_augment_wide(*, num_magnitude_bins: int = 31, fill: int = 0):
+def trivial_augment_wide(*, bins: int = 31, fill: int = 0):
     """u8 levels through one of 14 operations of a random strength (arXiv 2103.10158).
 
     Operations, strengths and pixels are those of torchvision.transforms.TrivialAugmentWide on
-    Pillow images with the nearest pixel, but for autocontrast, which is within one level.
-    fill: the level of what comes from outside the image.
+    Pillow images, with the nearest pixel. bins: strengths of each operation. fill: the level of
+    what comes from outside the image.
     """
-    if num_magnitude_bins < 2 or not 0 <= fill <= 255:
+    if bins < 2 or not 0 <= fill <= 255:
         raise ConfigError(
-            f"trivial_augment_wide with num_magnitude_bins={num_magnitude_bins}, fill={fill}",
+            f"trivial_augment_wide with bins={bins}, fill={fill}",
             where="config.device_transforms", fix="use at least 2 bins, fill of 0 to 255")
 
     def transform(key, images, targets):
-        return policy(num_magnitude_bins, fill, *images.shape[1:3])(key, images), targets
+        return policy(bins, fill, *images.shape[1:3])(key, images), targets
 
     transform.levels = True
     return transform

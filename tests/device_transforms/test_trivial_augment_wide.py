@@ -27,12 +27,8 @@ def test_every_operation_of_every_strength_and_sign_is_torchvisions():
     for k, name in enumerate(NAMES):
         for i in range(31):
             for sign in range(2):
-                image = made[sign, i, k]
-                if name == "AutoContrast":
-                    expected = RECORDED["trivial: AutoContrast"].astype(int)
-                    assert np.abs(image - expected).max() <= 1
-                else:
-                    assert zlib.crc32(image.tobytes()) == SUMS[k, i, sign], (name, i, sign)
+                found = zlib.crc32(made[sign, i, k].tobytes())
+                assert found == SUMS[k, i, sign], (name, i, sign)
 
 
 def test_operations_and_strengths_are_drawn_equally_often():
@@ -51,8 +47,8 @@ def test_operations_and_strengths_are_drawn_equally_often():
 
 def test_few_bins_and_a_fill():
     images = np.full((64, 8, 8, 1), 100, np.uint8)
-    made, _ = jax.jit(trivial_augment_wide(num_magnitude_bins=2, fill=77))(
+    made, _ = jax.jit(trivial_augment_wide(bins=2, fill=77))(
         jax.random.key(0), images, np.zeros((64, 1)))
     assert {100, 77} < set(np.unique(made).tolist())
-    with pytest.raises(ConfigError, match="num_magnitude_bins=1"):
-        trivial_augment_wide(num_magnitude_bins=1)
+    with pytest.raises(ConfigError, match="bins=1"):
+        trivial_augment_wide(bins=1)
