@@ -11,6 +11,7 @@ from imgcls_jax import hlo, sharding
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 
 BATCH, SIDE, CLASSES = 16, 12, 5
+FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 ARGUMENTS = {
     "mixup": [dict(alpha=0.8), dict(alpha=0.2, p=0.5, mode="elem", larger=False)],
     "cutmix": [dict(alpha=1.0), dict(alpha=1.0, p=0.5, mode="elem")],
@@ -39,7 +40,7 @@ def on(devices, transform, given):
     images, targets = (jax.device_put(np.asarray(x), split) for x in given)
     first, second = jax.random.key(11), jax.random.key(12)
     program = jax.jit(transform, out_shardings=(split, split)).lower(
-        first, images, targets).compile()
+        first, images, targets).compile(FAST)
     return program, program(first, images, targets), program(second, images, targets)
 
 
