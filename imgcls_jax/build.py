@@ -111,6 +111,34 @@ def chain(choices, registry, where: str) -> list:
     return [registry.bind(choice, f"{where}[{i}]")() for i, choice in enumerate(choices)]
 
 
+def preparation(transforms, normalise):
+    """(key, images, targets) -> (f[B,H,W,C], targets): the device transforms in order.
+
+    Those that declare `levels = True` are given u8 images, and come before `normalise`.
+    """
+    of_levels = [getattr(transform, "levels", False) for transform in transforms]
+    first = of_levels.index(False) if False in of_levels else len(of_levels)
+    if any(of_levels[first:]):
+        place = f"config.device_transforms[{of_levels.index(True, first)}]"
+        raise ConfigError("it works on the levels 0 to 255, but one before it on normalised images",
+                          where=place, fix="put those that work on levels first")
+
+    def prepare(key, images, targets):
+        if first and images.dtype != jnp.uint8:
+            raise ConfigError(f"it needs levels 0 to 255, but the images are {images.dtype}",
+                              where="config.device_transforms[0]",
+                              fix="feed u8 images, or leave out the transforms of levels")
+        keys = [jax.random.fold_in(key, i) for i in range(len(transforms))]
+        for i, transform in enumerate(transforms[:first]):
+            images, targets = transform(keys[i], images, targets)
+        images = normalise(images)
+        for i, transform in enumerate(transforms[first:], first):
+            images, targets = transform(keys[i], images, targets)
+        return images, targets
+
+    return prepare
+
+
 def image_size(transforms, source, where: str) -> tuple[int, int]:
     """(H, W) that every image has behind the transforms, from what each of them declares."""
     size = source.image_size
@@ -253,6 +281,7 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     # ---- input
     train_transforms = chain(c["transforms"], TRANSFORMS, "config.transforms")
     eval_transforms = chain(c["eval_transforms"], TRANSFORMS, "config.eval_transforms")
+    device_transforms = chain(c["device_transforms"], DEVICE_TRANSFORMS, "config.device_transforms")
     height, width = image_size(train_transforms, source, "config.transforms")
     rows = sharding.rows(batch_size, mesh)
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
@@ -290,27 +319,21 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         floats = jnp.issubdtype(images.dtype, jnp.floating)
         return images.astype(dtype) if floats else of_levels(images)
 
-    sample = (1, height, width, source.channels)
+    train_size = image_size((*train_transforms, *device_transforms), source, "config.transforms")
+    sample = (1, *train_size, source.channels)
     with tracing("config.model"):
         shapes = init.abstract(module, sample, dtype=wide)
 
     # ---- optimizer, step, state
     optimizer, schedule = optim.build(c, shapes["params"], total_steps)
     average = bind(optim.ema, c["ema"], "config.ema")() if c["ema"] is not None else None
-    mixers = chain(c["device_transforms"], DEVICE_TRANSFORMS, "config.device_transforms")
-
-    def augment(key, images, targets):
-        for i, mix in enumerate(mixers):
-            images, targets = mix(jax.random.fold_in(key, i), images, targets)
-        return images, targets
-
     def by_shard(gradients, dtype: str):
         _check_separable(c["model"], mesh, batch_statistics="batch_stats" in shapes)
         return sharding.by_shard(gradients, mesh, dtype)
 
     step = make_step(Parts(
-        apply=module.apply, task=what, optimizer=optimizer, normalise=normalise, augment=augment,
-        ema=average, by_shard=by_shard, seed=c["seed"]))
+        apply=module.apply, task=what, optimizer=optimizer, ema=average, by_shard=by_shard,
+        prepare=preparation(device_transforms, normalise), seed=c["seed"]))
     make_state = functools.partial(_state, optimizer=optimizer, averaged=average is not None)
     state = jax.eval_shape(make_state, shapes)
     shardings = sharding.state_shardings(state, mesh, rules)
@@ -337,7 +360,7 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         transforms = (chain(given["transforms"], TRANSFORMS, place) if given["transforms"] else
                       eval_transforms)
         size = image_size(transforms, other.source if other else source, place)
-        if size != (height, width):  # refused now, not after an epoch
+        if size != train_size:  # refused now, not after an epoch
             with tracing(place):
                 jax.eval_shape(predict, shapes, jax.ShapeDtypeStruct(
                     (1, *size, source.channels), jnp.uint8))

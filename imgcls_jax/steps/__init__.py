@@ -13,16 +13,15 @@ STEPS = Registry("step", __name__)
 class Parts:
     """What every step is made of; a step takes what it needs.
 
-    augment: (key, images, targets) -> (images, targets), all device transforms in order.
-    normalise: u8[B,H,W,C] -> f[B,H,W,C]. ema: (ema, new values, step) -> ema, or None.
+    prepare: (key, images u8[B,H,W,C], targets f32[B,K]) -> (images f[B,H,W,C], targets), normalised
+      and through all device transforms in order. ema: (ema, new values, step) -> ema, or None.
     by_shard: (gradients, dtype) -> gradients, as sharding.by_shard; None where there is no mesh.
     """
 
     apply: Callable  # module.apply
     task: Any  # types.Task
     optimizer: Any  # optax.GradientTransformation
-    normalise: Callable
-    augment: Callable
+    prepare: Callable
     ema: Callable | None
     seed: int
     by_shard: Callable | None = None

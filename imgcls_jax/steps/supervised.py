@@ -82,8 +82,8 @@ def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
 
     def step(state, batch):
         key = jax.random.fold_in(jax.random.key(parts.seed), state.step)
-        images, targets = parts.normalise(batch["image"]), parts.task.targets(batch["label"])
-        images, targets = parts.augment(jax.random.fold_in(key, 1), images, targets)
+        images, targets = parts.prepare(jax.random.fold_in(key, 1), batch["image"],
+                                        parts.task.targets(batch["label"]))
         grads, model_state, sums = gradients(state, images, targets, jax.random.fold_in(key, 2))
 
         norm = optax.tree.norm(grads)

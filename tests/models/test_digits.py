@@ -81,8 +81,8 @@ def top1(module, size: int, epochs: int = 10, scale: float = 1.0) -> float:
     rate = optax.warmup_cosine_decay_schedule(0, 1.5e-3, WARMUP, steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=0.02))
     step = jax.jit(supervised(Parts(
-        apply=module.apply, task=TASK, optimizer=optimizer, normalise=lambda x: scale * x,
-        augment=lambda key, images, targets: (images, targets), ema=None, seed=0)),
+        apply=module.apply, task=TASK, optimizer=optimizer, ema=None, seed=0,
+        prepare=lambda key, images, targets: (scale * images, targets))),
         donate_argnums=0)
     state = TrainState(jnp.int32(0), params, state, optimizer.init(params), None)
     rng = np.random.default_rng(0)

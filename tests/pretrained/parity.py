@@ -110,8 +110,8 @@ def _training_step(case: str, size: int, batch: int):
     task = Task("multiclass", lambda label: jax.nn.one_hot(label, 1000, dtype="float64"), softmax,
                 jax.nn.softmax, {})
     optimizer = optax.sgd(1.0)
-    parts = Parts(apply=module.apply, task=task, optimizer=optimizer, normalise=lambda x: x,
-                  augment=lambda key, images, targets: (images, targets), ema=None, seed=0)
+    parts = Parts(apply=module.apply, task=task, optimizer=optimizer, ema=None, seed=0,
+                  prepare=lambda key, images, targets: (images, targets))
     before = TrainState(np.int32(0), variables["params"], state,
                         optimizer.init(variables["params"]), None)
     images = {"image": rule.images(size, batch=batch).astype(np.float64),

@@ -55,8 +55,9 @@ def make(module, accumulate=1, *, augment=plain, ema=None, optimizer=None, seed=
     params, rest = variables["params"], {k: v for k, v in variables.items() if k != "params"}
     average = {"params": params, "model_state": rest} if ema else None
     state = TrainState(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params), average)
-    parts = Parts(apply=module.apply, task=TASK, optimizer=optimizer, augment=augment, ema=ema,
-                  normalise=lambda images: images.astype(jnp.float32) / 255, seed=seed)
+    parts = Parts(apply=module.apply, task=TASK, optimizer=optimizer, ema=ema, seed=seed,
+                  prepare=lambda key, images, targets: augment(
+                      key, images.astype(jnp.float32) / 255, targets))
     return jax.jit(supervised(parts, accumulate=accumulate)), state
 
 

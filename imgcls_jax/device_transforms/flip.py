@@ -1,0 +1,21 @@
+"""Random horizontal flip on the device."""
+
+import jax
+import jax.numpy as jnp
+
+from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
+from imgcls_jax.errors import ConfigError
+
+
+@DEVICE_TRANSFORMS.register()
+def flip(*, p: float = 0.5):
+    """u8 levels, each image mirrored left to right with probability p."""
+    if not 0 <= p <= 1:
+        raise ConfigError(f"flip with p={p}", where="config.device_transforms", fix="use 0 to 1")
+
+    def transform(key, images, targets):
+        mirrored = jax.random.bernoulli(key, p, (len(images), 1, 1, 1))
+        return jnp.where(mirrored, images[:, :, ::-1], images), targets
+
+    transform.levels = True
+    return transform
