@@ -327,6 +327,7 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     # ---- optimizer, step, state
     optimizer, schedule = optim.build(c, shapes["params"], total_steps)
     average = bind(optim.ema, c["ema"], "config.ema")() if c["ema"] is not None else None
+
     def by_shard(gradients, dtype: str):
         _check_separable(c["model"], mesh, batch_statistics="batch_stats" in shapes)
         return sharding.by_shard(gradients, mesh, dtype)
@@ -369,7 +370,8 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         batch = _abstract_batch(eval_batch_size, size, source, mesh)
         own = what if given["metrics"] is None else dataclasses.replace(
             what, metrics=dict(enumerate(chain(given["metrics"], METRICS, f"{where}.metrics"))))
-        evaluate = evaluator(predict, functools.partial(
+        predicted, own = _among(predict, own, (other or data).source.subset)
+        evaluate = evaluator(predicted, functools.partial(
             _eval_batches, other or data, split, transforms, batch, mesh,
             kept if on_device and not other else None, given["on_error"], place), own)
         program = getattr(evaluate, "program", None)
@@ -394,6 +396,19 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         preprocessing={"transforms": config["eval_transforms"], "mean": mean, "std": std,
                        "channels": source.channels, "image_size": eval_size},
         bad_samples=data.bad_samples)
+
+
+def _among(predict, task: Task, subset: tuple[int, ...] | None):
+    """(predict, task) of data that has some of the classes only: the others are no answer."""
+    if subset is None:
+        return predict, task
+    kept = np.array(subset)
+
+    def targets(label):
+        return task.targets(label)[:, kept]
+
+    return (lambda variables, images: predict(variables, images)[:, kept],
+            dataclasses.replace(task, targets=targets))
 
 
 def _check_separable(choice: Mapping, mesh, batch_statistics: bool):

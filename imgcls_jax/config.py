@@ -121,8 +121,8 @@ def _line_in(path: Path, error: Exception) -> int | None:
 
 
 def is_folder(text: str) -> bool:
-    """Whether `text` means a folder rather than the name of a dataset."""
-    return "/" in text or text.startswith(".") or Path(text).is_dir()
+    """Whether `text` means a folder or an archive of one rather than the name of a dataset."""
+    return "/" in text or text.startswith(".") or Path(text).exists()
 
 
 def _get_config(module, variant: str, spec: str):

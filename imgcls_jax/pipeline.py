@@ -9,10 +9,12 @@ of every batch comes from stream r // (B / V), which passes over its files in a 
 and shuffles undecoded records within a window. V depends on the files and B alone.
 """
 
+import atexit
 import contextlib
 import functools
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -46,7 +48,7 @@ def train_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, bat
     else:
         raw = functools.partial(_streamed, split, seed=seed, repeats=repeats, **arguments)
     example = _example(split, transforms, seed, channels, classes)
-    return _batches(raw, example, start_step, rows.stop - rows.start, faults)
+    return _closed_at_exit(_batches(raw, example, start_step, rows.stop - rows.start, faults))
 
 
 def eval_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batch_size: int,
@@ -61,7 +63,8 @@ def eval_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batc
     raw = functools.partial(_in_order, split, batch_size=batch_size, faults=faults)
     example = _example(split, transforms, seed, channels, classes)
     count = rows.stop - rows.start
-    batches = _batches(functools.partial(raw, rows=rows), example, 0, count, faults)
+    batches = _closed_at_exit(_batches(functools.partial(raw, rows=rows), example, 0, count,
+                                       faults))
     batch = None
     for first in range(rows.start, split.size + rows.start, batch_size):
         if first < split.size:
@@ -312,6 +315,24 @@ def _batches(raw: Callable, example: Callable, step: int, count: int,
         except failure as error:
             # Where a config lets examples go, the batch that failed is begun anew without them.
             faults.meet(functools.partial(rows_of, step), example, error)
+
+
+_open: weakref.WeakSet = weakref.WeakSet()
+
+
+def _closed_at_exit(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """A thread of tf.data that runs Python, as where archives are read, would hang the exit."""
+    if not _open:  # the last to be registered is the first to run: before TensorFlow's own
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
+    _open.add(batches)
+    return batches
+
+
+def _close_all():
+    for batches in list(_open):
+        with contextlib.suppress(ValueError):  # it is being asked for a batch in another thread
+            batches.close()
 
 
 def _threads() -> int:

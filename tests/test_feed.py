@@ -225,6 +225,32 @@ def test_an_evaluation_may_have_data_and_transforms_of_its_own(photos):
     assert error.value.where == "config.evals.digits.data"
 
 
+def test_data_of_some_of_the_classes_is_answered_among_them(monkeypatch):
+    def some(*, channels: int = 1):
+        source = datasets.only(DATASETS.get("digits")(), ("3", "7"))
+
+        def opened(name):
+            split = source.open(name)
+
+            def read(index):
+                row = split.read(index)
+                return {**row, "label": 3 + 4 * row["label"]}
+
+            return dataclasses.replace(split, read=read)
+
+        return dataclasses.replace(source, classes=tuple("0123456789"), subset=(3, 7), open=opened)
+
+    DATASETS.names()
+    monkeypatch.setitem(DATASETS._found, "some", some)
+    run = built("evals.some={'name': 'classification', 'data': {'name': 'some', 'eval': 'test'}}")
+    variables = run.init().eval_variables()
+    found = run.evaluations["some"].run(variables)
+    # The head begins at zero: all classes are alike, and only two are asked for.
+    np.testing.assert_allclose(found["loss"], np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(run.evaluations["test"].run(variables)["loss"], np.log(10),
+                               rtol=1e-5)
+
+
 PHASES = ("transforms=({'name': 'resize', 'size': {'phases': (4, 8, 12)}},)",
           "eval_transforms=({'name': 'resize', 'size': 12},)", "model.name=resnet18",
           "model.width={'phases': (4, 4, 4)}", "model.norm_group=32",

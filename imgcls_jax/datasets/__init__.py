@@ -90,8 +90,8 @@ def only(source: Source, classes: tuple[str, ...]) -> Source:
 
     members = functools.cache(members)
     return dataclasses.replace(
-        source, classes=classes, files=None, sizes={name: len(members(name)) for name in
-                                                    source.sizes},
+        source, classes=classes, files=None, subset=None,
+        sizes={name: len(members(name)) for name in source.sizes},
         open=lambda name: _chosen(source.open(name), members(name), number))
 
 

@@ -1,11 +1,12 @@
 """Any image-classification dataset of TensorFlow Datasets, by name."""
 
 import functools
+import os
 from collections.abc import Callable
 
 import numpy as np
 
-from imgcls_jax.datasets import DATASETS
+from imgcls_jax.datasets import DATASETS, _records, fault
 from imgcls_jax.errors import DataError
 from imgcls_jax.registry import near
 from imgcls_jax.types import Lookup, Shards, Source
@@ -33,7 +34,9 @@ def tfds(*, dataset: str, data_dir: str = "", label: str = "", channels: int = 3
         if info.file_format.value == "array_record":
             return _array_records(builder, name, parse)
         split = info.splits[name]
-        files = zip(map(str, split.filepaths), split.shard_lengths, strict=True)
+        files = list(zip(map(str, split.filepaths), split.shard_lengths, strict=True))
+        if info.file_format.value == "tfrecord":
+            _check(files, split.num_bytes)
         return Shards(tuple((path, 0, count) for path, count in files),
                       _file_reader(info.file_format), parse)
 
@@ -55,6 +58,27 @@ def _builder(dataset: str, data_dir: str):
         raise DataError(f"TFDS cannot open {dataset!r}: {str(error).splitlines()[0]}",
                         where=data_dir or "the default data_dir of TFDS",
                         fix="name a version that is prepared there, or none") from error
+
+
+def _check(files: list[tuple[str, int]], payload: int):
+    """Whether the TFRecord files are there, with as many records as the metadata says.
+
+    Their records are counted only where the bytes of all together are not those of `payload`.
+    """
+    if any("://" in path for path, _ in files):
+        return
+    for path, count in files:
+        if not os.path.exists(path):
+            fault(DataError(f"the file of {count:,} examples is missing", where=path,
+                            fix=_records.ANEW))
+    there = [(path, count) for path, count in files if os.path.exists(path)]
+    around = (_records.HEADER + _records.FOOTER) * sum(count for _, count in files)
+    if payload and sum(os.path.getsize(path) for path, _ in there) != payload + around:
+        for path, count in there:
+            found = _records.whole(path)
+            if found != count:
+                fault(DataError(f"found {found:,} whole records, the metadata says {count:,}",
+                                where=path, fix=_records.ANEW))
 
 
 def _keys(info, label: str) -> tuple[str, str]:

@@ -144,3 +144,24 @@ def test_the_command_checks_and_prepares_it(prepared, tmp_path, capsys):
     assert command.main(["data", "check", "--json", *words]) == 3
     (error,) = json.loads(capsys.readouterr().out)["errors"]
     assert str(copy) in error["where"]
+
+
+@pytest.mark.parametrize("damage", ["mid_record", "boundary", "zero", "missing"])
+def test_files_with_fewer_records_than_the_metadata_says_are_refused(tmp_path, damage):
+    ShapesForTest(data_dir=tmp_path, file_format="tfrecord").download_and_prepare()
+    (path,) = tmp_path.glob("**/*-train.tfrecord*")
+    data = path.read_bytes()
+    kept = 0
+    while data[kept + 12 + int.from_bytes(data[kept:kept + 8], "little") + 4:]:
+        last, kept = kept, kept + 12 + int.from_bytes(data[kept:kept + 8], "little") + 4
+    assert last
+    path.write_bytes({"mid_record": data[:-9], "boundary": data[:kept]}.get(damage, b""))
+    if damage == "missing":
+        path.unlink()
+    source = DATASETS.get("tfds")(dataset="shapes_for_test", data_dir=str(tmp_path))
+    with pytest.raises(DataError, match={"zero": "found 0 whole records, the metadata says 23",
+                                         "missing": "is missing"}.get(
+            damage, "found 22 whole records, the metadata says 23")) as error:
+        source.open("train")
+    assert error.value.where == str(path) and error.value.fix
+    source.open("test")
