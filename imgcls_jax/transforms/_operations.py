@@ -36,20 +36,25 @@ GEOMETRIC = {
 def chain(image, operations, which, rows):
     """Operation which[0] with rows[0], then which[1] with rows[1], ...; only those run.
 
-    operations: (u8[H,W,C], row) -> u8[H,W,C], of nothing else that is a tensor. which: i32[L]; what
-    is no number of an operation leaves the image as it is. rows: f64[L,...].
+    operations: (u8[H,W,C], row) -> u8[H,W,C], of nothing else that is a tensor. which: i32[L];
+    their count stands for none. rows: f64[L,...].
     """
     import tensorflow as tf
 
+    functions = (*operations, lambda image, _: image)
+    made, places = image, zip(tf.unstack(which), tf.unstack(rows), strict=True)
+    if tf.executing_eagerly():  # where on a single core Case waits for itself
+        for number, row in places:
+            made = functions[number.numpy()](made, row)
+        return made
+    # Functions, traced once for all places, that tf.raw_ops.Case calls: tf.switch_case traces each
+    # place anew and merges the branches into the graph, whose executor then visits all their nodes.
     shape = tf.TensorSpec((None, None, image.shape[-1]), tf.uint8)
-    row = tf.TensorSpec(rows.shape[1:], rows.dtype)
-    # Functions that tf.raw_ops.Case calls: tf.switch_case merges the branches into the graph, whose
-    # executor then visits every node of each, for half a millisecond, and traces each place anew.
-    branches = [tf.function(operation, autograph=False).get_concrete_function(shape, row)
-                for operation in (*operations, lambda image, _: image)]
-    made = image
-    for number, argument in zip(tf.unstack(which), tf.unstack(rows), strict=True):
-        made, = tf.raw_ops.Case(branch_index=number, input=[made, argument], Tout=[tf.uint8],
+    spec = tf.TensorSpec(rows.shape[1:], rows.dtype)
+    branches = [tf.function(function, autograph=False).get_concrete_function(shape, spec)
+                for function in functions]
+    for number, row in places:
+        made, = tf.raw_ops.Case(branch_index=number, input=[made, row], Tout=[tf.uint8],
                                 branches=branches, output_shapes=[shape.shape])
     return tf.ensure_shape(made, image.shape)
 
