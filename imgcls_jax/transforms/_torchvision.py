@@ -39,11 +39,14 @@ def operations(names, ranges: dict, bins: int, interpolation: _geometry.Interpol
 
 
 def linspace(start: float, end: float, bins: int) -> np.ndarray:
-    """f64[bins], rounded to f32 as torch.linspace does."""
-    start, end, number = np.float32(start), np.float32(end), np.arange(bins, dtype=np.float32)
-    step = (end - start) / np.float32(max(bins - 1, 1))
+    """f64[bins], rounded to f32 as torch.linspace does: the steps, and the results, not products.
+
+    32 in 30 steps is 15.999999 at the middle, and a translation there by 15 pixels.
+    """
+    start, end, number = np.float32(start), np.float32(end), np.arange(bins, dtype=np.float64)
+    step = np.float64((end - start) / np.float32(bins - 1))
     values = np.where(number < bins // 2, start + step * number, end - step * (bins - 1 - number))
-    return (values if bins > 1 else values[:1] * 0 + start).astype(np.float64)
+    return values.astype(np.float32).astype(np.float64)
 
 
 def _levels(kind: str, ranges: dict, bins: int) -> np.ndarray:
@@ -51,7 +54,7 @@ def _levels(kind: str, ranges: dict, bins: int) -> np.ndarray:
         return linspace(255, 0, bins)
     if kind == "posterize":
         first, fewer = ranges["bits"]
-        return first - np.round(np.arange(bins) / (max(bins - 1, 1) / fewer))
+        return first - np.round(np.arange(bins) / ((bins - 1) / fewer))
     if kind in ("brightness", "color", "contrast", "sharpness"):
         return linspace(0, ranges["factor"], bins)
     return np.zeros(bins)
@@ -86,10 +89,10 @@ def _translation(kind: str, ranges: dict, bins: int, *how):
     def run(image, row):
         side = tf.cast(tf.shape(image)[1 if kind == "translate_x" else 0], tf.float64)
         most = ranges["share"] * side if "share" in ranges else ranges["pixels"]
-        most, number = tf.cast(most, tf.float32), tf.cast(row[0], tf.float32)
-        step = most / max(bins - 1, 1)  # the same roundings as of `linspace`
-        pixels = tf.where(number < bins // 2, step * number, most - step * (bins - 1 - number))
-        pixels = tf.cast(tf.floor(pixels), tf.float64) if bins > 1 else tf.zeros_like(row[0])
+        most = tf.cast(most, tf.float32)  # and the same roundings as of `linspace`
+        most, step = tf.cast(most, tf.float64), tf.cast(most / (bins - 1), tf.float64)
+        pixels = tf.where(row[0] < bins // 2, step * row[0], most - step * (bins - 1 - row[0]))
+        pixels = tf.cast(tf.floor(tf.cast(pixels, tf.float32)), tf.float64)
         return _operations.GEOMETRIC[kind](image, -row[1] * pixels, *how)
 
     return run

@@ -34,11 +34,17 @@ def augmix(*, severity: int = 3, width: int = 3, depth: int = -1, alpha: float =
         image = _decode.pixels(example)
         run = _torchvision.operations(names, RANGES, BINS, interpolation, fill)
         weights, share, which, rows = draw(seed, len(names), severity, width, depth, alpha)
-        mixed = _mixture.mean(image, run, (1 - share) * weights, which, rows)
-        mixed += share * tf.cast(image, tf.float32)
-        return {**example, "image": tf.ensure_shape(tf.saturate_cast(mixed, tf.uint8), image.shape)}
+        blended = blend(image, _mixture.mean(image, run, (1 - share) * weights, which, rows), share)
+        return {**example, "image": tf.ensure_shape(blended, image.shape)}
 
     return transform
+
+
+def blend(image, mean, share):
+    """u8[H,W,C]: a share of the image, and the mean f32[H,W,C] of the rest, truncated as there."""
+    import tensorflow as tf
+
+    return tf.saturate_cast(mean + share * tf.cast(image, tf.float32), tf.uint8)
 
 
 def draw(seed, operations: int, severity: int, width: int, depth: int, alpha: float):

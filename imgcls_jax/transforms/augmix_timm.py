@@ -31,12 +31,18 @@ def augmix_timm(*, magnitude: float = 3, std: float = 1000, width: int = 3, dept
         image = _decode.pixels(example)
         run = _timm.operations(NAMES, interpolation, fill, translate)
         weights, share, which, rows = draw(seed, magnitude, std, width, depth, alpha, largest)
-        mixed = tf.floor(tf.minimum(_mixture.mean(image, run, weights, which, rows), 255))
-        levels = tf.cast(image, tf.float32)
-        blended = tf.cast(levels + share * (mixed - levels), tf.uint8)
+        blended = blend(image, _mixture.mean(image, run, weights, which, rows), share)
         return {**example, "image": tf.ensure_shape(blended, image.shape)}
 
     return transform
+
+
+def blend(image, mean, share):
+    """u8[H,W,C]: the image, and in a share of it the mean f32[H,W,C], each truncated as there."""
+    import tensorflow as tf
+
+    levels = tf.cast(image, tf.float32)
+    return tf.cast(levels + share * (tf.floor(tf.minimum(mean, 255)) - levels), tf.uint8)
 
 
 def draw(seed, magnitude: float, std: float, width: int, depth: int, alpha: float, largest: float):

@@ -18,10 +18,10 @@ def randaugment_torchvision(*, operations: int = 2, magnitude: int = 9, bins: in
     torchvision.transforms.RandAugment: magnitude is one of `bins`, from 0 on; every operation
     changes more at a higher one. fill: what comes from outside, black there unless told otherwise.
     """
-    if operations < 1 or not 0 <= magnitude < bins:
+    if operations < 1 or not 0 <= magnitude < bins or bins < 2:
         raise ConfigError(f"randaugment_torchvision with operations={operations}, "
                           f"magnitude={magnitude}, bins={bins}", where="config.transforms",
-                          fix="use operations >= 1 and 0 <= magnitude < bins")
+                          fix="use operations >= 1, bins >= 2 and 0 <= magnitude < bins")
 
     def transform(example, seed):
         run = _torchvision.operations(NAMES, RANGES, bins, interpolation, fill)
