@@ -12,14 +12,20 @@ def rotation(*, degrees: float | tuple[float, float], interpolation: Interpolati
     torchvision.transforms.RandomRotation of the same size: the angle is uniform from -degrees to
     degrees, or in the given range. fill: of what comes from outside.
     """
-    low, high = degrees if isinstance(degrees, tuple | list) else (-degrees, degrees)
+    ends = degrees if isinstance(degrees, tuple | list) else (-degrees, degrees)
 
     def transform(example, seed):
         import tensorflow as tf
 
         image = _decode.pixels(example)
-        angle = low + (high - low) * tf.random.stateless_uniform((), seed, dtype=tf.float64)
-        made = _geometry.rotate(image, angle, interpolation, fill)
+        made = _geometry.rotate(image, draw(seed, *ends), interpolation, fill)
         return {**example, "image": tf.ensure_shape(made, image.shape)}
 
     return transform
+
+
+def draw(seed, low: float, high: float):
+    """f64[]: degrees."""
+    import tensorflow as tf
+
+    return low + (high - low) * tf.random.stateless_uniform((), seed, dtype=tf.float64)
