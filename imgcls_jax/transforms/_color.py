@@ -1,18 +1,25 @@
-"""Pixel operations of the automatic augmentations, u8[H,W,C] -> u8[H,W,C], equal to Pillow's."""
+"""Color operations of the augmentations, u8[H,W,C] -> u8[H,W,C], equal to Pillow's.
 
-from imgcls_jax.transforms import _decode, _geometry
+They compute in f32 on rows of W * C numbers: a select or a table of u8, or a select of three axes,
+takes several times as long. Operations defined in whole numbers, and autocontrast, are exact; the
+others are within a level. Factors, thresholds, ... may be numbers or scalar tensors of any type.
+"""
 
 
 def autocontrast(image):
     """Each channel stretched to 0 to 255; one of a single level stays."""
     import tensorflow as tf
 
-    low, high = (tf.cast(reduce(image, (0, 1)), tf.float64)[:, None]
-                 for reduce in (tf.reduce_min, tf.reduce_max))
-    scale = 255 / tf.maximum(high - low, 1)
-    levels = tf.range(256, dtype=tf.float64)
-    table = tf.where(high > low, levels * scale - low * scale, levels)
-    return _look_up(image, table)
+    channels = image.shape[-1]
+    flat = tf.reshape(image, (-1, channels))
+    low, high = (tf.cast(reduce(flat, 0), tf.float64) for reduce in (tf.reduce_min, tf.reduce_max))
+    stays = high <= low
+    scale = tf.where(stays, tf.ones_like(low), 255 / tf.maximum(high - low, 1))
+    offset = tf.where(stays, tf.zeros_like(low), -low * scale)
+    # In f64, as Pillow's table is: 254.9999 stays 254.
+    scale, offset = (tf.tile(values, [tf.shape(image)[1]]) for values in (scale, offset))
+    levels = tf.cast(_rows(image), tf.float64) * scale + offset
+    return tf.reshape(tf.saturate_cast(levels, tf.uint8), tf.shape(image))
 
 
 def equalize(image):
@@ -20,88 +27,187 @@ def equalize(image):
     import tensorflow as tf
 
     channels = image.shape[-1]
-    of_channel = tf.cast(image, tf.int32) + 256 * tf.range(channels)
-    counts = tf.reshape(tf.math.bincount(tf.reshape(of_channel, [-1]), minlength=256 * channels,
+    first = tf.tile(256 * tf.range(channels), [tf.shape(image)[1]])
+    of_channel = tf.reshape(tf.cast(_rows(image), tf.int32) + first, [-1])
+    counts = tf.reshape(tf.math.bincount(of_channel, minlength=256 * channels,
                                          maxlength=256 * channels), (channels, 256))
-    brightest = tf.cast(tf.reduce_max(image, (0, 1)), tf.int32)
+    brightest = tf.cast(tf.reduce_max(tf.reshape(image, (-1, channels)), 0), tf.int32)
     step = (tf.reduce_sum(counts, 1) - tf.gather(counts, brightest, batch_dims=1))[:, None] // 255
     below = tf.cumsum(counts, 1, exclusive=True)
     table = tf.where(step > 0, (below + step // 2) // tf.maximum(step, 1), tf.range(256))
-    return _look_up(image, table)
+    table = tf.reshape(tf.saturate_cast(table, tf.uint8), [-1])
+    return tf.reshape(tf.gather(table, of_channel), tf.shape(image))
 
 
 def invert(image):
     return 255 - image
 
 
-def posterize(image, bits: int):
-    """All but the highest `bits` of 8 become zero."""
+def posterize(image, bits):
+    """All but the highest `bits` of 8 become zero; with none, the image is black."""
     import tensorflow as tf
 
-    return tf.bitwise.bitwise_and(image, tf.constant(256 - (256 >> bits), tf.uint8))
+    bits = tf.cast(bits, tf.int32)
+    return tf.bitwise.bitwise_and(image, tf.cast(256 - tf.bitwise.right_shift(256, bits), tf.uint8))
 
 
-def solarize(image, threshold: int):
+def solarize(image, threshold):
     """Levels from `threshold` on are inverted."""
     import tensorflow as tf
 
-    return tf.where(image < threshold, image, 255 - image)
+    levels = tf.cast(_rows(image), tf.float32)
+    made = tf.where(levels < tf.cast(threshold, tf.float32), levels, 255 - levels)
+    return tf.reshape(tf.cast(made, tf.uint8), tf.shape(image))
 
 
-def solarize_add(image, addition: int):
+def solarize_add(image, addition):
     """Levels below 128 are raised by `addition`, to 255 at most."""
     import tensorflow as tf
 
-    raised = tf.saturate_cast(tf.cast(image, tf.int32) + addition, tf.uint8)
-    return tf.where(image < 128, raised, image)
+    levels = tf.cast(_rows(image), tf.float32)
+    raised = tf.minimum(levels + tf.cast(addition, tf.float32), 255)
+    made = tf.where(levels < 128, raised, levels)
+    return tf.reshape(tf.cast(made, tf.uint8), tf.shape(image))
 
 
-def color(image, factor: float):
+def grayscale(image):
+    """The luma, in every channel."""
+    import tensorflow as tf
+
+    return tf.cast(_luma(image), tf.uint8)
+
+
+def color(image, factor):
     """Away from gray: 0 gives the luma, 1 the image. A gray image stays."""
-    return _blend(_decode.to_channels(image, 1), image, factor)
+    if image.shape[-1] == 1:
+        return image
+    return _blend(_luma(image), image, factor)
 
 
-def contrast(image, factor: float):
+def contrast(image, factor):
     """Away from the mean luma: 0 gives the mean, 1 the image."""
     import tensorflow as tf
 
-    luma = tf.cast(_decode.to_channels(image, 1), tf.float64)
-    return _blend(tf.floor(tf.reduce_mean(luma) + 0.5), image, factor)
+    luma = _luma(image)
+    # The sum of a row is exact in f32, that of an image is not.
+    total = tf.reduce_sum(tf.cast(tf.reduce_sum(_rows(luma), 1), tf.float64))
+    mean = total / tf.cast(tf.size(image), tf.float64)
+    return _blend(tf.floor(mean + 0.5), image, factor)
 
 
-def brightness(image, factor: float):
+def brightness(image, factor):
     """Away from black: 0 gives black, 1 the image."""
     return _blend(0, image, factor)
 
 
-def sharpness(image, factor: float):
+def sharpness(image, factor):
     """Away from the image smoothed over 3 x 3 pixels: 0 gives that, 1 the image.
 
     The outermost pixels are not smoothed.
     """
     import tensorflow as tf
 
-    shape = tf.shape(image)[:2]
-    wide = tf.pad(tf.cast(image, tf.int32), ((1, 1), (1, 1), (0, 0)))
-    rows = wide[:-2] + wide[1:-1] + wide[2:]
-    square = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
-    smooth = (square + 4 * wide[1:-1, 1:-1] + 6) // 13  # centre 5, neighbours 1, rounded
-    inner = _geometry.inside(shape, (1, 1), shape - 1)
-    return _blend(tf.where(inner, smooth, wide[1:-1, 1:-1]), image, factor)
+    height, width, channels = tf.shape(image)[0], tf.shape(image)[1], image.shape[-1]
+    levels = tf.cast(_rows(image), tf.float32)
+
+    def inner_blended():
+        inner = levels[1:-1, channels:-channels]
+        rows = levels[:-2] + levels[1:-1] + levels[2:]
+        square = rows[:, :-2 * channels] + rows[:, channels:-channels] + rows[:, 2 * channels:]
+        smooth = tf.floor((square + 4 * inner + 6.5) / 13)  # centre 5, neighbours 1, rounded
+        blended = tf.cast(_mix(smooth, inner, factor), tf.uint8)
+        blended = tf.concat([_rows(image)[1:-1, :channels], blended,
+                             _rows(image)[1:-1, -channels:]], 1)
+        return tf.concat([_rows(image)[:1], blended, _rows(image)[-1:]], 0)
+
+    made = tf.cond((height > 2) & (width > 2), inner_blended, lambda: _rows(image))
+    return tf.reshape(made, tf.shape(image))
 
 
-def _blend(degenerate, image, factor: float):
+def hue(image, turn):
+    """The hue turned by int(255 * turn) of 256 steps, turn in -0.5 to 0.5; gray stays.
+
+    Through Pillow's HSV of 8 bits, which changes most pixels a little even for a turn of 0.
+    """
+    import tensorflow as tf
+
+    if image.shape[-1] == 1:
+        return image
+    image = tf.cast(image, tf.float32)
+    red, green, blue = (image[..., number] for number in range(3))
+    value = tf.maximum(tf.maximum(red, green), blue)
+    span = value - tf.minimum(tf.minimum(red, green), blue)
+    gray = span == 0
+    from_red, from_green, from_blue = (tf.where(gray, 0.0, (value - part) / span)
+                                       for part in (red, green, blue))
+
+    def rounded(number, one, other):  # f64 to f32, as in C: where a step of hue ends counts
+        return tf.cast(number + tf.cast(one, tf.float64) - tf.cast(other, tf.float64), tf.float32)
+
+    angle = tf.where(red == value, from_blue - from_green,
+                     tf.where(green == value, rounded(2, from_red, from_blue),
+                              rounded(4, from_green, from_red)))
+    angle = tf.cast(angle, tf.float64) / 6 + 1
+    angle = tf.cast(angle - tf.floor(angle), tf.float32)
+    steps = tf.floor(tf.cast(angle, tf.float64) * 255)
+    steps = tf.where(gray, tf.zeros_like(steps), steps)
+    saturation = tf.where(value > 0, span / value, 0.0)
+    saturation = tf.floor(tf.cast(saturation, tf.float64) * 255)
+
+    # Truncated towards zero and then modulo 256, as numpy casts it.
+    turned = tf.cast(tf.cast(turn, tf.float64) * 255, tf.int32)
+    steps = tf.math.floormod(steps + tf.cast(turned, tf.float64), 256)
+    place = tf.cast(steps * 6 / 255, tf.float32)
+    share = value * tf.cast(saturation / 255, tf.float32)
+
+    def channel(number):
+        at = place + number
+        at = tf.where(at >= 6, at - 6, at)
+        return tf.round(value - share * tf.clip_by_value(tf.minimum(at, 4 - at), 0, 1))
+
+    return tf.cast(tf.stack([channel(number) for number in (5, 3, 1)], -1), tf.uint8)
+
+
+def add(image, levels):
+    """levels: f32[C], added to every pixel, rounded and cut to 0 to 255."""
+    import tensorflow as tf
+
+    added = tf.cast(_rows(image), tf.float32) + tf.tile(levels, [tf.shape(image)[1]])
+    return tf.reshape(tf.saturate_cast(tf.round(added), tf.uint8), tf.shape(image))
+
+
+def _rows(image):
+    """[H,W,C] -> [H,W*C]."""
+    import tensorflow as tf
+
+    return tf.reshape(image, (tf.shape(image)[0], -1))
+
+
+def _luma(image):
+    """u8[H,W,C] -> f32[H,W,C], whole numbers, as `_decode.to_channels` computes them.
+
+    A product with a matrix: its sums stay below 2^24, so that f32 is exact.
+    """
+    import tensorflow as tf
+
+    levels = tf.cast(image, tf.float32)
+    if image.shape[-1] == 1:
+        return levels
+    weights = tf.constant([[19595.0] * 3, [38470.0] * 3, [7471.0] * 3])
+    sums = tf.matmul(tf.reshape(levels, (-1, 3)), weights)
+    return tf.reshape(tf.floor((sums + 0x8000) / 0x10000), tf.shape(image))
+
+
+def _blend(degenerate, image, factor):
     """degenerate + factor * (image - degenerate), cut to 0 to 255 and truncated as Pillow does."""
     import tensorflow as tf
 
-    degenerate, image = tf.cast(degenerate, tf.float32), tf.cast(image, tf.float32)
-    return tf.saturate_cast(degenerate + factor * (image - degenerate), tf.uint8)
+    return tf.cast(_mix(tf.cast(degenerate, tf.float32), tf.cast(image, tf.float32), factor),
+                   tf.uint8)
 
 
-def _look_up(image, table):
-    """Each level of each channel through table [C,256], truncated and cut to 0 to 255."""
+def _mix(degenerate, levels, factor):
     import tensorflow as tf
 
-    channels = image.shape[-1]
-    flat = tf.reshape(tf.saturate_cast(table, tf.uint8), [-1])
-    return tf.gather(flat, tf.cast(image, tf.int32) + 256 * tf.range(channels))
+    mixed = degenerate + tf.cast(factor, tf.float32) * (levels - degenerate)
+    return tf.clip_by_value(mixed, 0, 255)

@@ -1,16 +1,21 @@
-"""Random horizontal flip."""
+"""Random flip."""
+
+from typing import Literal
 
 from imgcls_jax.transforms import TRANSFORMS, _decode
 
 
 @TRANSFORMS.register()
-def flip(*, p: float = 0.5):
-    """u8[H,W,C] -> u8[H,W,C], mirrored left to right with probability p."""
+def flip(*, p: float = 0.5, axis: Literal["horizontal", "vertical"] = "horizontal"):
+    """u8[H,W,C] -> u8[H,W,C], with probability p mirrored left to right, or top to bottom."""
+    number = {"horizontal": 1, "vertical": 0}[axis]
+
     def transform(example, seed):
         import tensorflow as tf
 
         image = _decode.pixels(example)
         mirror = tf.random.stateless_uniform((), seed) < p
-        return {**example, "image": tf.cond(mirror, lambda: tf.reverse(image, [1]), lambda: image)}
+        made = tf.cond(mirror, lambda: tf.reverse(image, [number]), lambda: image)
+        return {**example, "image": made}
 
     return transform

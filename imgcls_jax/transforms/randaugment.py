@@ -1,58 +1,66 @@
-"""RandAugment: a few operations drawn at random, all of one magnitude."""
+"""RandAugment as big_vision and TensorFlow's EfficientNet have it."""
 
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _color, _decode, _geometry
+from imgcls_jax.transforms import TRANSFORMS, _color, _decode, _geometry, _operations
+
+COUNT = 16
 
 
 @TRANSFORMS.register()
 def randaugment(*, operations: int = 2, magnitude: float = 10):
     """u8[H,W,C] -> u8[H,W,C] through `operations` of 16, drawn uniformly (arXiv 1909.13719).
 
-    magnitude: big_vision's scale, 0 to 10 and up to 20 in its recipes. As there, Posterize is
+    That of big_vision, which is that of EfficientNet (tensorflow/tpu) and EfficientNetV2
+    (google/automl): magnitude is 0 to 10 and up to 20 in their recipes. As there, Posterize is
     weaker at a higher one, and Solarize inverts from level 256 * magnitude / 10 mod 256 on, which
-    is the whole image at 0, 10 and 20. Contrast is the corrected form (issue 109 there), the pixel
-    operations round as Pillow. What comes from outside the image is 128. Color leaves a gray image
-    as it is.
+    is the whole image at 0, 10 and 20. Contrast is the corrected form (issue 109 of big_vision),
+    the pixel operations round as Pillow. What comes from outside the image is 128. Color leaves a
+    gray image as it is. For others' see `randaugment_timm` and `randaugment_torchvision`.
     """
     if operations < 1 or magnitude < 0:
         raise ConfigError(f"randaugment with operations={operations}, magnitude={magnitude}",
                           where="config.transforms", fix="use operations >= 1, magnitude >= 0")
 
     def transform(example, seed):
-        import tensorflow as tf
-
         image = _decode.pixels(example)
-        shape = image.shape
-        for draw in tf.unstack(tf.random.stateless_uniform((operations, 4), seed)):
-            sign = tf.where(draw[1] < 0.5, -1.0, 1.0)
-            branches = _branches(image, magnitude / 10, sign, draw[2:])
-            image = tf.switch_case(tf.cast(draw[0] * len(branches), tf.int32), branches)
-        return {**example, "image": tf.ensure_shape(image, shape)}
+        image = _operations.chain(image, _branches(magnitude / 10), *draw(seed, operations))
+        return {**example, "image": image}
 
     return transform
 
 
-def _branches(image, level: float, sign, place):
-    """The operations on an image, in big_vision's order; only the one that is called runs.
+def draw(seed, operations: int):
+    """(i32[operations] below 16; f64[operations,3]: a sign, and the place of Cutout)."""
+    import tensorflow as tf
 
-    sign: 1. or -1., of the geometric ones. place: f32[2] in [0, 1), of Cutout.
-    """
+    uniform = tf.random.stateless_uniform((operations, 4), seed)
+    rows = [_operations.sign(uniform[:, 1:2]), tf.cast(uniform[:, 2:], tf.float64)]
+    return _operations.uniform_index(uniform[:, 0], COUNT), tf.concat(rows, 1)
+
+
+def _branches(level: float):
+    """The operations, (image, row of `draw`) -> image, in big_vision's order."""
     factor = 0.1 + 1.8 * level
+
+    def sheared(shear):
+        # There a pixel's center is a whole number: its first row, or column, stays.
+        return lambda image, row: shear(image, row[0] * 0.3 * level, "nearest", _geometry.GRAY, 0.5)
+
     return (
-        lambda: _color.autocontrast(image),
-        lambda: _color.equalize(image),
-        lambda: _color.invert(image),
-        lambda: _geometry.rotate(image, sign * 30 * level),
-        lambda: _color.posterize(image, min(max(int(4 * level), 1), 8)),
+        lambda image, row: _color.autocontrast(image),
+        lambda image, row: _color.equalize(image),
+        lambda image, row: _color.invert(image),
+        lambda image, row: _geometry.rotate(image, row[0] * 30 * level),
+        lambda image, row: _color.posterize(image, min(max(int(4 * level), 1), 8)),
         # The reference compares u8 with a number that wraps; published recipes ran like that.
-        lambda: _color.solarize(image, int(256 * level) % 256),
-        lambda: _color.color(image, factor),
-        lambda: _color.contrast(image, factor),
-        lambda: _color.brightness(image, factor),
-        lambda: _color.sharpness(image, factor),
-        lambda: _geometry.shear_x(image, sign * 0.3 * level),
-        lambda: _geometry.shear_y(image, sign * 0.3 * level),
-        lambda: _geometry.translate_x(image, sign * 100 * level),
-        lambda: _geometry.translate_y(image, sign * 100 * level),
-        lambda: _geometry.cutout(image, int(40 * level), place),
-        lambda: _color.solarize_add(image, int(110 * level)))
+        lambda image, row: _color.solarize(image, int(256 * level) % 256),
+        lambda image, row: _color.color(image, factor),
+        lambda image, row: _color.contrast(image, factor),
+        lambda image, row: _color.brightness(image, factor),
+        lambda image, row: _color.sharpness(image, factor),
+        sheared(_geometry.shear_x),
+        sheared(_geometry.shear_y),
+        lambda image, row: _geometry.translate_x(image, row[0] * 100 * level),
+        lambda image, row: _geometry.translate_y(image, row[0] * 100 * level),
+        lambda image, row: _geometry.cutout(image, int(40 * level), row[1:]),
+        lambda image, row: _color.solarize_add(image, int(110 * level)))

@@ -1,25 +1,33 @@
 """Random resized crop: a box of random area and aspect ratio, resized to one size."""
 
+import functools
 import math
+from typing import Literal
 
 from imgcls_jax.transforms import TRANSFORMS, _decode
 from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
+RANDOM = ("bilinear", "bicubic")  # timm's
 TRIES = 10  # as torchvision; then the largest central box of an allowed ratio
 
 
 @TRANSFORMS.register()
-def random_resized_crop(*, size: int, scale: tuple[float, float] = (0.08, 1.0),
+def random_resized_crop(*, size: int | tuple[int, int], scale: tuple[float, float] = (0.08, 1.0),
                         ratio: tuple[float, float] = (3 / 4, 4 / 3),
-                        interpolation: Interpolation = "bilinear", antialias: bool | None = None,
-                        library: Library = "tensorflow"):
-    """u8[h,w,C] or encoded bytes -> u8[size,size,C]; of a JPEG only the box is decoded.
+                        interpolation: Interpolation | Literal["random"] = "bilinear",
+                        antialias: bool | None = None, library: Library = "tensorflow"):
+    """u8[h,w,C] or encoded bytes -> u8[H,W,C]; of a JPEG only the box is decoded.
 
-    scale: share of the area, uniform. ratio: width / height, uniform in its logarithm. The boxes
-    are distributed as torchvision's (arXiv 1409.4842, section 6). antialias costs about half the
-    speed of the whole input, and published torchvision and timm recipes have it.
+    size: H and W, or (H, W). scale: share of the area, uniform. ratio: width / height, uniform in
+    its logarithm. The boxes are distributed as torchvision's (arXiv 1409.4842, section 6).
+    interpolation: "random", timm's default, is bilinear or bicubic, each for half of the images.
+    antialias costs about half the speed of the whole input, and published torchvision and timm
+    recipes have it.
     """
-    resized = resizer(interpolation, antialias, library)
+    height, width = (size, size) if isinstance(size, int) else size
+    kinds = RANDOM if interpolation == "random" else (interpolation,)
+    resizers = [functools.partial(resizer(kind, antialias, library), height=height, width=width)
+                for kind in kinds]
 
     def transform(example, seed):
         import tensorflow as tf
@@ -32,10 +40,21 @@ def random_resized_crop(*, size: int, scale: tuple[float, float] = (0.08, 1.0),
         else:
             image = _decode.pixels(example)
             image = _decode.crop(image, *choose(*tf.unstack(tf.shape(image)[:2])))
-        return {**example, "image": resized(image, size, size)}
+        branches = [functools.partial(resized, image) for resized in resizers]
+        if len(branches) == 1:
+            return {**example, "image": branches[0]()}
+        return {**example, "image": tf.switch_case(sample_interpolation(seed), branches)}
 
-    transform.size = (size, size)
+    transform.size = (height, width)
     return transform
+
+
+def sample_interpolation(seed):
+    """i32[], a number in RANDOM, independent of the box."""
+    import tensorflow as tf
+
+    apart = tf.random.experimental.stateless_fold_in(seed, 1)
+    return tf.random.stateless_uniform((), apart, 0, len(RANDOM), tf.int32)
 
 
 def sample_box(seed, height, width, scale, ratio) -> _decode.Box:

@@ -9,7 +9,8 @@ def resize_small(*, size: int, interpolation: Interpolation = "bilinear",
                  antialias: bool | None = None, library: Library = "tensorflow"):
     """u8[h,w,C] -> u8[H,W,C] of the same aspect ratio with min(H, W) = size.
 
-    The long side is rounded down, as torchvision and timm do.
+    The long side is rounded down, as torchvision and timm do. Before a "center_crop" of s pixels,
+    timm's crop_pct is size=floor(s / crop_pct).
     """
     resized = resizer(interpolation, antialias, library)
 

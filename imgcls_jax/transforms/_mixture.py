@@ -1,0 +1,47 @@
+"""AugMix's weighted mean of chains of operations (arXiv 1912.02781)."""
+
+from imgcls_jax.transforms import _operations
+
+DEPTH = 3  # operations of a chain are at most as many where their number is drawn
+
+
+def draw_weights(seed, width: int, alpha: float):
+    """(f32[width] that sum to 1, Dirichlet(alpha); f32[] in [0, 1], Beta(alpha, alpha))."""
+    import tensorflow as tf
+
+    gammas = tf.random.stateless_gamma((width + 2,), seed, alpha)
+    chains, share = gammas[:width], gammas[width:]
+    return chains / tf.reduce_sum(chains), share[0] / tf.reduce_sum(share)
+
+
+def draw_depths(uniform, depth: int):
+    """i32[width]: `depth`, or where that is below 1, each 1 to 3. uniform: f32[width]."""
+    import tensorflow as tf
+
+    if depth > 0:
+        return tf.fill(tf.shape(uniform), depth)
+    return 1 + _operations.uniform_index(uniform, DEPTH)
+
+
+def only(which, depths, none: int):
+    """Of which: i32[width,D] the first depths[i] of chain i; the others become `none`."""
+    import tensorflow as tf
+
+    return tf.where(tf.range(tf.shape(which)[1]) < depths[:, None], which, none)
+
+
+def mean(image, operations, weights, which, rows):
+    """f32[H,W,C]: the sum over chains of weights[i] times what chain i makes of the image."""
+    import tensorflow as tf
+
+    anything = tf.TensorShape((None, None, image.shape[-1]))
+
+    def step(number, total):
+        made = _operations.chain(image, operations, which[number], rows[number])
+        return number + 1, total + weights[number] * tf.cast(made, tf.float32)
+
+    _, total = tf.while_loop(
+        lambda number, _: number < tf.shape(which)[0], step,
+        (0, tf.zeros(tf.shape(image), tf.float32)),
+        shape_invariants=(tf.TensorShape(()), anything))
+    return total

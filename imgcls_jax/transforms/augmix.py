@@ -1,0 +1,61 @@
+"""AugMix as torchvision has it."""
+
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.transforms import TRANSFORMS, _decode, _mixture, _operations, _torchvision
+from imgcls_jax.transforms._geometry import Interpolation
+
+NAMES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Posterize", "Solarize",
+         "AutoContrast", "Equalize", "Brightness", "Color", "Contrast", "Sharpness")
+PAPER = 9  # of them are in the paper's ImageNet experiments: the last four are in ImageNet-C
+RANGES = dict(shear=0.3, share=1 / 3, degrees=30, factor=0.9, bits=(4, 4))
+BINS = 10
+
+
+@TRANSFORMS.register()
+def augmix(*, severity: int = 3, width: int = 3, depth: int = -1, alpha: float = 1.0,
+           all_operations: bool = True, interpolation: Interpolation = "bilinear",
+           fill: int | tuple[int, ...] = 0):
+    """u8[H,W,C] -> u8[H,W,C]: a mean of the image and of `width` chains of operations.
+
+    torchvision.transforms.AugMix (arXiv 1912.02781, without its loss), but that the operations are
+    Pillow's, where torchvision takes those of its tensors. severity: 1 to 10, magnitudes are drawn
+    below it. depth: operations of a chain, 1 to 3 where it is not positive. alpha: of the Dirichlet
+    and Beta distributions of the weights.
+    """
+    if not 1 <= severity <= BINS or width < 1 or alpha <= 0:
+        raise ConfigError(f"augmix with severity={severity}, width={width}, alpha={alpha}",
+                          where="config.transforms",
+                          fix="use severity 1 to 10, width >= 1 and alpha > 0")
+    names = NAMES if all_operations else NAMES[:PAPER]
+
+    def transform(example, seed):
+        import tensorflow as tf
+
+        image = _decode.pixels(example)
+        run = _torchvision.operations(names, RANGES, BINS, interpolation, fill)
+        weights, share, which, rows = draw(seed, len(names), severity, width, depth, alpha)
+        blended = blend(image, _mixture.mean(image, run, (1 - share) * weights, which, rows), share)
+        return {**example, "image": tf.ensure_shape(blended, image.shape)}
+
+    return transform
+
+
+def blend(image, mean, share):
+    """u8[H,W,C]: a share of the image, and the mean f32[H,W,C] of the rest, truncated as there."""
+    import tensorflow as tf
+
+    return tf.saturate_cast(mean + share * tf.cast(image, tf.float32), tf.uint8)
+
+
+def draw(seed, operations: int, severity: int, width: int, depth: int, alpha: float):
+    """(f32[width] weights of the chains; f32[] share of the image; i32[width,D] below `operations`,
+    or `operations` for none; f64[width,D,2] number of the magnitude, sign)."""
+    import tensorflow as tf
+
+    weights, share = _mixture.draw_weights(seed, width, alpha)
+    uniform = tf.random.stateless_uniform((width, max(depth, _mixture.DEPTH), 4),
+                                          tf.random.experimental.stateless_fold_in(seed, 1))
+    which = _mixture.only(_operations.uniform_index(uniform[..., 0], operations),
+                          _mixture.draw_depths(uniform[:, 0, 3], depth), operations)
+    numbers = tf.cast(_operations.uniform_index(uniform[..., 1], severity), tf.float64)
+    return weights, share, which, tf.stack([numbers, _operations.sign(uniform[..., 2])], -1)

@@ -1,0 +1,41 @@
+"""Random Gaussian blur."""
+
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.transforms import TRANSFORMS, _blur, _decode
+
+
+@TRANSFORMS.register()
+def gaussian_blur(*, p: float = 0.5, sigma: tuple[float, float] = (0.1, 2.0),
+                  kernel_size: int | None = None):
+    """u8[H,W,C] -> u8[H,W,C], blurred with probability p. sigma: in pixels, uniform in its range.
+
+    kernel_size None: Pillow's GaussianBlur, as DeiT III and DINO have it, exact. A number:
+    torchvision.transforms.GaussianBlur of so many pixels, timm's are 23.
+    """
+    if not 0 < sigma[0] <= sigma[1] or (kernel_size is not None and kernel_size % 2 == 0):
+        raise ConfigError(f"gaussian_blur with sigma={sigma}, kernel_size={kernel_size}",
+                          where="config.transforms",
+                          fix="use 0 < low <= high, and an odd kernel_size or None")
+
+    def transform(example, seed):
+        import tensorflow as tf
+
+        def blurred():
+            if kernel_size is None:
+                return _blur.by_boxes(image, width, largest=sigma[1])
+            return _blur.by_kernel(image, width, kernel_size)
+
+        image = _decode.pixels(example)
+        blur, width = draw(seed, p, sigma)
+        made = tf.cond(blur, blurred, lambda: image)
+        return {**example, "image": tf.ensure_shape(made, image.shape)}
+
+    return transform
+
+
+def draw(seed, p: float, sigma: tuple[float, float]):
+    """(bool[], whether to blur; f32[], by which sigma)."""
+    import tensorflow as tf
+
+    uniform = tf.random.stateless_uniform((2,), seed)
+    return uniform[0] < p, sigma[0] + (sigma[1] - sigma[0]) * uniform[1]

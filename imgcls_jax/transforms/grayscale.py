@@ -1,0 +1,18 @@
+"""Random grayscale."""
+
+from imgcls_jax.transforms import TRANSFORMS, _color, _decode
+
+
+@TRANSFORMS.register()
+def grayscale(*, p: float = 0.1):
+    """u8[H,W,C] -> u8[H,W,C], with probability p its luma in every channel."""
+    def transform(example, seed):
+        import tensorflow as tf
+
+        image = _decode.pixels(example)
+        gray = tf.random.stateless_uniform((), seed) < p
+        image = tf.ensure_shape(tf.cond(gray, lambda: _color.grayscale(image), lambda: image),
+                                image.shape)
+        return {**example, "image": image}
+
+    return transform

@@ -1,0 +1,99 @@
+"""Random erasing, of one example on the host."""
+
+import math
+from typing import Literal
+
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.transforms import TRANSFORMS, _decode, _geometry
+
+TRIES = 10  # as timm and torchvision; then nothing is erased
+
+
+@TRANSFORMS.register()
+def random_erasing(*, p: float = 0.25, mode: Literal["const", "rand", "pixel"] = "const",
+                   count: int = 1, scale: tuple[float, float] = (0.02, 1 / 3),
+                   ratio: tuple[float, float] = (0.3, 1 / 0.3),
+                   mean: tuple[float, ...] = (0.485, 0.456, 0.406),
+                   std: tuple[float, ...] = (0.229, 0.224, 0.225)):
+    """u8[H,W,C] -> u8[H,W,C], with probability p up to `count` boxes of it are erased.
+
+    arXiv 1708.04896 as timm has it; its defaults are these. scale: share of the area, uniform,
+    divided by the number of boxes, which is uniform from 1 to `count`. ratio: height / width,
+    uniform in its logarithm. mode: what fills a box: 0, one normal color, or a normal color for
+    each pixel, of images normalised with `mean` and `std`, cut to levels of 0 to 255; both are
+    averaged for an image of one channel. torchvision.transforms.RandomErasing is scale=(0.02,
+    0.33), ratio=(0.3, 3.3) with "const", or with "pixel" where value="random".
+    """
+    if count < 1 or not 0 <= scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
+        raise ConfigError(f"random_erasing with count={count}, scale={scale}, ratio={ratio}",
+                          where="config.transforms",
+                          fix="use count >= 1, 0 <= scale <= 1 and 0 < ratio, each (low, high)")
+
+    def transform(example, seed):
+        import tensorflow as tf
+
+        def erased():
+            image = before
+            shape = tf.unstack(tf.shape(image)[:2])
+            for number, box in enumerate(tf.unstack(sample_boxes(seed, *shape, count, scale,
+                                                                 ratio))):
+                noise = tf.random.experimental.stateless_fold_in(seed, number + 2)
+                levels = _levels(noise, box, tf.shape(image), mode,
+                                 *(_of_channels(v, image.shape[-1]) for v in (mean, std)))
+                image = _geometry.erase(image, tf.unstack(box), levels)
+            return image
+
+        before = _decode.pixels(example)
+        erase = tf.random.stateless_uniform((), seed) < p
+        made = tf.cond(erase, erased, lambda: before)
+        return {**example, "image": tf.ensure_shape(made, before.shape)}
+
+    return transform
+
+
+def sample_boxes(seed, height, width, count: int, scale, ratio):
+    """i32[count,4]: top, left, height, width of boxes inside (height, width); zeros for none."""
+    import tensorflow as tf
+
+    uniform = tf.random.stateless_uniform((count, 2 * TRIES + 3),
+                                          tf.random.experimental.stateless_fold_in(seed, 1))
+    full = tf.cast(tf.stack([height, width]), tf.float32)
+    wanted = 1 + tf.cast(uniform[0, -1] * count, tf.int32)
+    areas = scale[0] + (scale[1] - scale[0]) * uniform[:, :TRIES]
+    areas *= full[0] * full[1] / tf.cast(wanted, tf.float32)
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    ratios = tf.exp(low + (high - low) * uniform[:, TRIES:2 * TRIES])
+    heights, widths = tf.round(tf.sqrt(areas * ratios)), tf.round(tf.sqrt(areas / ratios))
+    fits = (heights < full[0]) & (widths < full[1])
+    first = tf.argmax(fits, 1, output_type=tf.int32)
+    sides = tf.stack([tf.gather(sides, first, batch_dims=1) for sides in (heights, widths)], 1)
+    corners = tf.floor(uniform[:, -3:-1] * (full - sides + 1))
+    used = tf.reduce_any(fits, 1) & (tf.range(count) < wanted)
+    return tf.where(used[:, None], tf.cast(tf.concat([corners, sides], 1), tf.int32), 0)
+
+
+def _levels(seed, box, shape, mode: str, mean, std):
+    """u8, broadcast to [H,W,C]: what a box is filled with. mean, std: f32[C], of levels of 255."""
+    import tensorflow as tf
+
+    if mode == "const":
+        return tf.cast(tf.round(mean), tf.uint8)
+    top, left, height, width = tf.unstack(box)
+    drawn = shape[2:] if mode == "rand" else tf.stack([height, width, shape[2]])
+    normal = tf.random.stateless_normal(drawn, seed)
+    levels = tf.saturate_cast(tf.round(mean + std * normal), tf.uint8)
+    if mode == "rand":
+        return levels
+    return tf.pad(levels, ((top, shape[0] - top - height), (left, shape[1] - left - width), (0, 0)))
+
+
+def _of_channels(values: tuple[float, ...], channels: int):
+    """f32[channels] of levels of 255."""
+    import tensorflow as tf
+
+    if channels == 1:
+        values = (sum(values) / len(values),)
+    if len(values) != channels:
+        raise ConfigError(f"mean or std has {len(values)} values, the images {channels} channels",
+                          where="random_erasing", fix="give one value per channel")
+    return 255 * tf.constant(values, tf.float32)

@@ -1,0 +1,31 @@
+"""Random rotation."""
+
+from imgcls_jax.transforms import TRANSFORMS, _decode, _geometry
+from imgcls_jax.transforms._geometry import Interpolation
+
+
+@TRANSFORMS.register()
+def rotation(*, degrees: float | tuple[float, float], interpolation: Interpolation = "nearest",
+             fill: int | tuple[int, ...] = 0):
+    """u8[H,W,C] -> u8[H,W,C], turned about its center, counterclockwise where positive.
+
+    torchvision.transforms.RandomRotation of the same size: the angle is uniform from -degrees to
+    degrees, or in the given range. fill: of what comes from outside.
+    """
+    ends = degrees if isinstance(degrees, tuple | list) else (-degrees, degrees)
+
+    def transform(example, seed):
+        import tensorflow as tf
+
+        image = _decode.pixels(example)
+        made = _geometry.rotate(image, draw(seed, *ends), interpolation, fill)
+        return {**example, "image": tf.ensure_shape(made, image.shape)}
+
+    return transform
+
+
+def draw(seed, low: float, high: float):
+    """f64[]: degrees."""
+    import tensorflow as tf
+
+    return low + (high - low) * tf.random.stateless_uniform((), seed, dtype=tf.float64)

@@ -1,0 +1,17 @@
+"""Random solarization."""
+
+from imgcls_jax.transforms import TRANSFORMS, _color, _decode
+
+
+@TRANSFORMS.register()
+def solarize(*, p: float = 0.2, threshold: int = 128):
+    """u8[H,W,C] -> u8[H,W,C], with probability p levels from `threshold` on are inverted."""
+    def transform(example, seed):
+        import tensorflow as tf
+
+        image = _decode.pixels(example)
+        invert = tf.random.stateless_uniform((), seed) < p
+        made = tf.cond(invert, lambda: _color.solarize(image, threshold), lambda: image)
+        return {**example, "image": tf.ensure_shape(made, image.shape)}
+
+    return transform
