@@ -4,7 +4,7 @@ import json
 
 from absl import flags
 
-from imgcls_jax import config, optim
+from imgcls_jax import config, optim, sampling
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import near
@@ -26,7 +26,7 @@ def _kinds() -> dict:
     from imgcls_jax.transforms import TRANSFORMS
 
     registries = (MODELS, DATASETS, TRANSFORMS, DEVICE_TRANSFORMS, LOSSES, METRICS, EVALUATORS,
-                  STEPS, EXPORTERS, optim.OPTIMIZERS, optim.SCHEDULES)
+                  STEPS, EXPORTERS, optim.OPTIMIZERS, optim.SCHEDULES, sampling.SAMPLERS)
     return {registry.plural: registry for registry in registries}
 
 
