@@ -240,8 +240,8 @@ def _own(records, rows: slice, span: int):
     if (rows.start, rows.stop) == (0, span):
         return records
     numbered = records.enumerate().filter(
-        lambda place, _: (place % span >= rows.start) & (place % span < rows.stop))
-    return numbered.map(lambda _, record: record)
+        lambda place, record: (place % span >= rows.start) & (place % span < rows.stop))
+    return numbered.map(lambda place, record: record)
 
 
 def _first_ids(split: Shards) -> np.ndarray:

@@ -116,16 +116,12 @@ def _device_transforms(loaded: Mapping, source: Source, seed: int):
     mean, std = build.statistics(loaded["data"], spec, source.channels)
     normalise = build.normaliser(mean, std, "float32")
 
+    augment = build.preparation(mixers, normalise)
+
     @jax.jit
     def prepare(step, images, targets):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 1)
-        # Those of levels come first, as build has it.
-        first = next((i for i, mix in enumerate(mixers) if not getattr(mix, "levels", False)),
-                     len(mixers))
-        for i, mix in enumerate(mixers):
-            images = normalise(images) if i == first else images
-            images, targets = mix(jax.random.fold_in(key, i), images, targets)
-        return (images if first < len(mixers) else normalise(images)), targets
+        return augment(key, images, targets)
 
     def levels(step, images, targets):
         images, targets = map(np.asarray, prepare(step, images, targets))
