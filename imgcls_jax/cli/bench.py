@@ -51,12 +51,16 @@ flags.DEFINE_enum("labels", "index", ("index", "onehot"), "compile: what the ste
                   flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "compile: print JSON, as the others always do.",
                   flag_values=FLAGS)
+flags.DEFINE_integer("photos", 256, "input: JPEG files that are made, or read of the config's "
+                     "data.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_multi_string("case", None, "input: measure this case alone; may be repeated.",
+                          flag_values=FLAGS)
 flags.DEFINE_bool("compare_init", False, "start: also time a compiled model.init.",
                   flag_values=FLAGS)
 flags.DEFINE_string("child", None, "start: internal, the measured process.",
                     flag_values=FLAGS)
 
-BENCHES = ("compile", "start", "step")
+BENCHES = ("compile", "input", "start", "step")
 
 
 def main(words, overrides):

@@ -1,16 +1,31 @@
 """The one decoding rule, in TensorFlow: every path of every command gives the same pixels.
 
-Pixels are those of Pillow's `convert("RGB")`; with one channel, Pillow's integer luma of them.
-Alpha is dropped, 16 bits are shifted to 8, EXIF orientation is ignored (as torchvision, timm and
-TFDS do), an animation is its first frame. JPEG of 1 or 3 components and PNG of 8 bits are decoded
-by TensorFlow with `INTEGER_ACCURATE`, which is equal to Pillow; all else by Pillow itself. The
-transform `decode` alone may ask for JPEG as TensorFlow itself reads it.
+Pixels are those of Pillow's `convert("RGB")`; with one channel, Pillow's integer luma of them. What
+is transparent is laid on white, be it an alpha channel, a palette with alpha or a color key (Pillow
+would drop it and show the colors beneath). 16 bits are shifted to 8. The EXIF orientation is ignored, as
+torchvision, timm and TFDS do, and color profiles are. An animation is its first frame. What a file is, its first bytes
+say. One of over `_pillow.PIXEL_LIMIT` = 100 million pixels is refused by its header.
+
+JPEG of 1 or 3 components is decoded by TensorFlow with `INTEGER_ACCURATE`, which is equal to
+Pillow, as are PNG of 8 bits, gray or color, whose pixels follow their header at once; all else by
+Pillow itself. The transform `decode` alone may ask for JPEG as TensorFlow itself reads it.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from imgcls_jax.transforms import _pillow
+
+# The first bytes of a PNG that TensorFlow decodes, and which of their bits are as here: signature
+# and length, IHDR, width, height, depth, color type, methods and checksum, length, IDAT.
+PLAIN_PNG = np.frombuffer(b"\x89PNG\r\n\x1a\n" b"\0\0\0\x0dIHDR" + bytes(8) + b"\x08\0" + bytes(11)
+                          + b"IDAT", np.uint8)
+PNG_BITS = np.frombuffer(b"\xff" * 16 + b"\xff\xff\xe0\0" * 2 + b"\xff\xfd" + bytes(11)
+                         + b"\xff" * 4, np.uint8)
 
 Tensor = Any
 Box = tuple[Tensor, Tensor, Tensor, Tensor]  # top, left, height, width: i32[]
@@ -29,13 +44,12 @@ def decode(data: Tensor, channels: int, *, fast: bool = False) -> Tensor:
     """bytes[] -> u8[H,W,channels]. fast: JPEG, CMYK as well, as TensorFlow reads it by default."""
     import tensorflow as tf
 
-    head = _head(data)
-    image = tf.cond(
-        _is_plain_jpeg(data, head, (1, 3, 4) if fast else (1, 3)),
-        lambda: tf.io.decode_jpeg(data, 3,
-                                  dct_method="INTEGER_FAST" if fast else "INTEGER_ACCURATE"),
-        lambda: tf.cond(_is_plain_png(head), lambda: tf.io.decode_png(data, 3),
-                        lambda: _decode_by_pillow(data)))
+    jpeg, components = _is_jpeg(data), (1, 3, 4) if fast else (1, 3)
+    plain = tf.cond(jpeg, lambda: _is_plain(tf.image.extract_jpeg_shape(data), components),
+                    lambda: _is_plain_png(data))
+    how = "INTEGER_FAST" if fast else "INTEGER_ACCURATE"
+    image = tf.cond(plain, lambda: tf.io.decode_jpeg(data, 3, dct_method=how),  # PNG as well
+                    lambda: _decode_by_pillow(data))
     return to_channels(image, channels)
 
 
@@ -46,23 +60,25 @@ def decode_and_crop(data: Tensor, channels: int, choose: Callable[[Tensor, Tenso
     """
     import tensorflow as tf
 
+    # A JPEG without its end mark may be cut off below the box, which only a whole decode notices.
+    complete = _is_jpeg(data) & (tf.strings.substr(data, -2, 2) == b"\xff\xd9")
+    shape = tf.cond(complete, lambda: tf.image.extract_jpeg_shape(data),
+                    lambda: tf.zeros(3, tf.int32))
+    plain = _is_plain(shape, (1, 3))
+    # TensorFlow visits the nodes of a branch that is not taken as well, so there are few in each.
+    whole = tf.cond(plain, lambda: tf.zeros((0, 0, 3), tf.uint8), lambda: decode(data, 3))
+    full_height, full_width, _ = tf.unstack(tf.where(plain, shape, tf.shape(whole)))
+    top, left, height, width = choose(full_height, full_width)
+
     def crop_while_decoding():
-        shape = tf.image.extract_jpeg_shape(data)
-        top, left, height, width = choose(shape[0], shape[1])
         # Chroma is interpolated over neighbours: the outer columns need one more to be exact.
-        first, last = tf.maximum(left - 1, 0), tf.minimum(left + width + 1, shape[1])
+        first, last = tf.maximum(left - 1, 0), tf.minimum(left + width + 1, full_width)
         wide = tf.image.decode_and_crop_jpeg(data, tf.stack([top, first, height, last - first]),
                                              3, dct_method="INTEGER_ACCURATE")
-        return wide[:, left - first:left - first + width]
+        return tf.slice(wide, (0, left - first, 0), (height, width, 3))
 
-    def decode_then_crop():
-        image = decode(data, 3)
-        shape = tf.shape(image)
-        return crop(image, *choose(shape[0], shape[1]))
-
-    # A JPEG without its end mark may be cut off below the box, which only a whole decode notices.
-    complete = _is_plain_jpeg(data, _head(data)) & (tf.strings.substr(data, -2, 2) == b"\xff\xd9")
-    return to_channels(tf.cond(complete, crop_while_decoding, decode_then_crop), channels)
+    image = tf.cond(plain, crop_while_decoding, lambda: crop(whole, top, left, height, width))
+    return to_channels(image, channels)
 
 
 def crop(image: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
@@ -70,12 +86,16 @@ def crop(image: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor
 
 
 def to_channels(image: Tensor, channels: int) -> Tensor:
-    """u8[H,W,C] -> u8[H,W,channels]: gray is repeated, color becomes luma, alpha is dropped."""
+    """u8[H,W,C] -> u8[H,W,channels]: gray is repeated, color becomes luma, alpha lies on white."""
     import tensorflow as tf
 
     given = image.shape[-1]
     if given in (2, 4):
-        image, given = image[..., :given - 1], given - 1
+        wide = tf.cast(image, tf.int32)
+        color, alpha = wide[..., :-1], wide[..., -1:]
+        # 255 is odd: half a level, which could be rounded either way, does not occur.
+        image = tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+        given -= 1
     if given == channels:
         return image
     if given == 1:
@@ -85,34 +105,32 @@ def to_channels(image: Tensor, channels: int) -> Tensor:
     return tf.cast(luma, tf.uint8)[..., None]
 
 
-def _head(data: Tensor) -> Tensor:
-    """The first 26 bytes, u8[26]; zeros where there are fewer."""
+def _is_jpeg(data: Tensor) -> Tensor:
     import tensorflow as tf
 
-    return tf.io.decode_raw(tf.strings.substr(data, 0, 26), tf.uint8, fixed_length=26)
+    return tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
 
 
-def _is_plain_jpeg(data: Tensor, head: Tensor, components: tuple[int, ...] = (1, 3)) -> Tensor:
-    """bool[]: a JPEG of so many components within the pixel limit. A damaged header raises."""
+def _is_plain(shape: Tensor, components: tuple[int, ...]) -> Tensor:
+    """bool[]: of a JPEG that TensorFlow decodes, by its height, width and components."""
     import tensorflow as tf
 
-    def plain():
-        shape = tf.cast(tf.image.extract_jpeg_shape(data), tf.int64)
-        known = tf.reduce_any(shape[2] == tf.constant(components, tf.int64))
-        return known & (shape[0] * shape[1] <= _pillow.PIXEL_LIMIT)
-
-    is_jpeg = tf.reduce_all(head[:3] == tf.constant([0xFF, 0xD8, 0xFF], tf.uint8))
-    return tf.cond(is_jpeg, plain, lambda: False)
+    height, width, given = tf.unstack(shape)
+    # In f32, as a product of i32 might overflow; near the limit Pillow decides.
+    small = tf.cast(height, tf.float32) * tf.cast(width, tf.float32) < 0.999 * _pillow.PIXEL_LIMIT
+    return small & functools.reduce(operator.or_, [given == count for count in components])
 
 
-def _is_plain_png(head: Tensor) -> Tensor:
-    """bool[]: a PNG of 8 bits within the pixel limit, by its header alone."""
+def _is_plain_png(data: Tensor) -> Tensor:
+    """bool[]: 8 bits, gray or color, sides below 8,192, and the pixels follow the header at once.
+
+    So nothing comes before them that could make some transparent.
+    """
     import tensorflow as tf
 
-    is_png = tf.reduce_all(head[:8] == tf.constant(list(b"\x89PNG\r\n\x1a\n"), tf.uint8))
-    place_values = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
-    sides = tf.reduce_sum(tf.reshape(tf.cast(head[16:24], tf.int64), (2, 4)) * place_values, 1)
-    return is_png & (head[24] == 8) & (sides[0] * sides[1] <= _pillow.PIXEL_LIMIT)
+    head = tf.io.decode_raw(tf.strings.substr(data, 0, len(PLAIN_PNG)), tf.uint8,
+                            fixed_length=len(PLAIN_PNG))
+    return tf.reduce_all(head & PNG_BITS == PLAIN_PNG)
 
 
 def _decode_by_pillow(data: Tensor) -> Tensor:

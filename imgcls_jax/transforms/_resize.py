@@ -41,7 +41,11 @@ def _by_tensorflow(interpolation: str, antialias: bool, image, height, width):
     import tensorflow as tf
 
     resized = tf.image.resize(image, (height, width), interpolation, antialias=antialias)
-    return tf.saturate_cast(tf.round(tf.cast(resized, tf.float32)), tf.uint8)
+    if resized.dtype == tf.uint8:  # nearest
+        return resized
+    if interpolation in ("bicubic", "lanczos3"):  # which alone leave the range
+        resized = tf.clip_by_value(resized, 0, 255)
+    return tf.cast(resized + 0.5, tf.uint8)
 
 
 def _by_pillow(interpolation: str, image, height, width):

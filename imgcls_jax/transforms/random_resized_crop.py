@@ -61,24 +61,24 @@ def sample_box(seed, height, width, scale, ratio) -> _decode.Box:
     """A random box inside (height, width), as a function of seed i32[2]."""
     import tensorflow as tf
 
-    full_height, full_width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    full = tf.cast(tf.stack([height, width]), tf.float32)[:, None]
     uniform = tf.random.stateless_uniform((2, TRIES + 1), seed)
-    areas = full_height * full_width * (scale[0] + (scale[1] - scale[0]) * uniform[0, :TRIES])
-    low, high = math.log(ratio[0]), math.log(ratio[1])
-    ratios = tf.exp(low + (high - low) * uniform[1, :TRIES])
-    heights, widths = tf.round(tf.sqrt(areas / ratios)), tf.round(tf.sqrt(areas * ratios))
-    fits = ((0 < heights) & (heights <= full_height) & (0 < widths) & (widths <= full_width))
+    areas = tf.reduce_prod(full) * (scale[0] + (scale[1] - scale[0]) * uniform[0, :TRIES])
+    low, high = math.log(ratio[0]) / 2, math.log(ratio[1]) / 2
+    half = low + (high - low) * uniform[1, :TRIES]
+    tries = tf.round(tf.sqrt(areas) * tf.exp(tf.stack([-half, half])))
 
-    nearest_ratio = tf.clip_by_value(full_width / full_height, *ratio)
-    largest_height = tf.round(tf.minimum(full_height, full_width / nearest_ratio))
-    largest_width = tf.round(tf.minimum(full_width, full_height * nearest_ratio))
-    found, first = tf.reduce_any(fits), tf.argmax(fits, output_type=tf.int32)
-    box_height = tf.maximum(tf.where(found, heights[first], largest_height), 1)
-    box_width = tf.maximum(tf.where(found, widths[first], largest_width), 1)
+    # The largest box of the nearest ratio, which comes last and always fits.
+    nearest_ratio = tf.clip_by_value(full[1] / full[0], *ratio)
+    shape = tf.stack([1 / nearest_ratio, nearest_ratio])
+    largest = tf.maximum(tf.round(tf.minimum(full, full[::-1] * shape)), 1)
+    boxes = tf.concat([tries, largest], 1)
+    first = tf.argmax(tf.reduce_all((0 < boxes) & (boxes <= full), 0), output_type=tf.int32)
+    box = boxes[:, first]
 
-    place = tf.where(found, uniform[:, TRIES], 0.5)
-    room = tf.stack([full_height - box_height, full_width - box_width])
-    corner = tf.minimum(tf.floor(place * (room + tf.cast(found, tf.float32))), room)
-    top, left, box_height, box_width = tf.unstack(
-        tf.cast(tf.concat([corner, [box_height, box_width]], 0), tf.int32))
+    found = first < TRIES
+    room = full[:, 0] - box
+    place = tf.where(found, tf.minimum(tf.floor(uniform[:, TRIES] * (room + 1)), room),
+                     tf.floor(0.5 * room))
+    top, left, box_height, box_width = tf.unstack(tf.cast(tf.concat([place, box], 0), tf.int32))
     return top, left, box_height, box_width
