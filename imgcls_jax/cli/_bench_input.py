@@ -19,6 +19,7 @@ from imgcls_jax import runtime
 from imgcls_jax.cli import _flags
 from imgcls_jax.cli.bench import FLAGS, chosen
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
+from imgcls_jax.feed import OPTIONS
 
 CROP = {"name": "random_resized_crop", "size": 224, "antialias": False}
 FLIP = {"name": "flip"}
@@ -172,18 +173,35 @@ def of_photos(folder: Path, count: int, batch: int, cases: list[str]):
 
 
 def of_config(config: dict, count: int, batch: int):
-    """(sides, JPEG files): a config's own training and evaluation input, and its first files."""
-    from imgcls_jax.datasets import DATASETS
+    """(sides, JPEG files): a config's own training and evaluation input, and the first JPEGs of
+    what it trains on."""
+    from imgcls_jax import datasets
+    from imgcls_jax.cli import data
+    from imgcls_jax.feed import options
+    from imgcls_jax.pipeline import tensorflow
+    from imgcls_jax.registry import bind
 
-    arguments = {k: v for k, v in config["data"].items()
-                 if k not in ("train", "eval", "mean", "std")}
-    source = DATASETS.bind(arguments, "config.data")()
-    splits = {kind: source.open(config["data"].get(kind, default))
-              for kind, default in (("train", "train"), ("eval", "val"))}
+    tensorflow()
+    source = data.source(config)
+    shared = bind(options, {k: v for k, v in config["data"].items() if k in OPTIONS},
+                  "config.data")()
+    splits = {kind: datasets.split(source, shared[kind]) for kind in ("train", "eval")}
+    files = list(itertools.islice(jpegs(splits["train"]), count))
+    if not files:
+        raise ConfigError(f"{source.name} has no JPEGs that raw decoding could be measured on",
+                          where="--config", fix="measure the made photos: leave --config out")
     sides = {kind: side(split, kind, config[key], count, batch, source.channels)
              for (kind, split), key in zip(splits.items(), ("transforms", "eval_transforms"),
                                            strict=True)}
-    return sides, []
+    return sides, files
+
+
+def jpegs(split) -> Iterator[bytes]:
+    from imgcls_jax import examples
+
+    for _, image in examples.each(split, lambda index, image, label: image, threads=1):
+        if isinstance(image, bytes) and image.startswith(b"\xff\xd8\xff"):
+            yield image
 
 
 def side(split, kind: str, transforms: tuple, count: int, batch: int, channels: int = 3) -> Side:

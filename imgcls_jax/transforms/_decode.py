@@ -1,10 +1,11 @@
 """The one decoding rule, in TensorFlow: every path of every command gives the same pixels.
 
 Pixels are those of Pillow's `convert("RGB")`; with one channel, Pillow's integer luma of them. What
-is transparent is laid on white, be it an alpha channel, a palette with alpha or a color key (Pillow
-would drop it and show the colors beneath). 16 bits are shifted to 8. The EXIF orientation is ignored, as
-torchvision, timm and TFDS do, and color profiles are. An animation is its first frame. What a file is, its first bytes
-say. One of over `_pillow.PIXEL_LIMIT` = 100 million pixels is refused by its header.
+is transparent is laid on white, be it by an alpha channel, a palette with alpha or a color key:
+Pillow would drop it and show the colors beneath. 16 bits are shifted to 8. The EXIF orientation is
+ignored, as torchvision, timm and TFDS do, and so are color profiles. An animation is its first
+frame. What a file is, its first bytes say. One of more than `_pillow.PIXEL_LIMIT` = 100 million
+pixels is refused by its header.
 
 JPEG of 1 or 3 components is decoded by TensorFlow with `INTEGER_ACCURATE`, which is equal to
 Pillow, as are PNG of 8 bits, gray or color, whose pixels follow their header at once; all else by

@@ -41,7 +41,7 @@ def mean(image, operations, weights, which, rows):
         return number + 1, total + weights[number] * tf.cast(made, tf.float32)
 
     _, total = tf.while_loop(
-        lambda number, _: number < tf.shape(which)[0], step,
+        lambda number, mixed: number < tf.shape(which)[0], step,
         (0, tf.zeros(tf.shape(image), tf.float32)),
         shape_invariants=(tf.TensorShape(()), anything))
     return total

@@ -8,11 +8,11 @@ from imgcls_jax.transforms import _blur, _color, _geometry
 
 # (image, argument) -> image; those of no argument are given one all the same.
 COLOR = {
-    "identity": lambda image, _: image,
-    "autocontrast": lambda image, _: _color.autocontrast(image),
-    "equalize": lambda image, _: _color.equalize(image),
-    "invert": lambda image, _: _color.invert(image),
-    "grayscale": lambda image, _: _color.grayscale(image),
+    "identity": lambda image, level: image,
+    "autocontrast": lambda image, level: _color.autocontrast(image),
+    "equalize": lambda image, level: _color.equalize(image),
+    "invert": lambda image, level: _color.invert(image),
+    "grayscale": lambda image, level: _color.grayscale(image),
     "posterize": lambda image, bits: _color.posterize(image, bits),
     "solarize": lambda image, threshold: _color.solarize(image, threshold),
     "solarize_add": lambda image, addition: _color.solarize_add(image, addition),
@@ -41,7 +41,7 @@ def chain(image, operations, which, rows):
     """
     import tensorflow as tf
 
-    functions = (*operations, lambda image, _: image)
+    functions = (*operations, lambda image, level: image)
     made, places = image, zip(tf.unstack(which), tf.unstack(rows), strict=True)
     if tf.executing_eagerly():  # where on a single core Case waits for itself
         for number, row in places:

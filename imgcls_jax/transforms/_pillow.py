@@ -3,12 +3,13 @@
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from imgcls_jax.errors import DataError
 
 PIXEL_LIMIT = 100_000_000
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM") + (
+    ("AVIF",) if "avif" in features.modules and features.check("avif") else ())  # Pillow 11.3
 
 
 def decode(data: bytes, channels: int = 3) -> np.ndarray:
@@ -40,7 +41,10 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
         high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         image = Image.fromarray(high_byte)
     image.load()
-    image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of it
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
     image = image.convert("RGB")
     return np.asarray(image) if channels == 3 else np.asarray(image.convert("L"))[..., None]
 

@@ -3,8 +3,8 @@
 from imgcls_jax.transforms import TRANSFORMS, _color, _decode, _operations
 from imgcls_jax.transforms import color_jitter as jitter
 
-OPERATIONS = (lambda image, _: _color.grayscale(image),
-              lambda image, _: _color.solarize(image, 128),
+OPERATIONS = (lambda image, level: _color.grayscale(image),
+              lambda image, level: _color.solarize(image, 128),
               lambda image, sigma: _operations.COLOR["blur"](image, sigma))
 SIGMAS = (0.1, 2.0)
 

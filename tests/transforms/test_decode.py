@@ -1,7 +1,10 @@
 """The decoding rule: every path gives Pillow's pixels, whatever the file is."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -43,8 +46,14 @@ def png_16_bit(array: np.ndarray) -> bytes:
 RGB = Image.fromarray(picture())
 ALPHA = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
 RGBA = Image.fromarray(np.dstack([picture(), ALPHA]))
-ROTATED = Image.Exif()
-ROTATED[0x0112] = 6
+
+
+def rotated(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
 MANY = [RGB.transpose(Image.Transpose.ROTATE_180), RGB.point(lambda v: v // 2)]
 
 FILES = {
@@ -53,7 +62,7 @@ FILES = {
     "jpeg_444_progressive": encode(RGB, "JPEG", quality=95, subsampling=0, progressive=True),
     "jpeg_gray": encode(RGB.convert("L"), "JPEG"),
     "jpeg_cmyk": encode(RGB.convert("CMYK"), "JPEG"),
-    "jpeg_exif_rotated": encode(RGB, "JPEG", exif=ROTATED),
+    **{f"jpeg_exif_{n}": encode(RGB, "JPEG", exif=rotated(n)) for n in range(1, 9)},
     "jpeg_trailing_bytes": encode(RGB, "JPEG") + b"more",
     "png_rgb": encode(RGB, "PNG"),
     "png_rgba": encode(RGBA, "PNG"),
@@ -63,16 +72,31 @@ FILES = {
     "png_palette_transparent": encode(RGB.convert("P"), "PNG", transparency=bytes(range(256))),
     "png_color_key": encode(RGB, "PNG", transparency=(1, 2, 3)),
     "png_1_bit": encode(RGB.convert("1"), "PNG"),
+    "png_gray_color_key": encode(RGB.convert("L"), "PNG", transparency=7),
+    "png_exif_rotated": encode(RGB, "PNG", exif=rotated(8)),
+    "png_animated": encode(RGB, "PNG", save_all=True, append_images=MANY),
+    "gif_transparent": encode(RGB.convert("P"), "GIF", transparency=3),
     "gif_animated": encode(RGB, "GIF", save_all=True, append_images=MANY),
+    "webp_lossless_alpha": encode(RGBA, "WEBP", lossless=True, exact=True),
     "webp": encode(RGB, "WEBP", quality=80),
     "webp_animated_alpha": encode(RGBA, "WEBP", lossless=True, save_all=True, append_images=MANY),
     "bmp": encode(RGB, "BMP"),
     "tiff": encode(RGB, "TIFF"),
+    "tiff_alpha": encode(RGBA, "TIFF"),
+    "ppm": encode(RGB, "PPM"),
 }
+if "AVIF" in _pillow.FORMATS:
+    FILES["avif"] = encode(RGB, "AVIF")
 
 
 def reference(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    """Pillow's pixels, what is transparent laid on white in exact arithmetic."""
+    image = Image.open(io.BytesIO(data))
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    levels = np.asarray(image.convert("RGBA")).astype(np.float64)
+    alpha = levels[..., 3:] / 255
+    return np.round(levels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +176,7 @@ def test_a_complete_jpeg_is_never_decoded_whole_for_a_crop(monkeypatch):
         raise Whole
 
     monkeypatch.setattr(_decode, "decode", decode)
-    for name in ("jpeg_420", "jpeg_444_progressive", "jpeg_gray", "jpeg_exif_rotated"):
+    for name in ("jpeg_420", "jpeg_444_progressive", "jpeg_gray", "jpeg_exif_6"):
         crop = _decode.decode_and_crop(FILES[name], 3, lambda height, width: (3, 4, 5, 6))
         assert crop.shape == (5, 6, 3)
     for data in (FILES["jpeg_420"][:-16], FILES["jpeg_cmyk"], FILES["png_rgb"]):
@@ -172,8 +196,76 @@ def test_a_damaged_file_raises_on_every_path(graphs, path, damage):
         decode(data)
 
 
-@pytest.mark.parametrize("path", ["whole", "crop", "pillow"])
-@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "GIF"])
+def test_what_is_not_supported_is_named_with_what_is(graphs):
+    for data in (b"%PDF-1.7 ...", b"II*\0" + bytes(40), b"<svg></svg>"):
+        with pytest.raises(DataError) as error:
+            _pillow.decode(data)
+        assert "damaged" in error.value.what or "JPEG, PNG, GIF, BMP" in error.value.what
+        with pytest.raises(tf.errors.OpError):
+            graphs["whole", 3](data)
+
+
+BOMBS = r"""
+import io, resource, struct, sys, time, zlib
+from PIL import Image
+import tensorflow as tf
+from imgcls_jax.transforms import _decode
+
+
+def chunk(kind, data):
+    check = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+
+def encode(kind, size, **options):
+    file = io.BytesIO()
+    Image.new("L" if kind == "GIF" else "RGB", size).save(file, kind, **options)
+    return file.getvalue()
+
+
+png = (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 15000, 8, 2, 0, 0, 0))
+       + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b""))
+jpeg = bytearray(encode("JPEG", (64, 64)))
+at = jpeg.index(b"\xff\xc0") + 5
+jpeg[at:at + 4] = struct.pack(">HH", 60000, 60000)
+webp = bytearray(encode("WEBP", (64, 64), lossless=True))
+webp[21:25] = struct.pack("<I", 16382 | 16382 << 14)
+gif = bytearray(encode("GIF", (64, 64)))
+gif[6:10] = struct.pack("<HH", 60000, 60000)
+bmp = bytearray(encode("BMP", (64, 64)))
+bmp[18:26] = struct.pack("<ii", 60000, 60000)
+bombs = dict(png=png, jpeg=bytes(jpeg), webp=bytes(webp), gif=bytes(gif), bmp=bytes(bmp))
+good = encode("JPEG", (300, 300))
+box = lambda height, width: (0, 0, height // 2, width // 2)
+for decode in (lambda data: _decode.decode(data, 3),
+               lambda data: _decode.decode_and_crop(data, 3, box)):
+    decode = tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)])
+    decode(good)
+    for name, data in bombs.items():
+        before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        try:
+            decode(data)
+            print(name, "was decoded")
+        except tf.errors.OpError as error:
+            if "over the limit" not in str(error):
+                print(name, error)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        print(name, f"{time.perf_counter() - began:.3f}", f"{grown:.1f}", file=sys.stderr)
+        if grown > 100:
+            print(name, "grew by", grown, "MB")
+"""
+
+
+def test_decompression_bombs_are_refused_before_they_take_memory():
+    made = subprocess.run([sys.executable, "-c", BOMBS], capture_output=True, text=True,
+                          timeout=120, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3",
+                               "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert made.returncode == 0, made.stderr
+    assert made.stdout == ""
+
+
+@pytest.mark.parametrize("path, file_format", [("pillow", "PNG"), *(
+    (path, kind) for path in ("whole", "crop", "pillow") for kind in ("TIFF", "GIF", "JPEG"))])
 def test_a_decompression_bomb_is_refused_by_its_header(graphs, path, file_format, monkeypatch):
     data = encode(RGB, file_format)
     monkeypatch.setattr(_pillow, "PIXEL_LIMIT", HEIGHT * WIDTH - 1)
@@ -191,6 +283,9 @@ def test_a_decompression_bomb_is_refused_by_its_header(graphs, path, file_format
 def test_pixels_get_the_channels_that_are_asked_for(given, channels):
     image = np.random.default_rng(0).integers(0, 256, (5, 7, given), np.uint8)
     color = image[..., :3] if given > 2 else np.repeat(image[..., :1], 3, -1)
+    if given in (2, 4):
+        alpha = image[..., -1:] / 255
+        color = np.round(color * alpha + 255 * (1 - alpha)).astype(np.uint8)
     gray = np.asarray(Image.fromarray(color).convert("L"))[..., None]
     expected = color if channels == 3 else gray
     made = TRANSFORMS.get("decode")()({"image": tf.constant(image), "channels": channels}, None)
