@@ -48,7 +48,8 @@ def train_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, bat
     else:
         raw = functools.partial(_streamed, split, seed=seed, repeats=repeats, **arguments)
     example = _example(split, transforms, seed, channels, classes)
-    return _closed_at_exit(_batches(raw, example, start_step, rows.stop - rows.start, faults))
+    return _closed_at_exit(_batches(raw, example, start_step, rows.stop - rows.start, classes,
+                                    faults))
 
 
 def eval_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batch_size: int,
@@ -64,7 +65,7 @@ def eval_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batc
     example = _example(split, transforms, seed, channels, classes)
     count = rows.stop - rows.start
     batches = _closed_at_exit(_batches(functools.partial(raw, rows=rows), example, 0, count,
-                                       faults))
+                                       classes, faults))
     batch = None
     for first in range(rows.start, split.size + rows.start, batch_size):
         if first < split.size:
@@ -74,7 +75,7 @@ def eval_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batc
         else:  # none of the last rows is ours, but their shape must be known
             if batch is None:
                 any_row = functools.partial(raw, rows=slice(0, 1))
-                batch = next(_batches(any_row, example, 0, 1, faults))
+                batch = next(_batches(any_row, example, 0, 1, classes, faults))
             batch = {name: array[:0] for name, array in batch.items()}
         yield _pad(batch, count)
 
@@ -258,33 +259,38 @@ def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, 
     if not split.size:
         raise DataError("the split has no examples", fix="choose another split or a larger part")
     tf = tensorflow()
-    fold = tf.random.experimental.stateless_fold_in
-    seeds = np.array([seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF], np.int32)
+    # The upper half of a key: 32 bits of the run's seed. Below it there is room for 2^32 turns.
+    base = int(np.random.SeedSequence(seed).generate_state(1)[0]) << 31
     load = split.read if isinstance(split, Lookup) else split.parse
 
     def example(raw, turn, index):
         row = {**load(raw), "channels": channels}
         if row["label"].dtype.is_integer:
-            label = tf.cast(row["label"], tf.int64)
-            if classes is not None:
-                tf.debugging.assert_equal((label >= 0) & (label < classes), True,
+            row["label"] = tf.cast(row["label"], tf.int64)
+            if classes is not None and tf.executing_eagerly():  # else of a batch at once
+                tf.debugging.assert_equal(_in_range(row["label"], classes), True,
                                           f"{input_faults.LABELS} 0 to {classes - 1}")
-            row["label"] = tf.cast(label, tf.int32)
-        key = fold(fold(seeds, tf.cast(turn, tf.int32)), tf.cast(index, tf.int32))
+        # One draw gives the seeds of all transforms.
+        key = tf.stack([base + tf.cast(turn, tf.int64), tf.cast(index, tf.int64)])
+        seeds = tf.random.stateless_uniform((len(transforms), 2), key, None, None, tf.int32)
         for place, transform in enumerate(transforms):
             try:
-                row = transform(row, fold(key, place))
+                row = transform(row, seeds[place])
             except tf.errors.OperatorNotAllowedInGraphError as error:
                 raise ConfigError("a transform asks in Python what a tensor holds",
                                   where=f"transform {place}, {transform.__module__}",
                                   fix="write it with tf.cond, tf.where or tf.while_loop; "
                                       "--debug shows the line") from error
-        return {"image": _decode.pixels(row), "label": row["label"], "mask": 1.0, "id": index}
+        return {"image": _decode.pixels(row), "label": row["label"], "id": index}
 
     return example
 
 
-def _batches(raw: Callable, example: Callable, step: int, count: int,
+def _in_range(labels, classes: int | None):
+    return True if classes is None else (labels >= 0) & (labels < classes)
+
+
+def _batches(raw: Callable, example: Callable, step: int, count: int, classes: int | None,
              faults: Faults) -> Iterator[Batch]:
     """raw: start step -> dataset of what `example` takes."""
     tf = tensorflow()
@@ -309,7 +315,12 @@ def _batches(raw: Callable, example: Callable, step: int, count: int,
     while True:
         try:
             for batch in dataset().as_numpy_iterator():
-                yield batch
+                label = batch["label"]
+                if label.dtype == np.int64:
+                    if not np.all(_in_range(label, classes)):
+                        raise failure(None, None, f"{input_faults.LABELS} 0 to {classes - 1}", 3)
+                    label = label.astype(np.int32)
+                yield {**batch, "label": label, "mask": np.ones(len(label), np.float32)}
                 step += 1
             return
         except failure as error:
