@@ -6,7 +6,7 @@ python experiments/parity/preprocessing.py tensorflow --tensors=/tmp/google.npy
 python experiments/parity/preprocessing.py torch --tensors=/tmp/google.npy
 
 Each writes tests/transforms/preprocessing/<part>.npz. `opencv`: cv2.resize; install
-opencv-python-headless==5.0.0. `tensorflow`: Google's ViT and Keras; tensorflow==2.21.0 and
+opencv-python-headless==5.0.0.93. `tensorflow`: Google's ViT and Keras; tensorflow==2.21.0 and
 keras==3.15.1. `torch`: the evaluation transforms of every weight of torchvision and of those of
 timm that the catalogue names, and the logits of a small model per publisher, the last one on the
 tensors that `tensorflow` left; torch==2.13.0, torchvision==0.28.0 and timm==1.0.31.

@@ -23,7 +23,8 @@ from imgcls_jax.feed import OPTIONS
 
 CROP = {"name": "random_resized_crop", "size": 224, "antialias": False}
 FLIP = {"name": "flip"}
-PILLOW = {"name": "resize_small", "size": 256, "library": "pillow"}
+EVALUATION = ({"name": "resize_small", "size": 256, "library": "pillow"},
+              {"name": "center_crop", "size": 224})
 # Case -> (which photos, train or eval, transforms).
 CASES = {
     "train": ("photo", "train", (CROP, FLIP)),
@@ -32,9 +33,7 @@ CASES = {
     "train with randaugment": ("photo", "train", (CROP, FLIP, {"name": "randaugment"})),
     "train from short side 288": ("short side 288", "train", (CROP, FLIP)),
     "train from 2000 x 1500": ("large", "train", (CROP, FLIP)),
-    "eval as Pillow": ("photo", "eval", ({**PILLOW, "crop": 224},)),
-    "eval as Pillow, to the bit": ("photo", "eval", (PILLOW, {"name": "center_crop",
-                                                             "size": 224}))}
+    "eval as Pillow": ("photo", "eval", EVALUATION)}
 QUALITY = 90
 NOISE = 10.5  # levels: about 95 KB a photo of 500 x 375, as those of ImageNet
 LARGE = 48  # photos of 2000 x 1500 at most: 1.5 MB each

@@ -86,23 +86,6 @@ def crop(image: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor
     return image[top:top + height, left:left + width]
 
 
-def center(image: Tensor, size: int, name: str) -> Tensor:
-    """u8[H,W,C] -> u8[size,size,C], from the place that torchvision takes; name: who asks."""
-    import tensorflow as tf
-
-    top, left = center_corner(tf.shape(image)[:2], size, name)
-    return tf.slice(image, (top, left, 0), (size, size, -1))
-
-
-def center_corner(shape: Tensor, size: int, name: str) -> tuple[Tensor, Tensor]:
-    """(top, left) of the center of an image of shape i32[2]; one that is smaller raises."""
-    import tensorflow as tf
-
-    tf.debugging.assert_greater_equal(
-        shape, size, f"{name}: the image is smaller than {size} x {size}")
-    return tuple(tf.unstack(tf.cast(tf.round((shape - size) / 2), tf.int32)))
-
-
 def to_channels(image: Tensor, channels: int) -> Tensor:
     """u8[H,W,C] -> u8[H,W,channels]: gray is repeated, color becomes luma, alpha lies on white."""
     import tensorflow as tf

@@ -54,17 +54,10 @@ FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BIL
            "area": Image.Resampling.BOX}
 
 
-RADIUS = {"bilinear": 1.0, "bicubic": 2.0, "lanczos3": 3.0}  # pixels, of filters without a jump
-
-
-def resize(image: np.ndarray, height: int, width: int, interpolation: str,
-           box: tuple[float, ...] | None = None) -> np.ndarray:
-    """u8[h,w,C] -> u8[height,width,C] as Pillow resizes; nothing where the size is right.
-
-    box: left, top, right, bottom of the part that is resized.
-    """
-    if box is None and image.shape[:2] == (height, width):
+def resize(image: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
+    """u8[h,w,C] -> u8[height,width,C] as Pillow resizes; nothing where the size is right."""
+    if image.shape[:2] == (height, width):
         return image
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    resized = np.asarray(picture.resize((width, height), FILTERS[interpolation], box))
+    resized = np.asarray(picture.resize((width, height), FILTERS[interpolation]))
     return resized.reshape(height, width, image.shape[-1])

@@ -4,7 +4,7 @@ import functools
 from typing import Literal
 
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import _decode, _opencv, _pillow
+from imgcls_jax.transforms import _opencv, _pillow
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos4", "area"]
 Library = Literal["tensorflow", "pillow", "opencv"]
@@ -56,47 +56,3 @@ def _by_pillow(interpolation: str, image, height, width):
 
     resized = tf.numpy_function(call, [image, height, width], tf.uint8)
     return tf.ensure_shape(resized, (None, None, image.shape[-1]))
-
-
-def center_by_pillow(example: dict, shape, size: int, interpolation: str):
-    """u8[size,size,C], the center of an image that Pillow resizes to shape(height, width).
-
-    Only the pixels that it is made of are decoded and resized. Pillow takes the place of a box in
-    f32, which may turn the rounding of a pixel: within a level of resizing the whole.
-    """
-    import tensorflow as tf
-
-    def part(full, before, corner):
-        """Along one axis: (first pixel that is needed, how many, begin and end of the box)."""
-        scale = tf.cast(full, tf.float64) / tf.cast(before, tf.float64)
-        begin = tf.cast(corner, tf.float64) * scale
-        end = begin + size * scale
-        reach = _pillow.RADIUS[interpolation] * tf.maximum(scale, 1) + 1
-        first = tf.maximum(tf.cast(tf.floor(begin - reach), tf.int32), 0)
-        last = tf.minimum(tf.cast(tf.math.ceil(end + reach), tf.int32), full)
-        near = tf.cast(first, tf.float64)
-        # The last bit of the sum must not lie outside of the image.
-        return first, last - first, begin - near, tf.minimum(
-            end, tf.cast(last, tf.float64)) - near
-
-    box = None
-
-    def choose(height, width):
-        nonlocal box
-        sides = shape(height, width)
-        top, left = _decode.center_corner(tf.stack(sides), size, "resize_small")
-        first_row, rows, upper, lower = part(height, sides[0], top)
-        first_column, columns, before, behind = part(width, sides[1], left)
-        box = tf.stack([before, upper, behind, lower])
-        return first_row, first_column, rows, columns
-
-    def call(image, box):
-        return _pillow.resize(image, size, size, interpolation, tuple(map(float, box)))
-
-    if example["image"].dtype == tf.string:
-        image = _decode.decode_and_crop(example["image"], example["channels"], choose)
-    else:
-        image = _decode.pixels(example)
-        image = _decode.crop(image, *choose(*tf.unstack(tf.shape(image)[:2])))
-    made = tf.numpy_function(call, [image, box], tf.uint8)
-    return tf.ensure_shape(made, (size, size, image.shape[-1]))

@@ -11,7 +11,14 @@ def center_crop(*, size: int):
     "resize_small" to floor(224 / 0.875) = 256, or with crop_mode="squash" a "resize", and this.
     """
     def transform(example, seed):
-        return {**example, "image": _decode.center(_decode.pixels(example), size, "center_crop")}
+        import tensorflow as tf
+
+        image = _decode.pixels(example)
+        shape = tf.shape(image)[:2]
+        tf.debugging.assert_greater_equal(
+            shape, size, f"center_crop: the image is smaller than {size} x {size}")
+        top, left = tf.unstack(tf.cast(tf.round((shape - size) / 2), tf.int32))
+        return {**example, "image": tf.slice(image, (top, left, 0), (size, size, -1))}
 
     transform.size = (size, size)
     return transform

@@ -1,35 +1,27 @@
 """Resize by the short side."""
 
-from imgcls_jax.transforms import TRANSFORMS, _decode, _pillow, _resize
-from imgcls_jax.transforms._resize import Interpolation, Library
+from imgcls_jax.transforms import TRANSFORMS, _decode
+from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 
 @TRANSFORMS.register()
-def resize_small(*, size: int, crop: int | None = None, interpolation: Interpolation = "bilinear",
+def resize_small(*, size: int, interpolation: Interpolation = "bilinear",
                  antialias: bool | None = None, library: Library = "tensorflow"):
-    """u8[h,w,C] or encoded bytes -> u8[H,W,C] of the same aspect ratio with min(H, W) = size.
+    """u8[h,w,C] -> u8[H,W,C] of the same aspect ratio with min(H, W) = size.
 
-    The long side is rounded down, as torchvision and timm do. crop: what "center_crop" of so many
-    pixels would leave, alone; of Pillow's resizing within a level, as only what it needs is decoded
-    and resized, one and a half times as fast. timm's crop_pct is size=floor(crop / crop_pct).
+    The long side is rounded down, as torchvision and timm do. Before a "center_crop" of s pixels,
+    timm's crop_pct is size=floor(s / crop_pct).
     """
-    resized = _resize.resizer(interpolation, antialias, library)
-
-    def shape(height, width):
-        import tensorflow as tf
-
-        short = tf.minimum(height, width)
-        return size * height // short, size * width // short
+    resized = resizer(interpolation, antialias, library)
 
     def transform(example, seed):
         import tensorflow as tf
 
-        if crop and library == "pillow" and interpolation in _pillow.RADIUS:
-            image = _resize.center_by_pillow(example, shape, crop, interpolation)
-            return {**example, "image": image}
         image = _decode.pixels(example)
-        image = resized(image, *shape(*tf.unstack(tf.shape(image)[:2])))
-        return {**example, "image": _decode.center(image, crop, "resize_small") if crop else image}
+        height, width = tf.unstack(tf.shape(image)[:2])
+        short = tf.minimum(height, width)
+        image = resized(image, size * height // short, size * width // short)
+        return {**example, "image": image}
 
-    transform.size = (crop, crop) if crop else None
+    transform.size = None
     return transform
