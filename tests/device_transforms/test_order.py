@@ -50,6 +50,7 @@ def test_levels_come_first_then_normalisation_then_the_rest_each_with_a_key_of_i
     assert made[0].dtype == jnp.float32
 
 
+@pytest.mark.nightly
 def test_the_step_takes_the_gradient_on_the_prepared_batch_split_after_it_was_mixed():
     augmented, plain = run(*LEVELS, *FLOATS, accumulate=2), run(accumulate=2)
     state, given = augmented.init(), batch(augmented)
@@ -88,6 +89,7 @@ def test_the_model_is_of_the_size_that_a_crop_leaves():
     assert raised.value.where == "config.eval_transforms"
 
 
+@pytest.mark.nightly
 def test_no_image_is_gathered_in_a_whole_step():
     built = run(*LEVELS, *FLOATS, devices=8)
     text = jax.jit(built.step).lower(built.abstract_state, built.abstract_batch).compile().as_text()
