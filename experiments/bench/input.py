@@ -1,7 +1,7 @@
 """The input beside raw decoding of the same JPEGs: python experiments/bench/input.py
 
-What `imgcls bench input` measures: processor time per image on one pinned core, in turns, as a share
-of what libjpeg-turbo alone takes to decode the files. Needs the extra "bench", and no accelerator.
+What `imgcls bench input` measures: processor time per image on one pinned core, in turns, beside
+what libjpeg-turbo alone takes to decode the files. Needs the extra "bench", and no accelerator.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from imgcls_jax.datasets import DATASETS
-from tests.datasets import test_records
+from tests.datasets import test_records, test_tfds
 from tests.datasets.sources import assert_a_function_of_the_step, png
 
 
@@ -41,7 +41,21 @@ def of_manifest(place):
     return DATASETS.get("manifest")(path=str(place / "m.jsonl"))
 
 
-KINDS = {"folder": of_folder, "zip": of_zip, "tar": of_tar, "manifest": of_manifest,
+def of_tfds(form):
+    def made(place):
+        test_tfds.ShapesForTest(data_dir=place, file_format=form).download_and_prepare()
+        return DATASETS.get("tfds")(dataset="shapes_for_test", data_dir=str(place))
+
+    return made
+
+
+def without_files(name):
+    return lambda place: DATASETS.get(name)()
+
+
+KINDS = {"digits": without_files("digits"), "synthetic": without_files("synthetic"),
+         "tfds tfrecord": of_tfds("tfrecord"), "tfds array_record": of_tfds("array_record"),
+         "folder": of_folder, "zip": of_zip, "tar": of_tar, "manifest": of_manifest,
          **{kind: lambda place, kind=kind: test_records.source(kind, place)
             for kind in test_records.KINDS}}
 
