@@ -1,10 +1,12 @@
 """Measures: imgcls bench step --model=resnet50 --batch=64, imgcls bench start [--config=digits],
-imgcls bench compile --config=imagenet/resnet:resnet50 --topology=v5e:1x1 --batch_per_device=256
+imgcls bench compile --config=imagenet/resnet:resnet50 --topology=v5e:1x1 --batch_per_device=256,
+imgcls bench input [--config=...]
 
 compile: what the TPU compiler makes of the step, without a TPU; needs the extra "tpu". step: one
 training step on data that is already on the device; needs no TensorFlow, no clu and no
 ml_collections; with --beside=timm in turns with timm's model in torch, on one device. start: time
-to the first step, cold and warm, by what it is spent on.
+to the first step, cold and warm, by what it is spent on. input: processor time of the input on one
+core, beside raw decoding of the same JPEGs; needs the extra "bench".
 """
 
 import importlib
