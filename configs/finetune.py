@@ -1,27 +1,27 @@
-"""Any model on any data: a folder of images, or a dataset by name.
+"""Any model on any data: a folder of images, or another dataset by path or name.
 
 imgcls train --config=finetune:model=resnet50,data=DIR,size=224
 imgcls train --config=finetune:model=resnet18,data=DIR,weights=imagenet1k_v1
 
-Keys of the variant: model; data, a folder (train/val/CLASS/* or CLASS/*) or the name of a dataset
-(imgcls list datasets); weights, a workdir, file or published name (imgcls weights list) to start
+Keys of the variant: model; data, a folder or archive of images (train/val/CLASS/* or CLASS/*), a
+manifest (.csv, .jsonl), what `imgcls data prepare` wrote, or the name of a dataset (imgcls list
+datasets); weights, a workdir, file or published name (imgcls weights list) to start
 from, whose head is left out; size, pixels.
 """
 
 from ml_collections import ConfigDict
 
-from imgcls_jax.config import is_folder, parse_variant
+from imgcls_jax.config import data_at, parse_variant
 
 
 def get_config(variant=""):
     v = parse_variant(variant, model="resnet20", data="digits", weights="", size=0)
-    folder = is_folder(v["data"])
     digits = v["data"] == "digits"
     size = v["size"] or (8 if digits else 224)
     c = ConfigDict()
     c.seed = 0
-    c.data = (dict(name="folder", dir=v["data"], train="train", eval="val") if folder else
-              dict(name=v["data"], train="train", eval="test" if digits else "validation"))
+    c.data = data_at(v["data"]) or dict(name=v["data"], train="train",
+                                        eval="test" if digits else "validation")
     c.transforms = (dict(name="random_resized_crop", size=size, scale=(0.5, 1.0)),)
     c.transforms += () if digits else (dict(name="flip"),)
     c.eval_transforms = (dict(name="resize_small", size=size * 8 // 7),

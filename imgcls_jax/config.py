@@ -120,9 +120,18 @@ def _line_in(path: Path, error: Exception) -> int | None:
     return lines[-1] if lines else None
 
 
-def is_folder(text: str) -> bool:
-    """Whether `text` means a folder or an archive of one rather than the name of a dataset."""
-    return "/" in text or text.startswith(".") or Path(text).exists()
+def data_at(text: str) -> dict | None:
+    """The choice of a dataset that a path means; None where `text` is the name of a dataset."""
+    path = Path(text).expanduser()
+    if not ("/" in text or text.startswith(".") or path.exists()):
+        return None
+    if (path / "dataset.json").is_file():
+        splits = _read_json(path / "dataset.json").get("splits", ())
+        held_out = [name for name in ("val", "validation", "test") if name in splits]
+        return dict(name="prepared", dir=text, train="train", eval=(held_out or ["val"])[0])
+    if path.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl"):
+        return dict(name="manifest", path=text, train="train", eval="val")
+    return dict(name="folder", dir=text, train="train", eval="val")
 
 
 def _get_config(module, variant: str, spec: str):

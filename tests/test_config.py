@@ -225,11 +225,20 @@ def test_a_config_file_that_fails_is_told_with_its_line(tmp_path, text, line):
         config.load(str(path))
 
 
-def test_a_folder_is_told_from_the_name_of_a_dataset(tmp_path, monkeypatch):
+def test_what_lies_at_a_path_is_told_from_the_name_of_a_dataset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert not config.is_folder("photos") and config.is_folder("./photos")
+    folder = dict(name="folder", dir="photos", train="train", eval="val")
+    assert config.data_at("photos") is None
+    assert config.data_at("./photos") == {**folder, "dir": "./photos"}
     (tmp_path / "photos").mkdir()
-    assert config.is_folder("photos")
+    assert config.data_at("photos") == folder
+    (tmp_path / "photos.zip").write_bytes(b"")
+    assert config.data_at("photos.zip") == {**folder, "dir": "photos.zip"}
+    (tmp_path / "m.jsonl").write_text("")
+    assert config.data_at("m.jsonl")["name"] == "manifest"
+    (tmp_path / "photos/dataset.json").write_text('{"splits": {"train": {}, "validation": {}}}')
+    assert config.data_at("photos") == dict(name="prepared", dir="photos", train="train",
+                                            eval="validation")
 
 
 @pytest.mark.parametrize("text, value", [("True", True), ("False", False), ("None", None),

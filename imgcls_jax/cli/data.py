@@ -11,7 +11,6 @@ the data and the transforms are the config's; DIR, FILE or NAME then takes the p
 """
 
 import importlib
-import inspect
 import os
 import sys
 import time
@@ -59,7 +58,6 @@ flags.DEFINE_integer("workers", None, "check, prepare: threads; by default one a
 
 ACTIONS = ("check", "prepare", "show")
 PROGRESS = 10  # seconds between two lines of it
-MANIFESTS = (".csv", ".tsv", ".json", ".jsonl")
 
 
 def main(words, overrides):
@@ -97,30 +95,14 @@ def named(word: str) -> dict:
     """The choice of a dataset that a word of the command line means: its name, or a path."""
     from imgcls_jax.datasets import DATASETS
 
-    path = Path(word).expanduser()
-    if not path.exists() and not config.is_folder(word) and not any(sign in word for sign in "*?["):
+    if any(sign in word for sign in "*?[") or "tfrecord" in Path(word).name:
+        return {"name": "tfrecord", "files": os.path.expanduser(word)}
+    found = config.data_at(word)
+    if found is None:
         DATASETS.get(word, "command line")
         return {"name": word}
-    if (path / "dataset.json").is_file():
-        name = "prepared"
-    elif path.suffix.lower() in MANIFESTS:
-        name = "manifest"
-    elif "tfrecord" in path.name:
-        name = "tfrecord"
-    else:
-        name = "folder"
-    return {"name": name, _path_argument(name): os.path.expanduser(word)}
-
-
-def _path_argument(name: str) -> str:
-    """The argument that says where the data is: the first that has no default."""
-    from imgcls_jax.datasets import DATASETS
-
-    for argument in inspect.signature(DATASETS.get(name)).parameters.values():
-        if argument.default is argument.empty:
-            return argument.name
-    raise ConfigError(f"the dataset {name!r} takes no path", where="command line",
-                      fix=f"imgcls data ... {name} --config.data.KEY=VALUE")
+    return {key: os.path.expanduser(value) for key, value in found.items()
+            if key not in ("train", "eval")}
 
 
 def source(loaded: dict):

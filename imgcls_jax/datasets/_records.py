@@ -14,12 +14,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from imgcls_jax.datasets import _paths
-from imgcls_jax.errors import DataError, EnvironmentFailure
+from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
 from imgcls_jax.types import Lookup, Shards
 
 HEADER, FOOTER = 12, 4  # bytes about the data of a record
 INDEX = ".index.npy"  # beside a TFRecord file: u64[n,2], as `index` gives it
 ANEW = "copy the file anew or prepare the dataset again"
+
+
+def find_all(files: str | dict) -> dict[str, list[str]]:
+    """The files of each split. files: a glob of those of `train`, or globs by split."""
+    if isinstance(files, str):
+        return {"train": find(files, "config.data.files")}
+    if not files or not all(isinstance(pattern, str) for pattern in files.values()):
+        raise ConfigError(f"files={files!r}", where="config.data.files",
+                          fix="give a glob, or dict(train=..., validation=...) of globs")
+    return {split: find(pattern, f"config.data.files.{split}")
+            for split, pattern in files.items()}
 
 
 def find(pattern: str, where: str) -> list[str]:

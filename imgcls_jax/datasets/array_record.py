@@ -8,16 +8,15 @@ from imgcls_jax.types import Lookup, Source
 
 
 @DATASETS.register()
-def array_record(*, train: str, classes: int | str | tuple[str, ...], validation: str = "",
-                 test: str = "", image_key: str = "image/encoded",
+def array_record(*, files: str | dict, classes: int | str | tuple[str, ...],
+                 image_key: str = "image/encoded",
                  label_key: str = "image/class/label", label_offset: int = 0,
                  kind: Literal["multiclass", "multilabel"] = "multiclass",
                  channels: int = 3) -> Source:
     """Arguments as of `tfrecord`. Raises DataError for a file that is missing or not whole, and
     EnvironmentFailure without the package array_record."""
     names = _classes.names(classes)
-    files = {split: _records.find(pattern, f"config.data.{split}") for split, pattern in
-             (("train", train), ("validation", validation), ("test", test)) if pattern}
+    files = _records.find_all(files)
 
     def open_split(name: str) -> Lookup:
         raw = _records.array_records(files[name], _records.as_record)

@@ -9,17 +9,17 @@ from imgcls_jax.types import Lookup, Source
 
 
 @DATASETS.register()
-def synthetic(*, train: int = 1024, validation: int = 256, size: int = 32, classes: int = 10,
+def synthetic(*, examples: int = 1024, held_out: int = 256, size: int = 32, classes: int = 10,
               channels: int = 3, seed: int = 0) -> Source:
     """u8[size,size,channels]: half a random 4 x 4 pattern of the class, half noise of the example.
 
-    train, validation: numbers of examples, of the classes in turn. Easily learned; everything is a
-    function of the seed and the example's number.
+    examples, held_out: numbers of those of `train` and `validation`, of the classes in turn. Easily
+    learned; everything is a function of the seed and the example's number.
     """
-    sizes = {"train": train, "validation": validation}
+    sizes = {"train": examples, "validation": held_out}
 
     def open_split(name: str) -> Lookup:
-        first = 0 if name == "train" else train
+        first = 0 if name == "train" else examples
 
         def read(index):
             import tensorflow as tf

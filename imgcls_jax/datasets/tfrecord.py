@@ -8,14 +8,15 @@ from imgcls_jax.types import Lookup, Shards, Source
 
 
 @DATASETS.register()
-def tfrecord(*, train: str, classes: int | str | tuple[str, ...], validation: str = "",
-             test: str = "", image_key: str = "image/encoded",
+def tfrecord(*, files: str | dict, classes: int | str | tuple[str, ...],
+             image_key: str = "image/encoded",
              label_key: str = "image/class/label", label_offset: int = 0,
              kind: Literal["multiclass", "multilabel"] = "multiclass", by_index: bool = False,
              channels: int = 3) -> Source:
-    """train, validation, test: globs of files. classes: how many, their names, or a file of one
-    name a line. Labels are int64, of which label_offset is taken off (1 where 0 is "background"),
-    or, of multilabel, int64 numbers or f32[K].
+    """files: a glob of the files of `train`, or of each split, dict(train=..., validation=...).
+    classes: how many, their names, or a file of one name a line. Labels are int64, of which
+    label_offset is taken off (1 where 0 is "background"), or, of multilabel, int64 numbers or
+    f32[K].
 
     Files are read in order and shuffled within a window; by_index reads any record by its place,
     which shuffles perfectly and wants a local disk. Records are counted when first opened, by
@@ -24,8 +25,7 @@ def tfrecord(*, train: str, classes: int | str | tuple[str, ...], validation: st
     two records cannot be seen: `prepared` knows how many there were.
     """
     names = _classes.names(classes)
-    files = {split: _records.find(pattern, f"config.data.{split}") for split, pattern in
-             (("train", train), ("validation", validation), ("test", test)) if pattern}
+    files = _records.find_all(files)
     indices = {split: _records.index(paths) for split, paths in files.items()}
 
     def open_split(name: str) -> Lookup | Shards:

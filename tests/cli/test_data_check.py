@@ -509,7 +509,7 @@ def test_a_config_names_the_data_and_the_split_that_is_evaluated(photos, check):
 @pytest.mark.parametrize("words, says", [
     ([], "what to do"), (["chek"], "check|prepare|show"), (["check"], "no data is named"),
     (["check", "sinthetic"], "'synthetic'"), (["check", "a", "b"], "unexpected"),
-    (["check", "synthetic", "--config.data.trian=1"], "'train'"),
+    (["check", "synthetic", "--config.data.exampels=1"], "'examples'"),
     (["check", "digits", "--splits=val"], "['test', 'train']"),
     (["check", "digits", "--write_digests"], "DIR")])
 def test_a_wrong_command_line_is_told(capsys, words, says):

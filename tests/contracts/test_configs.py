@@ -1,12 +1,15 @@
 """What holds for every shipped config and every variant it claims; no data is touched."""
 
 import importlib.util
+import inspect
 
 import jax
 import pytest
 
 from imgcls_jax import build, config, datasets, tree
+from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.feed import OPTIONS
 from imgcls_jax.pretrained import load
 from imgcls_jax.types import Source
 
@@ -88,3 +91,9 @@ def test_a_dtype_of_the_models_own_is_refused():
     chosen = config.load("digits", [("model.dtype", "bfloat16")]).config
     with pytest.raises(ConfigError, match=r"config\.precision"):
         build.build(chosen)
+
+
+@pytest.mark.parametrize("name", DATASETS.names())
+def test_no_argument_of_a_dataset_is_one_that_all_share(name):
+    """config.data holds both, and what all share would never reach the dataset."""
+    assert not set(inspect.signature(DATASETS.get(name)).parameters) & set(OPTIONS)

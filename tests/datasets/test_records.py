@@ -80,8 +80,8 @@ def source(kind, place, **arguments):
     write(place, form)
     if "by_index" in kind:
         arguments["by_index"] = True
-    return DATASETS.get(form)(train=f"{place}/train-*", validation=f"{place}/validation*",
-                              **{"classes": 3, **arguments})
+    files = dict(train=f"{place}/train-*", validation=f"{place}/validation*")
+    return DATASETS.get(form)(files=files, **{"classes": 3, **arguments})
 
 
 KINDS = {"tfrecord": Shards, "tfrecord by_index": Lookup, "array_record": Lookup,
@@ -111,7 +111,7 @@ def test_examples_come_in_order_with_their_labels(kind, tmp_path):
 def test_names_offset_and_keys_are_arguments(tmp_path):
     write(tmp_path, keys=("jpeg", "class"), label=lambda n: [n % 3 + 1])
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
-    made = DATASETS.get("tfrecord")(train=f"{tmp_path}/train*", classes=f"{tmp_path}/names.txt",
+    made = DATASETS.get("tfrecord")(files=f"{tmp_path}/train*", classes=f"{tmp_path}/names.txt",
                                     image_key="jpeg", label_key="class", label_offset=1)
     assert (made.classes, made.sizes) == (tuple(NAMES), {"train": 22})
     np.testing.assert_array_equal(read_all(made, "train")["label"], np.arange(22) % 3)
@@ -128,7 +128,7 @@ def test_multilabel_is_floats_or_numbers(kind, tmp_path):
     other = tmp_path / "numbers"
     other.mkdir()
     write(other, kind, label=lambda n: [k for k in range(3) if dense[n % 22, k]])
-    made = DATASETS.get(kind)(train=f"{other}/train*", classes=3, kind="multilabel")
+    made = DATASETS.get(kind)(files=f"{other}/train*", classes=3, kind="multilabel")
     np.testing.assert_array_equal(read_all(made, "train")["label"], dense)
 
 
@@ -143,7 +143,7 @@ def test_an_index_beside_the_files_is_used(tmp_path):
         np.save(f"{path}.index.npy", np.stack([begins, lengths], 1).astype(np.uint64))
     found.append(read_all(made, "train"))
     assert_same(found[:1], found[1:])
-    globbed = DATASETS.get("tfrecord")(train=f"{tmp_path}/train*", classes=3, image_key="image",
+    globbed = DATASETS.get("tfrecord")(files=f"{tmp_path}/train*", classes=3, image_key="image",
                                        label_key="label")
     assert_same(found[:1], [read_all(globbed, "train")])
 
@@ -214,7 +214,7 @@ def test_tfrecord_files_without_metadata_are_refused_as_far_as_can_be_seen(fault
     write(tmp_path)
     FAULTS[fault][0](tmp_path)
     with pytest.raises(DataError) as error:
-        DATASETS.get("tfrecord")(train=f"{tmp_path}/train*", classes=3)
+        DATASETS.get("tfrecord")(files=f"{tmp_path}/train*", classes=3)
     what, where = {"mid_record": ("ends within the record", f"{tmp_path}/{SHARD}, record 1"),
                    "zero": ("holds no records", f"{tmp_path}/{SHARD}"),
                    "missing": ("missing [1]", f"{tmp_path}/train*")}[fault]
@@ -230,14 +230,14 @@ def test_array_record_files_that_are_not_whole_are_refused(fault, tmp_path):
     else:
         path.write_bytes(path.read_bytes()[:1000 * (fault == "cut")])
     with pytest.raises(DataError) as error:
-        DATASETS.get("array_record")(train=f"{tmp_path}/train*", classes=3)
+        DATASETS.get("array_record")(files=f"{tmp_path}/train*", classes=3)
     assert error.value.where == (f"{tmp_path}/train*" if fault == "missing" else str(path))
 
 
 def test_other_features_and_no_files_are_told(tmp_path):
     write(tmp_path, keys=("picture", "class"))
-    made = DATASETS.get("tfrecord")(train=f"{tmp_path}/train*", classes=3)
+    made = DATASETS.get("tfrecord")(files=f"{tmp_path}/train*", classes=3)
     with pytest.raises(DataError, match=r"'picture': 'bytes_list'.*'image/encoded'"):
         datasets.split(made, "train")
     with pytest.raises(DataError, match="no file is named"):
-        DATASETS.get("tfrecord")(train=f"{tmp_path}/none*", classes=3)
+        DATASETS.get("tfrecord")(files=f"{tmp_path}/none*", classes=3)

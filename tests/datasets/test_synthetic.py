@@ -7,7 +7,7 @@ from imgcls_jax.datasets import DATASETS
 
 
 def read(split, **arguments):
-    source = DATASETS.get("synthetic")(train=120, validation=60, size=16, classes=6, **arguments)
+    source = DATASETS.get("synthetic")(examples=120, held_out=60, size=16, classes=6, **arguments)
     count = source.sizes[split]
     (batch,) = pipeline.eval_batches(datasets.split(source, split), [], batch_size=count,
                                      rows=slice(0, count), channels=source.channels, classes=6)
