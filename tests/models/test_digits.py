@@ -41,7 +41,7 @@ FAMILIES = {
     "vgg_bn": (lambda: VGG(10, (1, 1, 1, 1, 1), True, width=16, hidden=128), 32),
     "googlenet": (lambda: GoogLeNet(10, 3, True, True, blocks=("3a", "3b", "4a"), divide=4), 48),
     "googlenet_5x5": (lambda: GoogLeNet(10, 5, True, blocks=("3a", "3b", "4a"), divide=4), 48),
-    "inception": (lambda: InceptionV3(10, aux=False, divide=8), 75),
+    "inception": (lambda: InceptionV3(10, aux=False, divide=8), 75, 14),
     "resnet": (lambda: resnet20(10), 8),
     "resnet_bottleneck": (lambda: ResNet(10, (1, 1, 1, 1), bottleneck=True, width=16), 32),
     "resnext": (lambda: ResNet(10, (1, 1, 1, 1), bottleneck=True, inner=2, groups=8, width=16),
