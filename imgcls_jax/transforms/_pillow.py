@@ -38,9 +38,14 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
 def _pixels(image: Image.Image, channels: int) -> np.ndarray:
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16 bits to 255: nearly every pixel would be white.
-        high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        image = Image.fromarray(high_byte)
+        deep, key = np.asarray(image).astype(np.int64), image.info.get("transparency")
+        image = Image.fromarray(np.clip(deep >> 8, 0, 255).astype(np.uint8))
+        if isinstance(key, int):  # the gray level that is transparent
+            image.putalpha(Image.fromarray(np.where(deep == key, 0, 255).astype(np.uint8)))
     image.load()
+    key = image.info.get("transparency")
+    if isinstance(key, tuple) and max(key) > 255:  # a color of 16 bits, as the pixels no longer are
+        image.info["transparency"] = tuple(level >> 8 for level in key)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

@@ -31,15 +31,18 @@ def encode(image: Image.Image, file_format: str, **options) -> bytes:
     return file.getvalue()
 
 
-def png_16_bit(array: np.ndarray) -> bytes:
-    """A PNG of 16-bit RGB, which Pillow reads and cannot write."""
+def png_16_bit(array: np.ndarray, key: tuple[int, ...] = ()) -> bytes:
+    """A PNG of 16-bit gray or RGB, which Pillow cannot write. key: the transparent color."""
     def chunk(kind, data):
         check = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
-    header = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, 2, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
+    kind = 0 if array.ndim == 2 else 2
+    header = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, kind, 0, 0, 0)
+    clear = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)) if key else b""
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + clear
+            + chunk(b"IDAT", zlib.compress(rows))
             + chunk(b"IEND", b""))
 
 
@@ -149,6 +152,16 @@ def test_16_bits_are_shifted_to_8_on_every_path(graphs, kind):
     else:
         data = encode(Image.fromarray(deep[..., 0]), "PNG" if kind == "gray" else "TIFF")
         expected = np.repeat((deep[..., :1] >> 8).astype(np.uint8), 3, -1)
+    np.testing.assert_array_equal(_pillow.decode(data), expected)
+    np.testing.assert_array_equal(graphs["whole", 3](data), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_color_key_of_16_bits_is_transparent(graphs, channels):
+    levels = np.array([[0, 1000, 40000, 65535]], np.uint16)
+    deep = levels if channels == 1 else np.repeat(levels[..., None], 3, -1)
+    expected = np.repeat(np.array([[0, 255, 156, 255]], np.uint8)[..., None], 3, -1)
+    data = png_16_bit(deep, (1000,) * channels)
     np.testing.assert_array_equal(_pillow.decode(data), expected)
     np.testing.assert_array_equal(graphs["whole", 3](data), expected)
 
