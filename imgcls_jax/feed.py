@@ -53,12 +53,10 @@ class Feed:
     options: Mapping
     bad_samples: collections.deque = dataclasses.field(default_factory=collections.deque)
 
-    def order(self, split: str) -> sampling.Order | None:
-        """The order of training from a split; None of record files without sampling."""
-        return self._order(split)
-
     @functools.cached_property
-    def _order(self):
+    def order(self):
+        """split -> the order of training from it, made once; None of record files that are not
+        sampled."""
         return functools.cache(self._make_order)
 
     def _make_order(self, name: str) -> sampling.Order | None:

@@ -13,6 +13,7 @@ from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.input_faults import Faults
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Lookup, Shards, Source
+from tests.datasets.sources import assert_same
 
 CROP = dict(name="random_resized_crop", size=6)
 
@@ -70,13 +71,6 @@ def train(split, count, *, batch_size=8, start=0, rows=None, seed=5, transforms=
         split, transforms, batch_size=batch_size, seed=seed, start_step=start,
         rows=rows or slice(0, batch_size), channels=arguments.pop("channels", 1), **arguments)
     return list(itertools.islice(batches, count))
-
-
-def assert_same(some, others):
-    for one, other in zip(some, others, strict=True):
-        assert one.keys() == other.keys()
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
 def test_a_batch_has_the_types_that_the_step_takes(split):
