@@ -13,19 +13,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgcls_jax import config as configs
-from imgcls_jax import datasets, feed, init, optim, resident, runtime, sharding, tree
+from imgcls_jax import (
+    datasets,
+    features,
+    feed,
+    init,
+    optim,
+    resident,
+    runtime,
+    sharding,
+    steps,
+    tree,
+)
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.evaluators import EVALUATORS
+from imgcls_jax.evaluators import EVALUATORS, Parts
 from imgcls_jax.losses import LOSSES
 from imgcls_jax.metrics import METRICS
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import catalogue, load
 from imgcls_jax.registry import bind, near
-from imgcls_jax.steps import STEPS, Parts
 from imgcls_jax.transforms import TRANSFORMS
-from imgcls_jax.types import Evaluation, ModelSpec, Run, Task, TrainState
+from imgcls_jax.types import Evaluation, Metric, ModelSpec, Run, Task, TrainState
 
 
 @contextlib.contextmanager
@@ -103,7 +113,26 @@ def task(config: Mapping, source) -> Task:
                 targets=lambda label: label if label.ndim == 2 else jax.nn.one_hot(label, classes),
                 loss=loss,
                 probs=lambda logits: jax.nn.softmax(logits, -1),
-                metrics={"topk": METRICS.bind({"name": "topk"}, "metrics")()})
+                metrics=metrics(({"name": "topk"},), "multiclass", "metrics"))
+
+
+def metrics(choices, kind: str, where: str) -> dict[str, Metric]:
+    """Choices of metrics for a kind of task -> the metrics, by place and name."""
+    found = {}
+    for i, choice in enumerate(choices):
+        make = METRICS.bind(choice, f"{where}[{i}]")
+        tasks = METRICS.facts(choice["name"]).get("tasks", (kind,))
+        if kind not in tasks:
+            raise ConfigError(f"{choice['name']} is for {' and '.join(tasks)} tasks, not {kind}",
+                              where=f"{where}[{i}].name", fix=f"leave it out, or {_serving(kind)}")
+        found[f"{i}_{choice['name']}"] = make(kind)
+    return found
+
+
+def _serving(kind: str) -> str:
+    names = [name for name in METRICS.names()
+             if kind in METRICS.facts(name).get("tasks", (kind,))]
+    return f"use one of {names}"
 
 
 def chain(choices, registry, where: str) -> list:
@@ -275,7 +304,7 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     # ---- mesh
     mesh = bind(sharding.make_mesh, c["mesh"], "config.mesh")(devices)
     rules = tuple(c["mesh"].get("rules", ()))
-    make_step = STEPS.bind(c["step"], "config.step")
+    make_step = steps.STEPS.bind(c["step"], "config.step")
     sharding.check_batch(batch_size, mesh, make_step.keywords.get("accumulate", 1))
 
     # ---- input
@@ -332,7 +361,7 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         _check_separable(c["model"], mesh, batch_statistics="batch_stats" in shapes)
         return sharding.by_shard(gradients, mesh, dtype)
 
-    step = make_step(Parts(
+    step = make_step(steps.Parts(
         apply=module.apply, task=what, optimizer=optimizer, ema=average, by_shard=by_shard,
         prepare=preparation(device_transforms, normalise), seed=c["seed"]))
     make_state = functools.partial(_state, optimizer=optimizer, averaged=average is not None)
@@ -350,34 +379,21 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     def predict(variables, images):
         return module.apply(variables, normalise(images), train=False)
 
-    evaluations = {}
-    for name, choice in c["evals"].items():
-        where = f"config.evals.{name}"
-        choice = choice or {}
-        given = bind(_evaluation, {k: v for k, v in choice.items() if k in EVALUATION}, where)()
-        evaluator = EVALUATORS.bind({k: v for k, v in choice.items() if k not in EVALUATION}, where)
-        other = _other_data(given["data"], source, c["seed"], where)
-        place = f"{where}.transforms" if given["transforms"] else "config.eval_transforms"
-        transforms = (chain(given["transforms"], TRANSFORMS, place) if given["transforms"] else
-                      eval_transforms)
-        size = image_size(transforms, other.source if other else source, place)
-        if size != train_size:  # refused now, not after an epoch
-            with tracing(place):
+    def embed(variables, images):
+        return features.head_input(module, spec.head, variables, normalise(images))[""]
+
+    def fits(size, where: str):
+        """Refuses now, not after an epoch, what the model cannot take."""
+        if size != train_size:
+            with tracing(where):
                 jax.eval_shape(predict, shapes, jax.ShapeDtypeStruct(
                     (1, *size, source.channels), jnp.uint8))
-        split = given["split"] or (other or data).options["eval"]
-        datasets.size((other or data).source, split)
-        batch = _abstract_batch(eval_batch_size, size, source, mesh)
-        own = what if given["metrics"] is None else dataclasses.replace(
-            what, metrics=dict(enumerate(chain(given["metrics"], METRICS, f"{where}.metrics"))))
-        predicted, own = _among(predict, own, (other or data).source.subset)
-        evaluate = evaluator(predicted, functools.partial(
-            _eval_batches, other or data, split, transforms, batch, mesh,
-            kept if on_device and not other else None, given["on_error"], place), own)
-        program = getattr(evaluate, "program", None)
-        evaluations[name] = Evaluation(
-            run=evaluate, every=given["every"] or total_steps,
-            lower=program and functools.partial(_lower, program, batch))
+
+    evaluations = {name: _evaluation(
+        choice or {}, f"config.evals.{name}", data=data, seed=c["seed"], mesh=mesh, task=what,
+        predict=predict, embed=embed, transforms=eval_transforms, batch_size=eval_batch_size,
+        fits=fits, kept=kept if on_device else None, total_steps=total_steps)
+        for name, choice in c["evals"].items()}
 
     keep = bind(_checkpoint, c["checkpoint"], "config.checkpoint")()
     stop = bind(_stop, c["stop"], "config.stop")() if c["stop"] is not None else None
@@ -396,6 +412,38 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         preprocessing={"transforms": config["eval_transforms"], "mean": mean, "std": std,
                        "channels": source.channels, "image_size": eval_size},
         bad_samples=data.bad_samples)
+
+
+def _evaluation(choice: Mapping, where: str, *, data: feed.Feed, seed: int, mesh, task: Task,
+                predict, embed, transforms: list, batch_size: int, fits, kept,
+                total_steps: int) -> Evaluation:
+    """One of config.evals. transforms: those of config.eval_transforms; kept: as _eval_batches."""
+    given = bind(_every_evaluation, {k: v for k, v in choice.items() if k in EVALUATION}, where)()
+    evaluator = EVALUATORS.bind({k: v for k, v in choice.items() if k not in EVALUATION}, where)
+    own = _other_data(given["data"], data.source, seed, where)
+    fed = own or data
+    place = "config.eval_transforms"
+    if given["transforms"]:
+        place = f"{where}.transforms"
+        transforms = chain(given["transforms"], TRANSFORMS, place)
+    size = image_size(transforms, fed.source, place)
+    fits(size, place)
+    split = given["split"] or fed.options["eval"]
+    datasets.size(fed.source, split)
+    batch = _abstract_batch(batch_size, size, fed.source, mesh)
+    if given["metrics"] is not None:
+        task = dataclasses.replace(
+            task, metrics=metrics(given["metrics"], task.kind, f"{where}.metrics"))
+    predict, task = _among(predict, task, fed.source.subset)
+
+    def batches(other: str | None = None):
+        return _eval_batches(fed, other or split, transforms, batch, mesh,
+                             None if own else kept, given["on_error"], place)
+
+    evaluate = evaluator(Parts(predict=predict, embed=embed, batches=batches, task=task))
+    program = getattr(evaluate, "program", None)
+    return Evaluation(run=evaluate, every=given["every"] or total_steps,
+                      lower=program and functools.partial(_lower, program, batch))
 
 
 def _among(predict, task: Task, subset: tuple[int, ...] | None):
@@ -436,9 +484,10 @@ def _log(*, every: int = 50, wandb: str | None = None):
     return {"every": every, "wandb": wandb}
 
 
-def _evaluation(*, split: str | None = None, every: int | None = None,
-                metrics: tuple | None = None, data: dict | None = None,
-                transforms: tuple | None = None, on_error: Literal["fail", "skip"] = "fail"):
+def _every_evaluation(*, split: str | None = None, every: int | None = None,
+                      metrics: tuple | None = None, data: dict | None = None,
+                      transforms: tuple | None = None,
+                      on_error: Literal["fail", "skip"] = "fail"):
     """What `build` takes of every evaluation.
 
     metrics, transforms: choices that replace the task's and config.eval_transforms. data: another
@@ -448,7 +497,7 @@ def _evaluation(*, split: str | None = None, every: int | None = None,
     return dict(locals())
 
 
-EVALUATION = tuple(_evaluation())
+EVALUATION = tuple(_every_evaluation())
 
 
 def _other_data(choice: Mapping | None, source, seed: int, where: str) -> feed.Feed | None:

@@ -5,16 +5,14 @@ The preprocessing is the one the checkpoint was evaluated with; no config is nee
 
 import dataclasses
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
-from imgcls_jax import build, checkpoint, init, pipeline, runtime, tree
+from imgcls_jax import build, checkpoint, features, init, pipeline, runtime, tree
 from imgcls_jax import config as configs
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.pretrained import catalogue
@@ -58,7 +56,7 @@ class Model:
         images: as of `logits`. Paths are those of the parameters: "stage1_block0", ".*/attention".
         ConfigError if none matches.
         """
-        found = jax.jit(functools.partial(_intermediates, self.module, pattern=pattern))(
+        found = jax.jit(functools.partial(features.intermediates, self.module, pattern=pattern))(
             self.variables, images)
         if not found:
             paths = {path.rsplit("/", 1)[0] for path in tree.flatten(self.variables["params"])}
@@ -68,7 +66,7 @@ class Model:
 
     @functools.cached_property
     def _featurise(self):
-        return jax.jit(functools.partial(_head_input, self.module, self.spec.head))
+        return jax.jit(functools.partial(features.head_input, self.module, self.spec.head))
 
     def logits(self, images) -> np.ndarray:
         """f32[B,H,W,C], normalised already -> f32[B,K]."""
@@ -95,35 +93,6 @@ class Model:
         return pipeline.eval_batches(_lookup(items), transforms, batch_size=size,
                                      rows=slice(0, size), classes=1,
                                      channels=self.preprocessing["channels"])
-
-
-def _head_input(module, head: str, variables, images) -> dict:
-    """{"": what the submodule `head` is called with}."""
-    found = {}
-
-    def note(call, arguments, options, context):
-        if "/".join(context.module.path) == head and context.method_name == "__call__":
-            found[""] = arguments[0]
-        return call(*arguments, **options)
-
-    with nn.intercept_methods(note):
-        module.apply(variables, images, train=False)
-    return found
-
-
-def _intermediates(module, variables, images, *, pattern: str) -> dict:
-    found = {}
-
-    def note(call, arguments, options, context):
-        out = call(*arguments, **options)
-        path = "/".join(context.module.path)
-        if context.method_name == "__call__" and re.fullmatch(pattern, path):
-            found[path] = out
-        return out
-
-    with nn.intercept_methods(note):
-        module.apply(variables, images, train=False)
-    return found
 
 
 def _lookup(items: Sequence) -> Lookup:

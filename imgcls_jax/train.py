@@ -292,8 +292,8 @@ class _Loop:
     def _fetch(self):
         """Adds the oldest step's Sums; Diverged if that step was not finite."""
         step, sums, ids = self._pending.popleft()
-        sums = {name: float(np.asarray(value)) for name, value in sums.items()}
-        self._rate = sums.pop("learning_rate")
+        sums = {name: np.asarray(value, np.float64) for name, value in sums.items()}
+        self._rate = float(sums.pop("learning_rate"))
         if sums["nonfinite"]:
             self.checkpoints.wait()
             good = self.checkpoints.latest()
@@ -316,7 +316,9 @@ class _Loop:
         self._spent, self._session_steps = self._spent + taken, self._session_steps + steps
         metrics = {}
         for metric in run.task.metrics.values():
-            metrics |= metric.finish(self._sums)
+            if metric.update:  # arrays, such as a confusion matrix, are for evaluations
+                metrics |= {key: value for key, value in metric.finish(self._sums).items()
+                            if not isinstance(value, np.ndarray)}
         values = {"train/loss": self._sums["loss"] / images,
                   **{f"train/{k}": v for k, v in metrics.items()},
                   "learning_rate": self._rate,
@@ -350,6 +352,7 @@ class _Loop:
         for name in names:
             program = ((self._evaluating[name].result()[0],) if name in self._evaluating else ())
             found = self.run.evaluations[name].run(state.eval_variables(), *program)
+            found = workdir.write_evaluation(self.log.workdir, name, found, main=self.log.main)
             values |= {f"{name}/{key}": value for key, value in found.items()}
         self._check_named(names, values)
         if self.history and self.history[-1]["step"] == step:

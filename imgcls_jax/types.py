@@ -189,11 +189,17 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """update: (logits f32[B,K], targets f32[B,K], mask f32[B]) -> Sums;
-    finish: (Sums as numpy) -> dict of floats."""
+    """A number of many examples, of one of two kinds.
 
-    update: Callable[[Array, Array, Array], Sums]
-    finish: Callable[[Mapping[str, Any]], dict[str, float]]
+    A sum: `update` is (logits f32[B,K], targets f32[B,K], mask f32[B]) -> Sums. What is no sum, as
+    an area under a curve: `rows` is (logits, targets) -> dict of [B,...], what is kept of each
+    example, and `update` is None; evaluators gather the rows, a training step leaves it out.
+    finish: (Sums, or the rows of all examples, as numpy) -> dict of floats, or of arrays.
+    """
+
+    update: Callable[[Array, Array, Array], Sums] | None
+    finish: Callable[[Mapping[str, Any]], dict[str, Any]]
+    rows: Callable[[Array, Array], dict[str, Array]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,13 +219,13 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """An evaluator with its period: run(variables) -> {metric: float}.
+    """An evaluator with its period: run(variables) -> {metric: float, or an array}.
 
     lower: abstract variables -> its program, where it has one; run(variables, compiled program)
     then compiles nothing.
     """
 
-    run: Callable[..., dict[str, float]]
+    run: Callable[..., dict[str, Any]]
     every: int  # steps
     lower: Callable[[Tree], jax.stages.Lowered] | None = None
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
 
 MENDING = {
@@ -80,6 +82,24 @@ def write_json(path: Path, values: Mapping | list | tuple):
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise failure(error, path) from error
+
+
+def write_evaluation(directory: Path, name: str, values: Mapping, *, main: bool) -> dict:
+    """The numbers among what an evaluation gives; its arrays go to evaluations/NAME.npz.
+
+    Of each evaluation the arrays of its last time are kept.
+    """
+    arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+    if arrays and main:
+        path = directory / "evaluations" / f"{name}.npz"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            temporary = path.with_name(f"{name}.tmp.npz")
+            np.savez_compressed(temporary, **arrays)
+            temporary.replace(path)
+        except OSError as error:
+            raise failure(error, path) from error
+    return {key: value for key, value in values.items() if key not in arrays}
 
 
 def read_json(path: Path):

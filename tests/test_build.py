@@ -41,12 +41,13 @@ def test_one_number_is_the_mean_of_every_channel():
 
 
 def test_an_evaluation_takes_its_own_metrics(monkeypatch):
-    def count(*, factor: float = 1.0) -> Metric:
+    def count(kind: str, *, factor: float = 1.0) -> Metric:
         return Metric(lambda logits, targets, mask: {"counted": mask.sum() * factor},
                       lambda sums: {"count": float(sums["counted"])})
 
     METRICS.names()
     monkeypatch.setitem(METRICS._found, "count", count)
+    monkeypatch.setitem(METRICS._facts, "count", {})
     run = built("digits", 'evals.test.metrics=({"name": "count", "factor": 2},'
                           ' {"name": "topk", "k": (3,)})')
     given = run.evaluations["test"].run(run.init().eval_variables())

@@ -28,7 +28,7 @@ def main(words, overrides):
     _flags.start(FLAGS)
     import jax
 
-    from imgcls_jax import checkpoint
+    from imgcls_jax import checkpoint, workdir
     from imgcls_jax.build import build
     from imgcls_jax.types import TrainState
 
@@ -42,10 +42,12 @@ def main(words, overrides):
     want = run.abstract_state
     weights, _, step = checkpoint.restore_weights(directory, step, want)
     state = TrainState(step=step, opt_state=None, **weights)
+    main = jax.process_index() == 0
     results = {"step": int(step), "model": run.spec.name,
-               "eval": {name: evaluation.run(state.eval_variables())
-                        for name, evaluation in run.evaluations.items()}}
-    if jax.process_index() == 0:
+               "eval": {name: workdir.write_evaluation(
+                   Path(FLAGS.workdir), name, evaluation.run(state.eval_variables()), main=main)
+                   for name, evaluation in run.evaluations.items()}}
+    if main:
         if FLAGS.json:
             print(json.dumps(results))
         else:

@@ -1,11 +1,29 @@
-"""Evaluators: `(predict, batches, task, *, ...) -> (variables) -> {metric: float}`.
+"""Evaluators: `(parts, *, ...) -> (variables) -> {metric: float, or an array}`.
 
-predict: (variables, u8[B,H,W,C]) -> logits f32[B,K], to be compiled by the evaluator.
-batches: () -> iterator of global batches on the device, each example exactly once, padded rows
-masked. task: types.Task. An evaluator whose work is one jitted function (variables, batch) may give
-it as its attribute `program`; then it takes the compiled one as its second argument.
+`parts` is evaluators.Parts. An evaluator whose work is one jitted function (variables, batch) may
+give it as its attribute `program`; then it takes the compiled one as its second argument.
 """
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 from imgcls_jax.registry import Registry
 
 EVALUATORS = Registry("evaluator", __name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What every evaluator is made of; an evaluator takes what it needs.
+
+    predict: (variables, u8[B,H,W,C]) -> logits f32[B,K], to be compiled by the evaluator.
+    embed: the same -> f32[B,D], what the classifier receives. batches: (split or None for that of
+    the evaluation) -> iterator of global batches on the device, each example exactly once, padded
+    rows masked.
+    """
+
+    predict: Callable
+    embed: Callable
+    batches: Callable
+    task: Any  # types.Task

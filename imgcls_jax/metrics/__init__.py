@@ -1,4 +1,7 @@
-"""Metrics: `(*, ...) -> types.Metric`, whose `update` gives additive counts."""
+"""Metrics: `(kind, *, ...) -> types.Metric`; kind: that of the task, which says what logits mean.
+
+A file that serves some kinds only says so: `@METRICS.register(tasks=("multiclass",))`.
+"""
 
 from imgcls_jax.registry import Registry
 

@@ -6,8 +6,8 @@ from imgcls_jax.metrics import METRICS
 from imgcls_jax.types import Metric
 
 
-@METRICS.register()
-def topk(*, k: tuple[int, ...] = (1, 5)) -> Metric:
+@METRICS.register(tasks=("multiclass",))
+def topk(kind: str, *, k: tuple[int, ...] = (1, 5)) -> Metric:
     """The share of examples whose target class is among the k largest logits.
 
     The target class of soft targets is their largest. Of equal logits the lower index comes

@@ -45,7 +45,8 @@ def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
         ones = jnp.ones(len(images), logits.dtype)
         sums = {}
         for metric in parts.task.metrics.values():
-            sums |= metric.update(logits, targets, ones)
+            if metric.update:
+                sums |= metric.update(logits, targets, ones)
         return grads, model_state, {**sums, "loss": value * len(images)}
 
     def accumulated(state, images, targets, key):

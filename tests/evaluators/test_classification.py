@@ -1,19 +1,22 @@
 """Evaluation counts every example once, whatever the batch, the padding and the mesh."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from imgcls_jax import sharding
+from imgcls_jax.evaluators import Parts
 from imgcls_jax.evaluators.classification import classification
 from imgcls_jax.losses.softmax import softmax
 from imgcls_jax.metrics.topk import topk
-from imgcls_jax.types import Task
+from imgcls_jax.types import Metric, Task
 
 CLASSES, BATCH = 12, 16
 TASK = Task("multiclass", lambda label: jax.nn.one_hot(label, CLASSES), softmax, jax.nn.softmax,
-            {"topk": topk(k=(1, 5))})
+            {"topk": topk("multiclass", k=(1, 5))})
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(1, 256, (1000, 2, 2, 1), np.uint8)
 LABELS = RNG.integers(0, CLASSES, 1000).astype(np.int32)
@@ -41,6 +44,10 @@ def padded_batches(count, mesh):
         yield sharding.to_device(host, BATCH, mesh)
 
 
+def parts(batches, task=TASK):
+    return Parts(predict=predict, embed=None, batches=batches, task=task)
+
+
 def reference(count):
     logits = IMAGES[:count].reshape(count, -1).astype(np.float64) @ KERNEL / 256
     labels = LABELS[:count]
@@ -55,7 +62,7 @@ def reference(count):
 def test_counts_and_loss_equal_numpys_for_any_size(devices):
     mesh = sharding.make_mesh(jax.devices()[:devices])
     count = {}
-    evaluate = classification(predict, lambda: padded_batches(count["now"], mesh), TASK)
+    evaluate = classification(parts(lambda: padded_batches(count["now"], mesh)))
     for number in (1, 7, 8, 63, 64, 65, 1000):
         count["now"] = number
         found = evaluate({"kernel": KERNEL})
@@ -67,7 +74,21 @@ def test_counts_and_loss_equal_numpys_for_any_size(devices):
 
 def test_a_second_run_sees_the_new_variables():
     mesh = sharding.make_mesh(jax.devices()[:1])
-    evaluate = classification(predict, lambda: padded_batches(65, mesh), TASK)
+    evaluate = classification(parts(lambda: padded_batches(65, mesh)))
     first, zero = evaluate({"kernel": KERNEL}), evaluate({"kernel": KERNEL * 0})
     assert zero["loss"] == pytest.approx(np.log(CLASSES)) != first["loss"]
     assert zero["top1"] == np.mean(LABELS[:65] == 0)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_metric_of_rows_gets_every_example_once_and_in_order(devices):
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    kept = Metric(None, lambda rows: {"labels": rows["label"], "mean": float(rows["own"].mean())},
+                  lambda logits, targets: {"label": targets.argmax(-1),
+                                           "own": (logits * targets).sum(-1)})
+    task = dataclasses.replace(TASK, metrics={**TASK.metrics, "kept": kept})
+    found = classification(parts(lambda: padded_batches(61, mesh), task))({"kernel": KERNEL})
+    np.testing.assert_array_equal(found["labels"], LABELS[:61])
+    logits = IMAGES[:61].reshape(61, -1).astype(np.float64) @ KERNEL / 256
+    assert found["mean"] == pytest.approx(logits[np.arange(61), LABELS[:61]].mean(), rel=1e-6)
+    assert found["top1"] == reference(61)[0][1] / 61

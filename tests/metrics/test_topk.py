@@ -34,7 +34,7 @@ def drawn(kind):
 @pytest.mark.parametrize("kind", ["distinct", "ties", "equal", "nan", "infinite"])
 def test_counts_equal_a_stable_sort(kind):
     logits, labels, mask = drawn(kind)
-    metric = topk(k=(1, 2, 5, 12))
+    metric = topk("multiclass", k=(1, 2, 5, 12))
     sums = jax.device_get(metric.update(logits, np.eye(12, dtype=np.float32)[labels], mask))
     assert sums.pop("seen") == mask.sum()
     assert sums == counts(logits, labels, mask, (1, 2, 5, 12))
@@ -43,22 +43,23 @@ def test_counts_equal_a_stable_sort(kind):
 def test_the_class_of_soft_targets_is_their_largest():
     targets = np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]], np.float32)
     logits = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]], np.float32)
-    assert topk(k=(1,)).update(logits, targets, np.ones(2))["top1"] == 1
+    assert topk("multiclass", k=(1,)).update(logits, targets, np.ones(2))["top1"] == 1
 
 
 def test_counts_of_parts_add_up_to_those_of_the_whole():
     logits, labels, mask = drawn("ties")
-    metric, targets = topk(), np.eye(12, dtype=np.float32)[labels]
+    metric, targets = topk("multiclass"), np.eye(12, dtype=np.float32)[labels]
     whole = metric.update(logits, targets, mask)
     parts = [metric.update(logits[s], targets[s], mask[s]) for s in np.split(np.arange(300), 3)]
     assert whole == {name: sum(part[name] for part in parts) for name in whole}
 
 
 def test_finish_gives_shares_of_the_examples_seen():
-    assert topk().finish({"top1": 3.0, "top5": 4.0, "seen": 8.0}) == {"top1": 0.375, "top5": 0.5}
+    sums = {"top1": 3.0, "top5": 4.0, "seen": 8.0}
+    assert topk("multiclass").finish(sums) == {"top1": 0.375, "top5": 0.5}
 
 
 def test_a_k_above_the_number_of_classes_is_left_out():
-    metric = topk(k=(1, 5))
+    metric = topk("multiclass", k=(1, 5))
     sums = metric.update(np.eye(3), np.eye(3), np.ones(3))
     assert metric.finish(jax.device_get(sums)) == {"top1": 1.0}

@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 BATCH = {"image": RNG.integers(0, 256, (12, 2, 2, 1), np.uint8),
          "label": RNG.integers(0, 5, 12).astype(np.int32), "mask": np.ones(12, np.float32)}
 TASK = Task("multiclass", lambda label: jax.nn.one_hot(label, 5), softmax, jax.nn.softmax,
-            {"topk": topk(k=(1, 2))})
+            {"topk": topk("multiclass", k=(1, 2))})
 RATE = 0.5
 BLACK = BATCH | {"image": np.zeros_like(BATCH["image"])}
 

@@ -1,0 +1,27 @@
+"""Rows of all examples on the host, whichever devices and processes they were computed on."""
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+def to_host(rows, mask) -> dict[str, np.ndarray]:
+    """{name: [B,...]} of a global batch, without its padding, as numpy, on every process."""
+    if jax.process_count() > 1:
+        rows, mask = multihost_utils.process_allgather((rows, mask), tiled=True)
+    real = np.asarray(mask) > 0
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[real], rows)
+
+
+def over(batches, compute) -> dict[str, np.ndarray]:
+    """Rows {name: [N,...]} of a whole split; compute: batch -> {name: [B,...]} on the devices.
+
+    The device may be two batches ahead of what is fetched, not a whole split.
+    """
+    found, pending = [], []
+    for batch in batches:
+        pending.append((compute(batch), batch["mask"]))
+        if len(pending) > 2:
+            found.append(to_host(*pending.pop(0)))
+    found += [to_host(*one) for one in pending]
+    return {name: np.concatenate([rows[name] for rows in found]) for name in found[0]}
