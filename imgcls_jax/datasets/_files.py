@@ -120,11 +120,25 @@ def shuffled(count: int) -> np.ndarray:
     return np.argsort(np.random.Philox(key=0).random_raw(count), kind="stable")
 
 
-def lookup(files: Files, chosen: np.ndarray, labels: np.ndarray, *,
-           shuffle: bool = True) -> Lookup:
-    """A split of the files of these numbers i64[n]. labels: i32[n], or bool[n,K] of multilabel."""
+def grouped(groups: np.ndarray) -> np.ndarray:
+    """i64[n]: such an order that keeps the members of a group together, in their own order.
+
+    So train[:90%] and train[90%:] share one group at most: photographs of one patient, frames of
+    one track. groups: [n].
+    """
+    _, member_of = np.unique(groups, return_inverse=True)
+    place = np.argsort(shuffled(member_of.max() + 1)) if len(groups) else member_of
+    return np.argsort(place[member_of], kind="stable")
+
+
+def lookup(files: Files, chosen: np.ndarray, labels: np.ndarray, *, shuffle: bool = True,
+           groups: np.ndarray | None = None) -> Lookup:
+    """A split of the files of these numbers i64[n]. labels: i32[n], or bool[n,K] of multilabel.
+
+    groups: [n], of examples that `grouped` keeps together.
+    """
     if shuffle:
-        order = shuffled(len(chosen))
+        order = shuffled(len(chosen)) if groups is None else grouped(groups)
         chosen, labels = chosen[order], labels[order]
 
     @functools.cache
