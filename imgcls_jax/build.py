@@ -354,8 +354,7 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         shapes = init.abstract(module, sample, dtype=wide)
 
     # ---- optimizer, step, state
-    optimizer, schedule = optim.build(c, shapes["params"], total_steps)
-    average = bind(optim.ema, c["ema"], "config.ema")() if c["ema"] is not None else None
+    optimizer, schedule, average = optim.build(c, shapes["params"], total_steps)
 
     def by_shard(gradients, dtype: str):
         _check_separable(c["model"], mesh, batch_statistics="batch_stats" in shapes)

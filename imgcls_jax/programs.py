@@ -26,7 +26,7 @@ def lower_step(run: Run) -> jax.stages.Lowered:
     """
     def step(state, batch):
         after, sums = run.step(state, batch)
-        return after, {**sums, "learning_rate": run.schedule(state.step)}
+        return after, {**sums, "learning_rate": run.schedule(state.step, state.opt_state)}
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
     program = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None),

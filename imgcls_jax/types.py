@@ -244,7 +244,7 @@ class Run:
     abstract_state: TrainState  # shapes, dtypes and shardings
     init: Callable[[], TrainState]
     step: Callable[[TrainState, Batch], tuple[TrainState, Sums]]  # pure; the loop compiles it
-    schedule: Callable[[Array], Array]  # step -> learning rate
+    schedule: Callable[..., Array]  # (step, optimizer state or None) -> learning rate
     batches: Callable[[int], Any]  # start step -> iterator of this process's batches on the host
     put: Callable[[Batch], Batch]  # such a batch -> the global one on the mesh
     abstract_batch: Batch

@@ -25,7 +25,7 @@ def double():
 
 
 def config(optimizer=SGD, *, decay=None, schedule=None, clip=None, freeze=()):
-    return dict(optimizer=optimizer, weight_decay=decay, clip=clip, freeze=freeze,
+    return dict(optimizer=optimizer, weight_decay=decay, clip=clip, freeze=freeze, ema=None,
                 schedule=schedule or dict(name="cosine", base=0.1, warmup=3), batch_size=BATCH)
 
 
@@ -35,7 +35,7 @@ def gradient(params, step):
 
 
 def trajectory(config, steps=STEPS):
-    optimizer, rate = optim.build(config, PARAMS, STEPS)
+    optimizer, rate, _ = optim.build(config, PARAMS, STEPS)
     params, state = PARAMS, optimizer.init(PARAMS)
     for step in range(steps):
         updates, state = optimizer.update(gradient(params, step), state, params)
@@ -130,7 +130,7 @@ def test_the_first_moment_can_be_kept_in_bfloat16():
 
 
 def rates(schedule, total=100):
-    _, rate = optim.build(config(schedule=schedule), PARAMS, total)
+    _, rate, _ = optim.build(config(schedule=schedule), PARAMS, total)
     return np.array([float(rate(step)) for step in range(total + 1)])
 
 
@@ -260,4 +260,4 @@ def test_warm_up_of_the_average_forgets_the_beginning():
 
 def test_clipping_without_a_bound_is_refused():
     with pytest.raises(ConfigError, match="no bound"):
-        optim.clip()
+        first_update(clip={})

@@ -4,7 +4,7 @@ import json
 
 from absl import flags
 
-from imgcls_jax import config, optim, sampling
+from imgcls_jax import config, sampling
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import near
@@ -22,11 +22,13 @@ def _kinds() -> dict:
     from imgcls_jax.losses import LOSSES
     from imgcls_jax.metrics import METRICS
     from imgcls_jax.models import MODELS
+    from imgcls_jax.optimizers import OPTIMIZERS
+    from imgcls_jax.schedules import SCHEDULES
     from imgcls_jax.steps import STEPS
     from imgcls_jax.transforms import TRANSFORMS
 
     registries = (MODELS, DATASETS, TRANSFORMS, DEVICE_TRANSFORMS, LOSSES, METRICS, EVALUATORS,
-                  STEPS, EXPORTERS, optim.OPTIMIZERS, optim.SCHEDULES, sampling.SAMPLERS)
+                  STEPS, EXPORTERS, OPTIMIZERS, SCHEDULES, sampling.SAMPLERS)
     return {registry.plural: registry for registry in registries}
 
 

@@ -14,13 +14,14 @@ class Parts:
     """What every step is made of; a step takes what it needs.
 
     prepare: (key, images u8[B,H,W,C], targets f32[B,K]) -> (images f[B,H,W,C], targets), normalised
-      and through all device transforms in order. ema: (ema, new values, step) -> ema, or None.
+      and through all device transforms in order. optimizer: its update takes `value=`, the loss of
+      the batch. ema: (ema, new values, step, optimizer state) -> ema, or None.
     by_shard: (gradients, dtype) -> gradients, as sharding.by_shard; None where there is no mesh.
     """
 
     apply: Callable  # module.apply
     task: Any  # types.Task
-    optimizer: Any  # optax.GradientTransformation
+    optimizer: Any  # optax.GradientTransformationExtraArgs
     prepare: Callable
     ema: Callable | None
     seed: int

@@ -38,6 +38,7 @@ def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
         return value, (logits, new)
 
     gradient = jax.value_and_grad(loss, has_aux=True)
+    optimizer = optax.with_extra_args_support(parts.optimizer)
 
     def microbatch(state, images, targets, key):
         (value, (logits, model_state)), grads = gradient(state.params, state.model_state, images,
@@ -69,14 +70,14 @@ def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
         mean = jax.tree.map(lambda x: x / accumulate, (grads, model_state))
         return (*mean, sums)
 
-    def update(state, grads, model_state):
-        updates, opt_state = parts.optimizer.update(grads, state.opt_state, state.params)
+    def update(state, grads, model_state, value):
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=value)
         params = optax.apply_updates(state.params, updates)
         new = state.replace(step=state.step + 1, params=params, model_state=model_state,
                             opt_state=opt_state)
         if parts.ema:
             values = {"params": params, "model_state": model_state}
-            new = new.replace(ema=parts.ema(state.ema, values, new.step))
+            new = new.replace(ema=parts.ema(state.ema, values, new.step, opt_state))
         return new
 
     gradients = parts.by_shard(accumulated, reduce) if reduce else accumulated
@@ -89,7 +90,7 @@ def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
-        new = if_finite(finite, update, state, grads, model_state)
+        new = if_finite(finite, update, state, grads, model_state, sums["loss"] / len(images))
         return new, {**sums, "gradient_norm": norm, "steps": jnp.ones((), norm.dtype),
                      "nonfinite": 1.0 - finite}
 

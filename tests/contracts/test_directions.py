@@ -14,7 +14,7 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path
          if "configs" not in path.relative_to(ROOT).parts}
 GROUND = {"types", "registry", "tree", "errors"}
 OPEN = {"models", "datasets", "transforms", "device_transforms", "losses", "metrics", "steps",
-        "evaluators", "exporters"}
+        "evaluators", "exporters", "optimizers", "schedules"}
 # A file may import those of the rows below its own; `build` is the waist.
 ROWS = ("cli __main__", "train predict programs", "build", "evaluators",
         "exporters",
@@ -24,8 +24,8 @@ ROWS = ("cli __main__", "train predict programs", "build", "evaluators",
         "pipeline examples recording input_faults salvage sampling optim checkpoint init "
         "pretrained",
         "models datasets transforms device_transforms losses metrics steps compress "
-        "report config sharding log workdir runtime hlo topology manifest xla_flags "
-        "features",
+        "optimizers schedules report config sharding log workdir runtime hlo topology manifest "
+        "xla_flags features",
         "layers", "types registry tree errors __init__")
 ROW = {name: number for number, names in enumerate(ROWS) for name in names.split()}
 

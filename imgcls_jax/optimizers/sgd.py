@@ -1,0 +1,22 @@
+"""Gradient descent with momentum."""
+
+from typing import Literal
+
+import optax
+
+from imgcls_jax.optimizers import OPTIMIZERS, Parts
+
+
+@OPTIMIZERS.register(decay="coupled")
+def sgd(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False,
+        form: Literal["torch", "paper"] = "torch") -> optax.GradientTransformation:
+    """Gradient descent with momentum.
+
+    form: "torch" has the learning rate outside the buffer, m = momentum * m + g, as
+    torch.optim.SGD; "paper" inside it, m = momentum * m + rate * g, as arXiv 1404.5997 and Caffe,
+    where a change of the rate reaches past gradients no more (arXiv 1706.02677, section 3).
+    """
+    buffer = optax.trace(momentum, nesterov) if momentum else optax.identity()
+    if form == "paper":
+        return optax.chain(parts.inside, parts.rate, buffer, parts.apart)
+    return optax.chain(parts.inside, buffer, parts.rate, parts.apart)

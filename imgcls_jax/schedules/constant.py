@@ -1,0 +1,11 @@
+"""No schedule."""
+
+import optax
+
+from imgcls_jax.schedules import SCHEDULES
+
+
+@SCHEDULES.register()
+def constant(steps: int) -> optax.Schedule:
+    """1 throughout."""
+    return optax.constant_schedule(1.0)

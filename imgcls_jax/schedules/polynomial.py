@@ -1,0 +1,17 @@
+"""A power of the time that is left."""
+
+import optax
+
+from imgcls_jax.schedules import SCHEDULES
+
+
+@SCHEDULES.register()
+def polynomial(steps: int, *, power: float = 1.0, floor: float = 0.0) -> optax.Schedule:
+    """From 1 to `floor` as (1 - t / steps) ^ power, as torch's PolynomialLR."""
+    return optax.polynomial_schedule(1.0, floor, power, steps)
+
+
+@SCHEDULES.register()
+def linear(steps: int, *, floor: float = 0.0) -> optax.Schedule:
+    """A straight line from 1 to `floor`."""
+    return optax.linear_schedule(1.0, floor, steps)
