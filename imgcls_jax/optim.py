@@ -216,13 +216,32 @@ def _beside(term: optax.GradientTransformationExtraArgs) -> optax.GradientTransf
     return optax.GradientTransformationExtraArgs(term.init, update)
 
 
-def _clip(*, norm: float | None = None, value: float | None = None):
-    """config.clip: by global norm, or by value; both in units of the mean gradient."""
-    parts = [optax.clip_by_global_norm(norm)] if norm is not None else []
-    parts += [optax.clip(value)] if value is not None else []
+def _clip(*, norm: float | None = None, value: float | None = None, adaptive: float | None = None,
+          eps: float = 1e-3, skip: str | None = None):
+    """config.clip: by global norm, by value, both in units of the mean gradient, or adaptively.
+
+    adaptive: the largest norm of the gradient of an output unit over that of its weights, these
+    taken as `eps` at least (arXiv 2102.06171, eq. 3). skip: the regex of the whole path of those
+    that are not clipped so, such as "head/.*". They are clipped adaptively, by norm, by value.
+    """
+    return dict(locals())
+
+
+def _clipped(choice: Mapping, params) -> optax.GradientTransformation:
+    given = bind(_clip, choice, "config.clip")()
+    parts = []
+    if given["adaptive"] is not None:
+        adaptive = optax.adaptive_grad_clip(given["adaptive"], given["eps"])
+        if given["skip"] is not None:
+            skipped = tree.flatten(_matching(given["skip"], params, "config.clip.skip"))
+            adaptive = optax.masked(adaptive, lambda updates: tree.map_with_path(
+                lambda path, _: not skipped[path], updates))
+        parts.append(adaptive)
+    parts += [optax.clip_by_global_norm(given["norm"])] if given["norm"] is not None else []
+    parts += [optax.clip(given["value"])] if given["value"] is not None else []
     if not parts:
         raise ConfigError("clip names no bound", where="config.clip",
-                          fix="set config.clip.norm or config.clip.value, or clip=None")
+                          fix="set config.clip.norm, .value or .adaptive, or clip=None")
     return optax.chain(*parts)
 
 
@@ -259,7 +278,7 @@ def build(config: Mapping, params, total_steps: int) -> Built:
         decayed=lambda updates: tree.map_with_path(lambda path, _: values[path] != 0.0, updates),
         learning_rate=lambda count: peak * shape(count)))
     if config["clip"] is not None:
-        transformation = optax.chain(bind(_clip, config["clip"], "config.clip")(), transformation)
+        transformation = optax.chain(_clipped(config["clip"], params), transformation)
     if config["freeze"]:
         masks = [_matching(pattern, params, "config.freeze") for pattern in config["freeze"]]
         labels = jax.tree.map(lambda *hits: "frozen" if any(hits) else "trained", *masks)
@@ -270,8 +289,22 @@ def build(config: Mapping, params, total_steps: int) -> Built:
         scale = optax.tree.get(opt_state, "scale") if by_loss and opt_state is not None else 1.0
         return peak * shape(count) * scale
 
-    average = bind(ema, config["ema"], "config.ema")() if config["ema"] is not None else None
-    return Built(optax.with_extra_args_support(transformation), current, average)
+    return Built(optax.with_extra_args_support(transformation), current,
+                 _average(config["ema"], facts.get("evaluated"), own["name"]))
+
+
+def _average(choice: Mapping | None, evaluated: Callable | None, optimizer: str) -> Callable | None:
+    """What keeps the values to evaluate, where they are others than those trained."""
+    if evaluated is None:
+        return bind(ema, choice, "config.ema")() if choice is not None else None
+    if choice is not None:
+        raise ConfigError(f"{optimizer} keeps an average of its own", where="config.ema",
+                          fix="set config.ema=None")
+
+    def update(average, new, steps_done, opt_state):
+        return {**new, "params": evaluated(opt_state, new["params"])}
+
+    return update
 
 
 def _rates(shared: Mapping, params) -> Factors:

@@ -1,0 +1,24 @@
+"""Adam, its step of each tensor in proportion to the tensor."""
+
+from typing import Literal
+
+import optax
+
+from imgcls_jax.optimizers import OPTIMIZERS, Parts
+
+
+@OPTIMIZERS.register(decay="coupled")
+def lamb(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6,
+         adapt: Literal["decayed", "all"] = "decayed") -> optax.GradientTransformation:
+    """LAMB (arXiv 1904.00962, algorithm 2): Adam's direction and the decay, scaled to the norm of
+    the parameter.
+
+    adapt: "decayed" scales the parameters that have weight decay alone, as timm's Lamb; "all" every
+    one. timm clips gradients to a global norm of 1 besides: config.clip = dict(norm=1.0). Its
+    decoupled decay is another than mode "times_lr": it precedes the norm of the parameter.
+    """
+    trust = optax.scale_by_trust_ratio()
+    if adapt == "decayed":
+        trust = optax.masked(trust, parts.decayed)
+    return optax.chain(optax.scale_by_adam(b1, b2, eps), parts.inside, trust, parts.rate,
+                       parts.apart)

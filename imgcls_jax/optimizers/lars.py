@@ -1,0 +1,40 @@
+"""Momentum, its gradient of each tensor in proportion to the tensor."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from imgcls_jax.optimizers import OPTIMIZERS, Parts
+
+
+@OPTIMIZERS.register(decay="coupled")
+def lars(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, trust: float = 0.001,
+         eps: float = 1e-8, adapt: Literal["decayed", "all"] = "decayed"
+         ) -> optax.GradientTransformation:
+    """LARS (arXiv 1708.03888, eq. 6): gradient and decay times trust * |w| / (|g| + |decay|).
+
+    adapt: "decayed" scales the parameters that have weight decay alone, as timm's Lars and as
+    published results leave biases and BatchNorm out; "all" every one. The learning rate is outside
+    the momentum, as in timm's.
+    """
+    local = _local_rate(parts.inside, trust, eps)
+    if adapt == "decayed":
+        local = optax.masked(local, parts.decayed)
+    buffer = optax.trace(momentum, nesterov) if momentum else optax.identity()
+    return optax.chain(local, buffer, parts.rate, parts.apart)
+
+
+def _local_rate(decay: optax.GradientTransformation, trust: float, eps: float):
+    """The sum of the norms is not the norm of the sum, which optax.scale_by_trust_ratio takes."""
+    def scaled(g, d, p):
+        norms = jnp.linalg.norm(g.ravel()), jnp.linalg.norm(d.ravel()), jnp.linalg.norm(p.ravel())
+        ratio = trust * norms[2] / (norms[0] + norms[1] + eps)
+        return (g + d) * jnp.where((norms[0] > 0) & (norms[2] > 0), ratio, 1.0).astype(g.dtype)
+
+    def update(updates, state, params=None):
+        terms, _ = decay.update(jax.tree.map(jnp.zeros_like, updates), optax.EmptyState(), params)
+        return jax.tree.map(scaled, updates, terms, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
