@@ -286,7 +286,7 @@ def build(config: Mapping, params, total_steps: int) -> Built:
             {"trained": transformation, "frozen": optax.set_to_zero()}, labels)
 
     def current(count, opt_state=None):
-        scale = optax.tree.get(opt_state, "scale") if by_loss and opt_state is not None else 1.0
+        scale = _scale(opt_state) if by_loss and opt_state is not None else 1.0
         return peak * shape(count) * scale
 
     return Built(optax.with_extra_args_support(transformation), current,
@@ -305,6 +305,15 @@ def _average(choice: Mapping | None, evaluated: Callable | None, optimizer: str)
         return {**new, "params": evaluated(opt_state, new["params"])}
 
     return update
+
+
+def _scale(opt_state):
+    """That of a schedule by the loss; where decay and gradient have one each, they are equal."""
+    def has_one(state):
+        return "scale" in getattr(state, "_fields", ())
+
+    states = jax.tree.leaves(opt_state, is_leaf=has_one)
+    return next(state.scale for state in states if has_one(state))
 
 
 def _rates(shared: Mapping, params) -> Factors:

@@ -126,7 +126,7 @@ def test_the_first_moment_can_be_kept_in_bfloat16():
 
 def rates(schedule, total=100):
     _, rate, _ = optim.build(config(schedule=schedule), PARAMS, total)
-    return np.array([float(rate(step)) for step in range(total + 1)])
+    return np.asarray(jax.vmap(rate)(np.arange(total + 1)))
 
 
 def test_linear_scaling_is_by_the_batch():
@@ -136,12 +136,14 @@ def test_linear_scaling_is_by_the_batch():
 
 def test_cosine_falls_from_the_peak_to_the_floor():
     expected = 0.2 * (0.1 + 0.9 * (1 + np.cos(np.pi * np.arange(101) / 100)) / 2)
-    np.testing.assert_allclose(rates(dict(name="cosine", base=0.2, floor=0.1)), expected, rtol=1e-12)
+    found = rates(dict(name="cosine", base=0.2, floor=0.1))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_linear_falls_from_the_peak_to_the_floor():
     expected = 0.2 * np.linspace(1, 0.5, 101)
-    np.testing.assert_allclose(rates(dict(name="linear", base=0.2, floor=0.5)), expected, rtol=1e-12)
+    found = rates(dict(name="linear", base=0.2, floor=0.5))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_steps_fall_at_their_boundaries():
@@ -169,6 +171,13 @@ def test_boundaries_are_counted_from_the_end_of_the_warm_up():
 
 @pytest.mark.parametrize("schedule, words", [
     (dict(name="cosine", base=0.1, warmup=100), ("warm-up of 100", "run of 100")),
+    (dict(name="cosine", base=0.1, warmup=60, cooldown=41), ("warm-up of 60", "cooldown of 41")),
+    (dict(name="cosine", base=0.1, hold=101), ("stays for 101", "run of 100")),
+    (dict(name="step", base=0.1, boundaries=(30, 100)), ("boundary after 100", "schedule of 100")),
+    (dict(name="step", base=0.1, warmup=20, boundaries=(80,)), ("after 80", "schedule of 80")),
+    (dict(name="exponential", base=0.1, every=100, factor=0.9), ("every 100", "schedule of 100")),
+    (dict(name="plateau", base=0.1, every=10, patience=9), ("patience of 9", "schedule of 100")),
+    (dict(name="one_cycle", base=0.1, rise=0.01), ("rise=0.01", "schedule of 100")),
     (dict(name="cosin", base=0.1), ("'cosin'", "'cosine'")),
     (dict(name="cosine"), ("needs base", "config.schedule")),
     (dict(name="cosine", base=0.1, boundaries=(1,)), ("'boundaries'",)),
@@ -179,13 +188,85 @@ def test_a_wrong_schedule_is_refused(schedule, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-# ---- clipping, freezing, averaging ----------------------------------------------------------
+def test_the_rate_of_a_plateau_is_found_in_any_state_of_an_optimizer():
+    schedule = dict(name="plateau", base=0.1, every=2, patience=0, factor=0.5)
+    chosen = config(dict(name="muon"), decay=dict(value=0.1), schedule=schedule)
+    chosen["freeze"] = ("head/.*",)
+    optimizer, rate, _ = optim.build(chosen, PARAMS, STEPS)
+    state, found, update = optimizer.init(PARAMS), [], jax.jit(optimizer.update)
+    for step, loss in enumerate((3.0, 3.0, 4.0, 3.0, 2.0, 2.0, 2.0)):
+        found.append(float(rate(step, state)))
+        _, state = update(gradient(PARAMS, step), state, PARAMS, value=loss)
+    np.testing.assert_allclose(found, [0.1] * 4 + [0.05] * 2 + [0.05])
+    assert float(rate(0)) == 0.1
 
 
-def first_update(**chosen):
-    params, _, _ = trajectory(config(dict(name="sgd", momentum=0.0),
+# ---- factors by name ------------------------------------------------------------------------
+
+
+def first_update(optimizer=None, **chosen):
+    params, _, _ = trajectory(config(optimizer or dict(name="sgd", momentum=0.0),
                                      schedule=dict(name="constant", base=1.0), **chosen), 1)
     return jax.tree.map(lambda before, after: before - after, PARAMS, params)
+
+
+def factors(**shared):
+    """Of the learning rate of each parameter, from one step of plain descent."""
+    changed = first_update(optimizer=dict(name="sgd", momentum=0.0, **shared))
+    of = jax.tree.map(lambda a, b: np.unique(np.round(a / b, 10)), changed, gradient(PARAMS, 0))
+    return {path: value.item() for path, value in tree.flatten(of).items()}
+
+
+def test_the_first_pattern_that_matches_sets_the_rate():
+    found = factors(rates=(("head/.*", 10.0), (".*/kernel", 0.5)))
+    assert found == {"head/kernel": 10.0, "stem/kernel": 0.5, "stem/bias": 1.0}
+
+
+def test_decay_has_the_rate_of_its_parameter_and_a_factor_of_its_own():
+    chosen = dict(name="sgd", momentum=0.0, rates=(("head/.*", 10.0),))
+    for mode, of_head in (("coupled", 10.0), ("times_lr", 10.0), ("times_schedule", 1.0)):
+        decay = dict(value=0.3, mode=mode, factors=(("stem/bias", 0.0), ("stem/.*", 2.0)))
+        plain, decayed = (first_update(optimizer=chosen, decay=one) for one in (None, decay))
+        expected = {"stem": {"kernel": 0.6 * PARAMS["stem"]["kernel"],
+                             "bias": 0.0 * PARAMS["stem"]["bias"]},
+                    "head": {"kernel": 0.3 * of_head * PARAMS["head"]["kernel"]}}
+        assert_same(jax.tree.map(np.subtract, decayed, plain), expected, atol=1e-12)
+
+
+def named(*tops):
+    return {top: {"kernel": np.ones(2)} for top in tops}
+
+
+@pytest.mark.parametrize("tops", [
+    (("stem_conv", "patches", "positions"), ("block0",), ("block1",), ("norm", "head")),
+    (("stem_conv", "stem_norm"), ("stage0_block0",), ("stage0_block1",),
+     ("stage1_norm", "stage1_conv", "stage1_block0"), ("last_conv", "hidden", "head")),
+    (("stem_conv",), ("block0_layer0",), ("block0_layer1",),
+     ("transition0", "block1_layer0"), ("norm", "head")),
+    ((), ("stage0_conv0",), ("stage1_conv0",), ("stage1_conv1",), ("fc0", "fc1", "head")),
+    (("patches",), *((f"block{i}",) for i in range(12)), ("norm", "head")),
+])
+def test_depth_is_counted_in_blocks(tops):
+    params = named(*(top for group in tops for top in group))
+    found, last = optim.depths(params)
+    assert last == len(tops) - 1
+    assert found == {f"{top}/kernel": depth for depth, group in enumerate(tops) for top in group}
+
+
+def test_layer_decay_is_beits():
+    """0.75 ^ (12 + 1 - i) for the i-th of 12 blocks, counted from 1; the head has 1."""
+    params = named("patches", *(f"block{i}" for i in range(12)), "norm", "head")
+    chosen = config(dict(name="sgd", momentum=0.0, layer_decay=0.75, rates=(("norm/.*", 3.0),)),
+                    schedule=dict(name="constant", base=1.0))
+    optimizer = optim.build(chosen, params, STEPS).transformation
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    found = {top: -leaf["kernel"][0] for top, leaf in updates.items()}
+    expected = {f"block{i}": 0.75 ** (12 - i) for i in range(12)}
+    expected |= {"patches": 0.75**13, "norm": 3.0, "head": 1.0}
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+# ---- clipping, freezing, averaging ----------------------------------------------------------
 
 
 def test_clipping_by_norm_scales_the_whole_gradient():
@@ -227,11 +308,45 @@ def test_the_gradient_of_frozen_parameters_does_not_clip_the_others():
     (dict(freeze=("stem/.*", "stme/.*")), "config.freeze"),
     (dict(decay=dict(value=0.1, on="kernel")), "config.weight_decay.on"),
     (dict(freeze=("stem/(",)), "config.freeze"),
+    (dict(decay=dict(value=0.1, factors=(("tail/.*", 2.0),))), "config.weight_decay.factors"),
+    (dict(optimizer=dict(name="sgd", rates=(("tail/.*", 2.0),))), "config.optimizer.rates"),
+    (dict(clip=dict(adaptive=0.1, skip="tail/.*")), "config.clip.skip"),
 ])
 def test_a_pattern_that_matches_nothing_is_refused(chosen, where):
     with pytest.raises(ConfigError) as caught:
         optim.build(config(**chosen), PARAMS, STEPS)
     assert caught.value.where == where
+
+
+@pytest.mark.parametrize("chosen, where, words", [
+    (dict(optimizer=dict(name="adamw", beta1=0.9)), "config.optimizer.beta1", "no argument"),
+    (dict(optimizer=dict(name="sgd", form="keras")), "config.optimizer.form", "keras"),
+    (dict(optimizer=dict(name="sgd", rates=("head/.*",))), "config.optimizer.rates", "no pattern"),
+    (dict(optimizer=dict(name="sgd", layer_decay=0.5)), "config.optimizer.layer_decay", "no block"),
+    (dict(optimizer=dict(momentum=0.5)), "config.optimizer", "name"),
+])
+def test_a_wrong_optimizer_is_refused(chosen, where, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        optim.build(config(**chosen), PARAMS, STEPS)
+    assert caught.value.where == where
+
+
+def test_adaptive_clipping_leaves_out_what_it_is_told_to():
+    g, found = gradient(PARAMS, 0), first_update(clip=dict(adaptive=0.01, skip="head/.*"))
+    assert_same(found["head"], g["head"])
+    norms = [np.linalg.norm(x["stem"]["kernel"], axis=0) for x in (found, PARAMS)]
+    np.testing.assert_allclose(norms[0], 0.01 * norms[1], rtol=1e-10)
+
+
+def test_schedule_free_needs_no_other_average_and_evaluates_what_is_frozen_as_it_is():
+    chosen = config(dict(name="schedule_free"), freeze=("stem/.*",))
+    with pytest.raises(ConfigError, match="average of its own") as caught:
+        optim.build(chosen | dict(ema=dict(decay=0.9)), PARAMS, STEPS)
+    assert caught.value.where == "config.ema"
+    optimizer, _, average = optim.build(chosen, PARAMS, STEPS)
+    found = average(None, {"params": PARAMS, "model_state": {"x": 1}}, 1, optimizer.init(PARAMS))
+    assert found["model_state"] == {"x": 1}
+    assert_same(found["params"], PARAMS)
 
 
 def test_a_moving_average_is_the_sum_of_weighted_values():

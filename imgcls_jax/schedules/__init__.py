@@ -2,7 +2,7 @@
 
 A shape is a function of the steps since the warm-up, f[] -> f[]; or, where it depends on the loss
 and so has a state, an optax.GradientTransformationExtraArgs that scales by it and takes `value=`,
-with `scale` in its state.
+with a field `scale` in its state.
 """
 
 from imgcls_jax.registry import Registry
