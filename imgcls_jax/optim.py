@@ -120,8 +120,8 @@ def _decay(*, value: float, on: str = ".*",
     return dict(locals())
 
 
-SHARED_BY_SCHEDULES = ("base", "per", "warmup", "warmup_start", "warmup_prefix", "cooldown", "hold")
-SHARED_BY_OPTIMIZERS = ("layer_decay", "rates")
+SHARED_BY_SCHEDULES = tuple(_schedule(base=1.0))
+SHARED_BY_OPTIMIZERS = tuple(_optimizer())
 
 
 def _matching(pattern: str, params, where: str):
