@@ -18,7 +18,9 @@ SOURCES = {"imagenet2012": (1000, {"train": 1_281_167, "validation": 50_000}),
            "folder": (7, {"train": 300, "val": 60})}
 # A config without claims is loaded as its docstring shows it.
 FREE = {"finetune": ("", "model=resnet50,data=./photos,size=224", "model=vit_mini",
-                     "model=vit_s16,data=./photos", "weights=runs/w")}
+                     "model=vit_s16,data=./photos", "weights=runs/w"),
+        "shapes": ("finetune,weights=runs/w", "probe,weights=runs/w,per_class=20",
+                   "all,imbalance=100")}
 
 
 def claims(name):

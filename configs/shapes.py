@@ -1,0 +1,62 @@
+"""Drawn scenes of 64 pixels, 20 classes of shape and texture: learning, transfer, imbalance.
+
+imgcls train --config=shapes                               # all 20 classes
+imgcls train --config=shapes:pretrain --workdir=W          # ten of them
+imgcls train --config=shapes:finetune,weights=W            # the other ten, from these weights
+imgcls train --config=shapes:probe,weights=W,per_class=20  # the head alone, of few examples
+
+Keys of the variant: what, `all`, `pretrain` (classes 0 to 9), or on classes 10 to 19 `scratch`,
+`finetune` and `probe`; weights, where the last two start from; per_class, training examples of each
+class, 0 for all; imbalance, of the largest to the smallest class, such as 100.
+
+A probe trains the head alone: all else is frozen. Running statistics of BatchNorm are no parameters
+and follow the new data, as they do in fine-tuning.
+"""
+
+from ml_collections import ConfigDict
+
+from imgcls_jax.config import parse_variant
+from imgcls_jax.errors import ConfigError
+
+PARTS = {"all": range(20), "pretrain": range(10), "scratch": range(10, 20),
+         "finetune": range(10, 20), "probe": range(10, 20)}
+
+
+def get_config(variant=""):
+    v = parse_variant(variant, what="all", weights="", per_class=0, imbalance=1)
+    transfers = v["what"] in ("finetune", "probe")
+    if v["what"] not in PARTS or transfers != bool(v["weights"]):
+        raise ConfigError(f"what={v['what']!r} with weights={v['weights']!r}",
+                          where=f"variant {variant!r}",
+                          fix=f"use one of {list(PARTS)}; finetune and probe, and no other, start "
+                              "from weights=WORKDIR")
+    c = ConfigDict()
+    c.seed = 0
+    c.data = dict(name="shapes", examples=200 * len(PARTS[v["what"]]), held_out=2000,
+                  classes=tuple(PARTS[v["what"]]), imbalance=v["imbalance"], train="train",
+                  eval="validation", mean=(0.45, 0.45, 0.45), std=(0.27, 0.27, 0.27))
+    if v["per_class"]:
+        c.data.per_class = v["per_class"]
+    c.transforms = (dict(name="pad_crop", padding=6), dict(name="flip"))
+    c.eval_transforms = ()
+    c.device_transforms = ()
+    c.model = dict(name="resnet18", width=16, norm_group=None)
+    c.init = dict(weights=v["weights"], reset=("head",)) if v["weights"] else None
+    c.task = "multiclass"
+    c.loss = dict(name="softmax", smoothing=0.0)
+    c.step = dict(name="supervised", accumulate=1)
+    c.batch_size = 64
+    c.total = dict(epochs=20)
+    c.optimizer = dict(name="sgd", momentum=0.9, nesterov=True)
+    c.schedule = dict(name="cosine", base=0.1, warmup=dict(epochs=1))
+    c.weight_decay = dict(value=5e-4, on=".*kernel", mode="coupled")
+    c.clip = None
+    c.freeze = (r"(?!head/).*",) if v["what"] == "probe" else ()
+    c.ema = None
+    c.precision = "auto"
+    c.mesh = dict(data=-1, fsdp=1, model=1)
+    c.evals = dict(val=dict(name="classification", every=dict(epochs=5)))
+    c.checkpoint = dict(every=dict(epochs=5), keep=1)
+    c.stop = None
+    c.log = dict(every=dict(epochs=1))
+    return c

@@ -1,0 +1,217 @@
+"""Drawn scenes of 20 classes, a shape of a texture: no download, and not learned at once.
+
+Five shapes in four textures. Color, size, place, rotation, light, background, clutter, occlusion
+and noise are drawn anew for every example and say nothing of its class.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from imgcls_jax.datasets import DATASETS
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.types import Lookup, Source
+
+SHAPES = ("circle", "triangle", "square", "star", "cross")
+TEXTURES = ("striped", "checkered", "dotted", "marbled")
+# Either half has every shape and every texture, and no pair of the other.
+PAIRS = tuple((shape, texture) for half in (0, 1) for shape in range(5) for texture in range(4)
+              if (shape + texture) % 2 == half)
+CLASSES = tuple(f"{TEXTURES[texture]} {SHAPES[shape]}" for shape, texture in PAIRS)
+SPLITS = ("train", "validation")
+
+
+@DATASETS.register()
+def shapes(*, examples: int = 4000, held_out: int = 2000, size: int = 64,
+           classes: tuple[int, ...] = tuple(range(20)), imbalance: float = 1.0,
+           seed: int = 0) -> Source:
+    """u8[size,size,3]: a textured shape among clutter, a function of (seed, split, number, class).
+
+    examples, held_out: numbers of those of `train` and `validation`, of the classes in turn.
+    classes: which of the 20, by number and in this order; 0 to 9 and 10 to 19 share shapes and
+      textures, but no pair.
+    imbalance: the first class has so many times the training examples of the last, and those
+      between fall by equal ratios (arXiv 1901.05555, section 5.1); the first keeps what it has in
+      the balanced split, whose examples remain the same. `validation` stays balanced.
+
+    A split is drawn when it is first read, about a millisecond an image, and kept.
+    """
+    _check(examples, held_out, size, classes, imbalance)
+    numbers = {"train": _skewed(examples, len(classes), imbalance),
+               "validation": np.arange(held_out)}
+    drawn = functools.cache(lambda name: _draw_split(
+        (seed, SPLITS.index(name)), numbers[name], classes, size))
+
+    def open_split(name: str) -> Lookup:
+        @functools.cache
+        def tensors():
+            import tensorflow as tf
+
+            with tf.init_scope():  # beside the graph of the pipeline, not a constant in it
+                return tf.constant(drawn(name)), tf.constant(labels())
+
+        def labels():
+            return (numbers[name] % len(classes)).astype(np.int32)
+
+        def read(index):
+            import tensorflow as tf
+
+            images, of_class = tensors()
+            return {"image": tf.gather(images, index), "label": tf.gather(of_class, index)}
+
+        return Lookup(len(numbers[name]), read,
+                      lambda index: f"{name} scene {numbers[name][index]}", labels)
+
+    return Source(name="shapes", classes=tuple(CLASSES[number] for number in classes),
+                  sizes={name: len(of_split) for name, of_split in numbers.items()},
+                  open=open_split, image_size=(size, size))
+
+
+def _check(examples, held_out, size, classes, imbalance):
+    def refuse(what, key, fix):
+        raise ConfigError(what, where=f"config.data.{key}", fix=fix)
+
+    for key, value, least in (("examples", examples, len(classes)), ("size", size, 16),
+                              ("held_out", held_out, 1), ("imbalance", imbalance, 1)):
+        if value < least:
+            refuse(f"{key}={value}", key, f"use {least} or more")
+    if not classes or len(set(classes)) < len(classes) or not set(classes) <= set(range(20)):
+        refuse(f"classes={classes}", "classes", "name each once, by its number of 0 to 19")
+
+
+def _skewed(examples: int, classes: int, imbalance: float) -> np.ndarray:
+    """i64[N]: those of 0 to examples - 1 that stay; class k keeps imbalance^(-k / (classes - 1))
+    of its own, at least 1."""
+    numbers = np.arange(examples)
+    of_class, place = numbers % classes, numbers // classes
+    counts = np.bincount(of_class, minlength=classes)
+    shares = imbalance ** -(np.arange(classes) / max(classes - 1, 1))
+    return numbers[place < np.maximum(np.round(counts * shares), 1)[of_class]]
+
+
+# ---- drawing: coordinates in units of half the image's side, from -1 to 1 ------------------------
+
+
+def _draw_split(seeds: tuple[int, int], numbers: np.ndarray, classes, size: int) -> np.ndarray:
+    images = np.empty((len(numbers), size, size, 3), np.uint8)
+    for place, number in enumerate(numbers):
+        kind = classes[number % len(classes)]
+        random = np.random.Generator(np.random.Philox(
+            np.random.SeedSequence([*seeds, int(number), kind])))
+        images[place] = draw(random, *PAIRS[kind], size)
+    return images
+
+
+def draw(random: np.random.Generator, shape: int, texture: int, size: int) -> np.ndarray:
+    """u8[size,size,3]: one scene."""
+    side = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
+    x, y = side[None, :], side[:, None]
+    back = _waves(random, x, y, random.uniform(0.6, 2.0))
+    image = _blend(_smooth(back, 0.7), *_colors(random, 0.15))  # channels first, until the end
+    for _ in range(random.integers(2, 5)):
+        _put(random, image, side, random.integers(len(OUTLINES)), random.integers(len(PATTERNS)),
+             random.uniform(0.12, 0.24), random.uniform(-1, 1, 2))
+    radius = random.uniform(0.4, 0.7)
+    _put(random, image, side, shape, texture, radius,
+         random.uniform(radius - 0.9, 0.9 - radius, 2))
+    if random.random() < 0.5:
+        u, _ = _turned(random, x, y)
+        bar = np.abs(u - random.uniform(-0.35, 0.35)) - random.uniform(0.05, 0.12)
+        image = _blend(_inside(bar, size), image, random.random((3, 1, 1), np.float32))
+    return _photograph(random, image, x, y).transpose(1, 2, 0)
+
+
+def _put(random, image, side, shape: int, texture: int, radius: float, center):
+    """Draws one textured shape over f[3,H,W], whose pixels are at `side` in both directions."""
+    near = [slice(*np.searchsorted(side, (place - 1.05 * radius, place + 1.05 * radius)))
+            for place in center]
+    x, y = side[None, near[0]] - np.float32(center[0]), side[near[1], None] - np.float32(center[1])
+    u, v = _turned(random, x, y)
+    cover = _inside(OUTLINES[shape](u / radius, v / radius) * radius, len(side))
+    u, v = _turned(random, x, y)
+    period = random.uniform(0.17, 0.26)
+    shade = PATTERNS[texture](random, u / period + random.random(), v / period + random.random())
+    part = image[:, near[1], near[0]]
+    part[:] = _blend(cover, part, _blend(shade, *_colors(random, 0.45)))
+
+
+def _photograph(random, image, x, y):
+    """Light from one side, a cast of color, noise, 256 levels."""
+    u, _ = _turned(random, x, y)
+    light = random.uniform(0.7, 1.1) + random.uniform(0, 0.35) * u
+    image = image * light * random.uniform(0.75, 1.2, (3, 1, 1)).astype(np.float32)
+    image += random.standard_normal(image.shape, np.float32) * random.uniform(0.02, 0.12)
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _colors(random, least: float):
+    """Two colors f[3,1,1] of 0 to 1, so far apart that their pattern can be seen."""
+    while True:
+        one, other = random.random((2, 3, 1, 1), np.float32)
+        if np.abs(one - other).sum() >= 3 * least:
+            return one, other
+
+
+def _turned(random, x, y):
+    angle = random.uniform(0, 2 * math.pi)
+    cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+    return cosine * x + sine * y, cosine * y - sine * x
+
+
+def _blend(share, one, other):
+    return one + share * (other - one)
+
+
+def _inside(distance, size: int):
+    """1 where a signed distance is below 0, with an edge of one pixel."""
+    return np.clip(0.5 - distance * (size / 2), 0, 1)
+
+
+def _smooth(values, slope: float):
+    """About -1 to 1 -> 0 to 1."""
+    return np.clip(values * slope + 0.5, 0, 1)
+
+
+def _waves(random, x, y, period: float):
+    """A random field without a direction: six plane waves of one length."""
+    angles = random.uniform(0, 2 * math.pi, (6, 2)).astype(np.float32)
+    scale = np.float32(2 * math.pi / period)
+    return sum(np.sin(scale * (math.cos(a) * x + math.sin(a) * y) + phase)
+               for a, phase in angles) * np.float32(0.5)
+
+
+def _polygon(corners: int, inner: float, u, v):
+    """Signed distance to the sides of a star; inner: radius of the corners that point inwards."""
+    half = np.float32(math.pi / corners)
+    angle = np.abs(np.mod(np.arctan2(v, u), 2 * half) - half)
+    radius = np.sqrt(u * u + v * v)
+    x, y = radius * np.cos(angle), radius * np.sin(angle)
+    # From the inner corner (inner, 0) to the outer one at angle `half`.
+    dx, dy = math.cos(half) - inner, math.sin(half)
+    return ((x - inner) * dy - y * dx) / math.hypot(dx, dy)
+
+
+# Of about one area where the outer radius is 1. A side of a regular polygon is a straight line:
+# its middle is the inner corner.
+OUTLINES = (
+    lambda u, v: np.sqrt(u * u + v * v) - 0.75,
+    lambda u, v: _polygon(3, 0.5, u, v),
+    lambda u, v: _polygon(4, math.sqrt(0.5), u, v),
+    lambda u, v: _polygon(5, 0.5, u, v),
+    lambda u, v: np.minimum(np.maximum(np.abs(u) - 0.95, np.abs(v) - 0.3),
+                            np.maximum(np.abs(u) - 0.3, np.abs(v) - 0.95)),
+)
+
+
+def _sine(phase):
+    return np.sin(np.float32(2 * math.pi) * phase)
+
+
+# (random, u, v) in periods -> the share of the second color.
+PATTERNS = (
+    lambda random, u, v: _smooth(_sine(u), 2),
+    lambda random, u, v: _smooth(_sine(u / 1.4) * _sine(v / 1.4), 3),
+    lambda random, u, v: _smooth(_sine(u) + _sine(v) - 0.8, 2),
+    lambda random, u, v: _smooth(_waves(random, u, v, 1.3), 2),
+)
