@@ -45,18 +45,19 @@ def get_config(variant=""):
     c.task = "multiclass"
     c.loss = dict(name="softmax", smoothing=0.0)
     c.step = dict(name="supervised", accumulate=1)
-    c.batch_size = 64
-    c.total = dict(epochs=20)
+    c.batch_size = 32
+    c.total = dict(examples=40_000)
     c.optimizer = dict(name="sgd", momentum=0.9, nesterov=True)
-    c.schedule = dict(name="cosine", base=0.1, warmup=dict(epochs=1))
+    c.schedule = dict(name="cosine", base=0.01 if v["what"] == "finetune" else 0.05,
+                      warmup=dict(examples=4000))
     c.weight_decay = dict(value=5e-4, on=".*kernel", mode="coupled")
     c.clip = None
     c.freeze = (r"(?!head/).*",) if v["what"] == "probe" else ()
     c.ema = None
     c.precision = "auto"
     c.mesh = dict(data=-1, fsdp=1, model=1)
-    c.evals = dict(val=dict(name="classification", every=dict(epochs=5)))
-    c.checkpoint = dict(every=dict(epochs=5), keep=1)
+    c.evals = dict(val=dict(name="classification", every=dict(examples=10_000)))
+    c.checkpoint = dict(every=dict(examples=10_000), keep=1)
     c.stop = None
-    c.log = dict(every=dict(epochs=1))
+    c.log = dict(every=dict(examples=2000))
     return c

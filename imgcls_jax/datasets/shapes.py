@@ -20,6 +20,7 @@ PAIRS = tuple((shape, texture) for half in (0, 1) for shape in range(5) for text
               if (shape + texture) % 2 == half)
 CLASSES = tuple(f"{TEXTURES[texture]} {SHAPES[shape]}" for shape, texture in PAIRS)
 SPLITS = ("train", "validation")
+TILT, TURNS = 0.4, math.pi  # radians to either side: of what is looked for, and of all else
 
 
 @DATASETS.register()
@@ -108,53 +109,55 @@ def draw(random: np.random.Generator, shape: int, texture: int, size: int) -> np
     side = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
     x, y = side[None, :], side[:, None]
     back = _waves(random, x, y, random.uniform(0.6, 2.0))
-    image = _blend(_smooth(back, 0.7), *_colors(random, 0.15))  # channels first, until the end
-    for _ in range(random.integers(2, 5)):
+    muted = 0.2 + 0.6 * random.random((2, 3, 1, 1), np.float32)
+    image = _blend(_smooth(back, 0.5), *muted)  # channels first, until the end
+    for _ in range(random.integers(0, 3)):
         _put(random, image, side, random.integers(len(OUTLINES)), random.integers(len(PATTERNS)),
-             random.uniform(0.12, 0.24), random.uniform(-1, 1, 2))
-    radius = random.uniform(0.4, 0.7)
+             random.uniform(0.12, 0.22), random.uniform(-1, 1, 2), TURNS)
+    radius = random.uniform(0.55, 0.85)
     _put(random, image, side, shape, texture, radius,
-         random.uniform(radius - 0.9, 0.9 - radius, 2))
-    if random.random() < 0.5:
+         random.uniform(radius - 0.95, 0.95 - radius, 2), TILT)
+    if random.random() < 0.4:
         u, _ = _turned(random, x, y)
         bar = np.abs(u - random.uniform(-0.35, 0.35)) - random.uniform(0.05, 0.12)
         image = _blend(_inside(bar, size), image, random.random((3, 1, 1), np.float32))
     return _photograph(random, image, x, y).transpose(1, 2, 0)
 
 
-def _put(random, image, side, shape: int, texture: int, radius: float, center):
-    """Draws one textured shape over f[3,H,W], whose pixels are at `side` in both directions."""
+def _put(random, image, side, shape: int, texture: int, radius: float, center, turned: float):
+    """Draws one textured shape over f[3,H,W], whose pixels are at `side` in both directions.
+
+    turned: radians that the shape is turned by at most; the texture has no direction.
+    """
     near = [slice(*np.searchsorted(side, (place - 1.05 * radius, place + 1.05 * radius)))
             for place in center]
     x, y = side[None, near[0]] - np.float32(center[0]), side[near[1], None] - np.float32(center[1])
-    u, v = _turned(random, x, y)
+    u, v = _turned(random, x, y, turned)
     cover = _inside(OUTLINES[shape](u / radius, v / radius) * radius, len(side))
     u, v = _turned(random, x, y)
-    period = random.uniform(0.17, 0.26)
+    period = random.uniform(0.2, 0.3)
     shade = PATTERNS[texture](random, u / period + random.random(), v / period + random.random())
     part = image[:, near[1], near[0]]
-    part[:] = _blend(cover, part, _blend(shade, *_colors(random, 0.45)))
+    part[:] = _blend(cover, part, _blend(shade, *_colors(random)))
 
 
 def _photograph(random, image, x, y):
     """Light from one side, a cast of color, noise, 256 levels."""
     u, _ = _turned(random, x, y)
-    light = random.uniform(0.7, 1.1) + random.uniform(0, 0.35) * u
-    image = image * light * random.uniform(0.75, 1.2, (3, 1, 1)).astype(np.float32)
-    image += random.standard_normal(image.shape, np.float32) * random.uniform(0.02, 0.12)
+    light = random.uniform(0.75, 1.1) + random.uniform(0, 0.3) * u
+    image = image * light * random.uniform(0.8, 1.15, (3, 1, 1)).astype(np.float32)
+    image += random.standard_normal(image.shape, np.float32) * random.uniform(0.01, 0.06)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _colors(random, least: float):
-    """Two colors f[3,1,1] of 0 to 1, so far apart that their pattern can be seen."""
-    while True:
-        one, other = random.random((2, 3, 1, 1), np.float32)
-        if np.abs(one - other).sum() >= 3 * least:
-            return one, other
+def _colors(random):
+    """A dark and a bright color f[3,1,1], of any hue."""
+    dark, bright = random.random((2, 3, 1, 1), np.float32)
+    return 0.45 * dark, 1 - 0.45 * bright
 
 
-def _turned(random, x, y):
-    angle = random.uniform(0, 2 * math.pi)
+def _turned(random, x, y, most: float = TURNS):
+    angle = random.uniform(-most, most)
     cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     return cosine * x + sine * y, cosine * y - sine * x
 

@@ -1,0 +1,22 @@
+"""Accuracy and calibration on the drawn scenes: plain, SAM, a moving average, distillation.
+
+python experiments/sweeps/calibration.py [--runs=DIR] [--seeds=0,1,2,3,4] [--arms=plain,ema]
+
+The teacher of an arm is the plain run of its seed. Writes calibration.json and calibration.md.
+"""
+
+from arms import sweep
+
+PLAIN = ["--config=shapes:pretrain", "--config.total.examples=30000"]
+
+
+def arms(folder, seed):
+    distill = f"{{'name': 'distill', 'teacher': '{folder}/plain-{seed}'}}"
+    return {"plain": PLAIN,
+            "ema": [*PLAIN, "--config.ema={'decay': 0.99, 'warmup': True}"],
+            "sam": [*PLAIN, "--config.step={'name': 'sam', 'rho': 0.05}"],
+            "distill": [*PLAIN, f"--config.step={distill}"]}
+
+
+if __name__ == "__main__":
+    sweep(__file__, arms, {"top1": "top-1 %", "ece": "ECE %", "loss": "loss, nats"})

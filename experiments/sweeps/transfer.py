@@ -1,0 +1,23 @@
+"""Transfer between the halves of the drawn scenes, at 20 examples a class.
+
+python experiments/sweeps/transfer.py [--runs=DIR] [--seeds=0,1,2,3,4]
+
+Ten classes are learned from 200 examples each; then the other ten, from 20 each, by all weights
+(finetune) or the head alone (probe), and from scratch. Writes transfer.json and transfer.md.
+"""
+
+from arms import sweep
+
+FEW = ["--config.total.examples=8000", "--config.schedule.warmup.examples=800"]
+
+
+def arms(folder, seed):
+    start = f"weights={folder}/pretrain-{seed},per_class=20"
+    return {"pretrain": ["--config=shapes:pretrain"],
+            "scratch": ["--config=shapes:scratch,per_class=20", *FEW],
+            "probe": [f"--config=shapes:probe,{start}", *FEW],
+            "finetune": [f"--config=shapes:finetune,{start}", *FEW]}
+
+
+if __name__ == "__main__":
+    sweep(__file__, arms, {"top1": "top-1 %"}, unshown=("pretrain",))
