@@ -107,4 +107,4 @@ def test_arguments_that_mean_nothing_are_refused(arguments, key):
 
 def test_the_number_of_examples_is_no_duration():
     run = build.build(config.load("shapes", [("data.examples", "640")]).config)
-    assert run.steps_per_epoch == 10
+    assert run.steps_per_epoch == 640 / run.batch_size
