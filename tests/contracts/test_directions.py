@@ -114,7 +114,7 @@ def test_tensorflow_is_imported_where_it_is_used_and_only_then(name):
     input_files = {"transforms", "datasets", "pipeline", "input_faults", "salvage",
                    "examples", "recording", "exporters"}
     allowed = {"tensorflow": input_files, "tensorflow_datasets": {"datasets"}, "clu": {"log"},
-               "sklearn": {"datasets"}}
+               "sklearn": {"datasets", "cli"}}
     for package, at_top in theirs(name).items():
         if package in allowed:
             assert part(name) in allowed[package] and not at_top, package
