@@ -71,7 +71,7 @@ def measure(loaded: dict, *, size: int | None = None, color: bool = False,
             strength: float | None = None) -> dict:
     """Features, fit and evaluation of a config's data. strength: C; None: by cross-validation."""
     hog = _hog()
-    from imgcls_jax import feed, pipeline
+    from imgcls_jax import datasets, feed, pipeline
     from imgcls_jax.build import chain
     from imgcls_jax.cli import data
     from imgcls_jax.registry import bind
@@ -88,6 +88,7 @@ def measure(loaded: dict, *, size: int | None = None, color: bool = False,
     transforms = chain(choices, TRANSFORMS, "config.eval_transforms")
     train, held_out = options["train"], _held_out(source, loaded["data"].get("eval"))
 
+    datasets.size(source, held_out)  # ConfigError now, not after the features of training
     began = time.perf_counter()
     sets = []
     for split in (train, held_out):
