@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from imgcls_jax import (
     runtime,
     sharding,
     steps,
+    tasks,
     tree,
 )
 from imgcls_jax.datasets import DATASETS
@@ -94,26 +96,40 @@ def normaliser(mean, std, dtype: str):
     return normalise
 
 
-def task(config: Mapping, source) -> Task:
+def task(config: Mapping, data: feed.Feed) -> Task:
     """config.task and config.loss, for the classes of the data."""
-    if config["task"] != "multiclass":
-        raise ConfigError(f"task={config['task']!r}", where="config.task",
-                          fix="use 'multiclass', the one kind of task there is")
-    if source.kind != config["task"]:
-        raise ConfigError(f"the labels of {source.name} are {source.kind}", where="config.task",
-                          fix=f"use {source.kind!r}")
-    classes, loss = len(source.classes), LOSSES.bind(config["loss"], "config.loss")
-    rows = jax.ShapeDtypeStruct((2, classes), jnp.float32)
+    kind, source = config["task"], data.source
+    tasks.check(kind, source)
+    loss = _loss(config["loss"], kind, data)
+    rows = jax.ShapeDtypeStruct((2, tasks.outputs(kind, len(source.classes))), jnp.float32)
     with tracing("config.loss"):
         losses = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(loss, rows, rows))
     if losses != (2,):  # a mean would be broadcast, and count padded rows
         raise ConfigError(f"{config['loss']['name']} gives {losses} for 2 examples",
                           where="config.loss", fix="return one loss per example, f32[B]")
-    return Task(kind="multiclass",
-                targets=lambda label: label if label.ndim == 2 else jax.nn.one_hot(label, classes),
-                loss=loss,
-                probs=lambda logits: jax.nn.softmax(logits, -1),
-                metrics=metrics(({"name": "topk"},), "multiclass", "metrics"))
+    return tasks.make(kind, source.classes, loss,
+                      metrics(({"name": tasks.METRICS[kind]},), kind, "metrics"))
+
+
+PER_OUTPUT = ("class_weights", "prior")  # arguments of losses: a number for each output, or "auto"
+
+
+def _loss(choice: Mapping, kind: str, data: feed.Feed):
+    """config.loss, with what is "auto" counted in the labels of training."""
+    loss = LOSSES.bind(choice, "config.loss")
+    suited = LOSSES.facts(choice["name"])["tasks"]
+    if kind not in suited:
+        fitting = [name for name in LOSSES.names() if kind in LOSSES.facts(name)["tasks"]]
+        raise ConfigError(f"{choice['name']} is for {' and '.join(suited)} tasks, not {kind}",
+                          where="config.loss.name", fix=f"use one of {fitting}")
+    parameters = inspect.signature(loss).parameters
+    given = {name: parameters[name].default for name in PER_OUTPUT if name in parameters}
+    for name in [name for name, value in given.items() if value == "auto"]:
+        where = f"config.loss.{name}"
+        labels = datasets.labels(data.source, data.options["train"], where)
+        found = tasks.counts(labels, data.source.classes, where)
+        loss = functools.partial(loss, **{name: tasks.automatic(name, kind, *found)})
+    return loss
 
 
 def metrics(choices, kind: str, where: str) -> dict[str, Metric]:
@@ -337,8 +353,8 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         put = functools.partial(sharding.to_device, batch_size=batch_size, mesh=mesh)
 
     # ---- model and task
-    module, spec = model(c["model"], len(source.classes), dtype)
-    what = task(c, source)
+    what = task(c, data)
+    module, spec = model(c["model"], what.outputs, dtype)
     if c["init"] is not None:  # what is trained on goes on seeing what it was trained with
         weights, _ = bind(_initial, c["init"], "config.init")()
         given = load.normalisation(weights, spec)
@@ -421,7 +437,7 @@ def _evaluation(choice: Mapping, where: str, *, data: feed.Feed, seed: int, mesh
     """One of config.evals. transforms: those of config.eval_transforms; kept: as _eval_batches."""
     given = bind(_every_evaluation, {k: v for k, v in choice.items() if k in EVALUATION}, where)()
     evaluator = EVALUATORS.bind({k: v for k, v in choice.items() if k not in EVALUATION}, where)
-    own = _other_data(given["data"], data.source, seed, where)
+    own = _other_data(given["data"], data.source, task.kind, seed, where)
     fed = own or data
     place = "config.eval_transforms"
     if given["transforms"]:
@@ -452,12 +468,16 @@ def _among(predict, task: Task, subset: tuple[int, ...] | None):
     if subset is None:
         return predict, task
     kept = np.array(subset)
+    given = getattr(task.loss, "keywords", {})
+    fewer = {name: tuple(np.array(given[name])[kept].tolist()) for name in PER_OUTPUT
+             if given.get(name) is not None}
 
     def targets(label):
         return task.targets(label)[:, kept]
 
     return (lambda variables, images: predict(variables, images)[:, kept],
-            dataclasses.replace(task, targets=targets))
+            dataclasses.replace(task, targets=targets,
+                                loss=functools.partial(task.loss, **fewer)))
 
 
 def _check_separable(choice: Mapping, mesh, batch_statistics: bool):
@@ -501,12 +521,14 @@ def _every_evaluation(*, split: str | None = None, every: int | None = None,
 EVALUATION = tuple(_every_evaluation())
 
 
-def _other_data(choice: Mapping | None, source, seed: int, where: str) -> feed.Feed | None:
+def _other_data(choice: Mapping | None, source, kind: str, seed: int,
+                where: str) -> feed.Feed | None:
     """The data of an evaluation that has its own."""
     if choice is None:
         return None
     other = _feed(choice, seed)
-    for name in ("classes", "kind", "channels"):
+    tasks.check(kind, other.source, f"{where}.data", evaluated=True)
+    for name in ("classes", "channels"):
         if getattr(other.source, name) != getattr(source, name):
             raise ConfigError(f"{other.source.name} has other {name} than {source.name}",
                               where=f"{where}.data", fix="evaluate on data of the same classes, in "

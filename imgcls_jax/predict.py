@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from imgcls_jax import build, checkpoint, features, init, pipeline, runtime, tree
+from imgcls_jax import build, checkpoint, features, init, pipeline, runtime, tasks, tree
 from imgcls_jax import config as configs
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.pretrained import catalogue
@@ -26,7 +26,7 @@ class Model:
     """What `load` gives.
 
     module, variables: the linen module and what its `apply` takes. labels: class names.
-    preprocessing: eval transforms, mean, std, channels, image size.
+    preprocessing: eval transforms, mean, std, channels, image size. kind: of the task.
     """
 
     module: Any
@@ -34,6 +34,7 @@ class Model:
     spec: ModelSpec
     labels: tuple[str, ...]
     preprocessing: Mapping
+    kind: str = "multiclass"
 
     @functools.cached_property
     def _apply(self):
@@ -43,8 +44,9 @@ class Model:
     def _apply_bytes(self):
         p = self.preprocessing
         normalise = build.normaliser(p["mean"], p["std"], str(self.module.dtype))
-        return jax.jit(lambda variables, x: self.module.apply(variables, normalise(x),
-                                                              train=False))
+        probabilities = tasks.probabilities(self.kind)
+        return jax.jit(lambda variables, x: probabilities(
+            self.module.apply(variables, normalise(x), train=False)))
 
     def features(self, images) -> np.ndarray:
         """f32[B,H,W,C], normalised already -> f32[B,D]: what the head receives."""
@@ -69,11 +71,11 @@ class Model:
         return jax.jit(functools.partial(features.head_input, self.module, self.spec.head))
 
     def logits(self, images) -> np.ndarray:
-        """f32[B,H,W,C], normalised already -> f32[B,K]."""
+        """f32[B,H,W,C], normalised already -> f32[B,K], or f32[B,1] of a binary task."""
         return np.asarray(self._apply(self.variables, images))
 
     def __call__(self, images, *, batch_size: int = 64) -> np.ndarray:
-        """Paths, encoded bytes or u8[H,W,C] arrays -> softmax probabilities f32[N,K].
+        """Paths, encoded bytes or u8[H,W,C] arrays -> probabilities f32[N,K], as the task has them.
 
         Each goes through the preprocessing of evaluation. DataError names a file that cannot be
         decoded.
@@ -83,8 +85,8 @@ class Model:
             return np.zeros((0, len(self.labels)), np.float32)
         out = []
         for batch in self._batches(items, batch_size):
-            logits = np.asarray(self._apply_bytes(self.variables, batch["image"]))
-            out.append(jax.nn.softmax(logits, -1)[batch["mask"] > 0])
+            found = np.asarray(self._apply_bytes(self.variables, batch["image"]))
+            out.append(found[batch["mask"] > 0])
         return np.concatenate(out)
 
     def _batches(self, items: list, batch_size: int):
@@ -133,10 +135,11 @@ def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
     preprocessing = configs.plain(saved["preprocessing"])
     dtype = runtime.compute_dtype(config["precision"])
     labels = tuple(saved["classes"])
-    module, spec = build.model(config["model"], len(labels), dtype)
+    kind = config["task"]
+    module, spec = build.model(config["model"], tasks.outputs(kind, len(labels)), dtype)
     values = weights.get("ema") or weights
     return Model(module, {"params": values["params"], **values["model_state"]}, spec, labels,
-                 preprocessing)
+                 preprocessing, kind)
 
 
 def of_file(file: str | Path, config: Mapping) -> Model:

@@ -204,13 +204,15 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What the labels mean.
+    """What the labels mean: "binary", "multiclass" or "multilabel", of K classes.
 
-    targets: labels -> f32[B,K]. loss: (logits, targets) -> f32[B].
-    probs: logits -> f32[B,K] probabilities. metrics: by name.
+    outputs: logits that a model has, K, or 1 where binary. targets: labels -> f32[B,outputs].
+    loss: (logits, targets) -> f32[B]. probs: logits -> f32[B,K] probabilities. metrics: by name.
     """
 
     kind: str
+    classes: tuple[str, ...]
+    outputs: int
     targets: Callable[[Array], Array]
     loss: Callable[[Array, Array], Array]
     probs: Callable[[Array], Array]

@@ -75,7 +75,13 @@ def told(capsys):
      "config.ema=None"),
     (["--config=digits", "--config.checkpoint.best=tset/top1"], "'test/'"),
     (["--config=digits", "--config.data.train=training"], "use one of ['test', 'train']"),
-    (["--config=digits", "--config.task=multilabel"], "multiclass"),
+    (["--config=digits", "--config.task=multilabel"], "'asymmetric'"),
+    (["--config=digits", "--config.task=multilable"], "'multilabel'"),
+    (["--config=digits", "--config.task=binary", "--config.loss.name=sigmoid"], "10 classes"),
+    (["--config=digits", "--config.loss.name=focal"], "'softmax_focal'"),
+    (["--config=digits", "--config.loss.class_weights=(1.0, 2.0)"], "2 class_weights for 10"),
+    (["--config=digits", "--config.loss.class_weights=balanced"], "'auto'"),
+    (["--config=digits", "--config.loss.smoothing=1.5"], "0 to 1"),
     (["--config=digits", "--config.total.steps=-3"], "above 0"),
     (["--config=imagenet/vit:vit_s16", "--config.transforms[0].size=230"], "224 or 240"),
     (["--config=digits", "--config.model.norm_group=48"], "norm_group"),
@@ -182,7 +188,9 @@ def test_a_loss_that_is_one_number_is_refused(told, tmp_path, monkeypatch):
     def mean(logits, targets):
         return ((logits - targets) ** 2).mean()
 
+    LOSSES.names()
     monkeypatch.setitem(LOSSES._found, "mean", mean)
+    monkeypatch.setitem(LOSSES._facts, "mean", {"tasks": ("multiclass",)})
     said = told(2, "check", "--config=digits", "--config.loss.name=mean")
     assert "one loss per example" in said
 

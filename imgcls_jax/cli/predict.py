@@ -7,9 +7,10 @@ cannot be read is reported in its place and does not stop the others.
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
 from imgcls_jax.cli import _flags
@@ -20,7 +21,11 @@ _flags.define_start(FLAGS)
 flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=FLAGS)
 flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'best'.",
                     flag_values=FLAGS)
-flags.DEFINE_integer("top", 5, "Labels per image.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("top", None, "Labels per image, at most: 5, or of a multilabel model all.",
+                     lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_float("threshold", None, "Probability from which on a label is given, or class 1 of "
+                   "two: 0.5. For multilabel and binary models.", lower_bound=0, upper_bound=1,
+                   flag_values=FLAGS)
 flags.DEFINE_integer("batch", 64, "Images at a time.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_enum("format", "table", ("table", "json", "jsonl", "csv"), "How to print.",
                   flag_values=FLAGS)
@@ -43,10 +48,15 @@ def main(words, overrides):
     from imgcls_jax import predict
 
     model = predict.load(FLAGS.workdir, step=FLAGS.step)
+    if model.kind == "multiclass" and FLAGS.threshold is not None:
+        raise ConfigError("a multiclass model has no threshold", where="--threshold",
+                          fix="leave it out; --top says how many labels are given")
+    choose = chooser(model.kind, FLAGS.top, 0.5 if FLAGS.threshold is None else FLAGS.threshold)
     rows = (row for start in range(0, len(paths), FLAGS.batch)
-            for row in label(model, paths[start:start + FLAGS.batch], FLAGS.top, FLAGS.batch))
+            for row in label(model, paths[start:start + FLAGS.batch], choose, FLAGS.batch))
     failed = 0
-    for row in show(rows, FLAGS.format, FLAGS.top):
+    columns = 0 if model.kind == "multilabel" else len(choose(np.ones(len(model.labels))))
+    for row in show(rows, FLAGS.format, columns):
         failed += not row["ok"]
     return DataError.code if failed and FLAGS.strict else 0
 
@@ -63,43 +73,61 @@ def find(words) -> Iterator[Path]:
             yield Path(word)
 
 
-def label(model, paths: list[Path], top: int, batch: int) -> list[dict]:
+def chooser(kind: str, top: int | None, threshold: float) -> Callable:
+    """probabilities f32[K] -> numbers of the classes that are given, the first first."""
+    def choose(row):
+        if kind == "binary":
+            return [int(row[1] >= threshold)]
+        order = row.argsort()[::-1]
+        if kind == "multilabel":
+            return order[row[order] >= threshold][:top]
+        return order[:top or 5]
+
+    return choose
+
+
+def label(model, paths: list[Path], choose: Callable, batch: int) -> list[dict]:
     """A row per file: {"file", "ok", "topk": [{"id", "label", "prob"}], "error"}."""
     try:
         probabilities = model(paths, batch_size=batch)
     except (DataError, OSError) as error:
         if len(paths) > 1:  # one of them: each by itself
-            return [row for path in paths for row in label(model, [path], top, 1)]
+            return [row for path in paths for row in label(model, [path], choose, 1)]
         what = error.what if isinstance(error, DataError) else error.strerror
         return [{"file": str(paths[0]), "ok": False, "topk": [], "error": what}]
     rows = []
     for path, row in zip(paths, probabilities, strict=True):
-        order = row.argsort()[::-1][:top]
         rows.append({"file": str(path), "ok": True, "error": None,
                      "topk": [{"id": int(i), "label": model.labels[i], "prob": float(row[i])}
-                              for i in order]})
+                              for i in choose(row)]})
     return rows
 
 
-def show(rows, form: str, top: int) -> Iterator[dict]:
-    """Prints each row when it is there, and passes it on."""
+def show(rows, form: str, columns: int) -> Iterator[dict]:
+    """Prints each row when it is there, and passes it on.
+
+    columns: labels of each row, in CSV; 0 where their number varies, and `|` stands between them.
+    """
     out = csv.writer(sys.stdout)
     if form == "csv":
-        out.writerow(["file", "error", *(f"{what}{i + 1}" for i in range(top)
-                                         for what in ("label", "prob"))])
+        out.writerow(["file", "error", *(f"{what}{i + 1}" for i in range(columns)
+                                         for what in ("label", "prob"))]
+                     if columns else ["file", "error", "labels", "probs"])
     kept = []
     for row in rows:
         if form == "jsonl":
             print(json.dumps(row))
         elif form == "csv":
+            cells = [(_cell(hit["label"]), f"{hit['prob']:.6f}") for hit in row["topk"]]
+            if not columns:
+                cells = [["|".join(part) for part in zip(*cells, strict=True)] or ("", "")]
             out.writerow([_cell(row["file"]), _cell(row["error"] or ""),
-                          *(cell for hit in row["topk"]
-                            for cell in (_cell(hit["label"]), f"{hit['prob']:.6f}"))])
+                          *(cell for pair in cells for cell in pair)])
         elif form == "json":
             kept.append(row)
         elif row["ok"]:
             hits = ", ".join(f"{hit['label']} {hit['prob']:.1%}" for hit in row["topk"])
-            print(f"{row['file']}: {hits}")
+            print(f"{row['file']}: {hits or 'no label'}")
         else:
             print(f"{row['file']}: cannot be read: {row['error']}")
         yield row

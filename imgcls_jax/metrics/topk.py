@@ -10,14 +10,18 @@ from imgcls_jax.types import Metric
 def topk(kind: str, *, k: tuple[int, ...] = (1, 5)) -> Metric:
     """The share of examples whose target class is among the k largest logits.
 
-    The target class of soft targets is their largest. Of equal logits the lower index comes
-    first, as in a stable descending sort; a row with a NaN counts as wrong. A k above the number
-    of classes is left out.
+    The target class of soft targets is their largest; of several valid labels, all equal, any will
+    do, and examples without one are left out (ReaL, arXiv 2006.07159). Of equal logits the lower
+    index comes first, as in a stable descending sort; a row with a NaN counts as wrong. A k above
+    the number of classes is left out.
     """
     def update(logits, targets, mask):
         classes = logits.shape[-1]
-        label = targets.argmax(-1)[:, None]
-        own = jnp.take_along_axis(logits, label, -1)
+        largest = targets.max(-1, keepdims=True)
+        valid = targets == largest
+        own = jnp.where(valid, logits, -jnp.inf).max(-1, keepdims=True)
+        label = (valid & (logits == own)).argmax(-1)[:, None]
+        mask = mask * (largest[:, 0] > 0)
         index = jnp.arange(classes)[None]
         ahead = (logits > own) | ((logits == own) & (index < label))
         rank = ahead.sum(-1)

@@ -24,8 +24,8 @@ ROWS = ("cli __main__", "train predict programs", "build", "evaluators",
         "pipeline examples recording input_faults salvage sampling optim checkpoint init "
         "pretrained",
         "models datasets transforms device_transforms losses metrics steps compress "
-        "optimizers schedules report config sharding log workdir runtime hlo topology manifest "
-        "xla_flags features",
+        "optimizers schedules report config sharding log workdir tasks runtime hlo topology "
+        "manifest xla_flags features",
         "layers", "types registry tree errors __init__")
 ROW = {name: number for number, names in enumerate(ROWS) for name in names.split()}
 

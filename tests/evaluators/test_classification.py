@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls_jax import sharding
+from imgcls_jax import sharding, tasks
 from imgcls_jax.evaluators import Parts
 from imgcls_jax.evaluators.classification import classification
 from imgcls_jax.losses.softmax import softmax
 from imgcls_jax.metrics.topk import topk
-from imgcls_jax.types import Metric, Task
+from imgcls_jax.types import Metric
 
 CLASSES, BATCH = 12, 16
-TASK = Task("multiclass", lambda label: jax.nn.one_hot(label, CLASSES), softmax, jax.nn.softmax,
-            {"topk": topk("multiclass", k=(1, 5))})
+TASK = tasks.make("multiclass", tuple(map(str, range(CLASSES))), softmax,
+                  {"topk": topk("multiclass", k=(1, 5))})
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(1, 256, (1000, 2, 2, 1), np.uint8)
 LABELS = RNG.integers(0, CLASSES, 1000).astype(np.int32)

@@ -41,9 +41,23 @@ def test_counts_equal_a_stable_sort(kind):
 
 
 def test_the_class_of_soft_targets_is_their_largest():
-    targets = np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]], np.float32)
+    targets = np.array([[0.2, 0.5, 0.3], [0.45, 0.35, 0.2]], np.float32)
     logits = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]], np.float32)
     assert topk("multiclass", k=(1,)).update(logits, targets, np.ones(2))["top1"] == 1
+
+
+def test_any_of_several_valid_labels_will_do_and_examples_without_one_are_left_out():
+    rng = np.random.default_rng(1)
+    targets = (rng.random((200, 6)) < 0.25).astype(np.float32)
+    logits, mask = rng.integers(0, 4, (200, 6)).astype(np.float32), rng.random(200) < 0.8
+    counted = mask & targets.any(1)
+    assert counted.sum() < mask.sum()
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    sums = topk("multiclass", k=(1, 2)).update(logits, targets, mask.astype(np.float32))
+    assert sums["seen"] == counted.sum()
+    for k in (1, 2):
+        hit = np.take_along_axis(targets, order[:, :k], 1).any(1)
+        assert sums[f"top{k}"] == (hit & counted).sum()
 
 
 def test_counts_of_parts_add_up_to_those_of_the_whole():

@@ -7,7 +7,7 @@ import optax
 import pytest
 from sklearn.datasets import load_digits
 
-from imgcls_jax import init
+from imgcls_jax import init, tasks
 from imgcls_jax.losses.softmax import softmax
 from imgcls_jax.models._efficientnet import EfficientNet, Stage
 from imgcls_jax.models.alexnet import RESPONSE, AlexNet
@@ -25,9 +25,9 @@ from imgcls_jax.models.vgg import VGG
 from imgcls_jax.models.vit import ViT
 from imgcls_jax.steps import Parts
 from imgcls_jax.steps.supervised import supervised
-from imgcls_jax.types import Task, TrainState
+from imgcls_jax.types import TrainState
 
-TASK = Task("multiclass", lambda label: jax.nn.one_hot(label, 10), softmax, jax.nn.softmax, {})
+TASK = tasks.make("multiclass", tuple(map(str, range(10))), softmax, {})
 BATCH, WARMUP = 32, 20
 MBCONV = (Stage(1, 3, 1, 16, 1), Stage(4, 3, 2, 24, 2), Stage(4, 5, 2, 40, 1))
 FUSED = (Stage(1, 3, 1, 16, 1, True), Stage(4, 3, 2, 24, 2, True), Stage(4, 3, 2, 40, 1))

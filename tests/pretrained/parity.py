@@ -10,14 +10,14 @@ import numpy as np
 import optax
 
 from experiments.parity import rule
-from imgcls_jax import tree
+from imgcls_jax import tasks, tree
 from imgcls_jax.losses.softmax import softmax
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import adapt, names
 from imgcls_jax.pretrained import load as pretrained
 from imgcls_jax.steps import Parts
 from imgcls_jax.steps.supervised import supervised
-from imgcls_jax.types import ModelSpec, Task, TrainState
+from imgcls_jax.types import ModelSpec, TrainState
 
 CASES = Path(__file__).parent / "cases"  # of record.py
 TRAINING = Path(__file__).parent / "gradients"  # of gradients.py
@@ -107,8 +107,7 @@ def _training_step(case: str, size: int, batch: int):
     """(loss, gradients and new statistics by path) of ours."""
     module, variables = model(case, size, "float64")
     state = {kind: values for kind, values in variables.items() if kind != "params"}
-    task = Task("multiclass", lambda label: jax.nn.one_hot(label, 1000, dtype="float64"), softmax,
-                jax.nn.softmax, {})
+    task = tasks.make("multiclass", tuple(map(str, range(1000))), softmax, {})
     optimizer = optax.sgd(1.0)
     parts = Parts(apply=module.apply, task=task, optimizer=optimizer, ema=None, seed=0,
                   prepare=lambda key, images, targets: (images, targets))

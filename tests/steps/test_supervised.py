@@ -9,20 +9,20 @@ import numpy as np
 import optax
 import pytest
 
-from imgcls_jax import optim
+from imgcls_jax import optim, tasks
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.losses.softmax import softmax
 from imgcls_jax.metrics.topk import topk
 from imgcls_jax.steps import Parts
 from imgcls_jax.steps.supervised import supervised
-from imgcls_jax.types import Task, TrainState
+from imgcls_jax.types import TrainState
 
 RNG = np.random.default_rng(0)
 BATCH = {"image": RNG.integers(0, 256, (12, 2, 2, 1), np.uint8),
          "label": RNG.integers(0, 5, 12).astype(np.int32), "mask": np.ones(12, np.float32)}
-TASK = Task("multiclass", lambda label: jax.nn.one_hot(label, 5), softmax, jax.nn.softmax,
-            {"topk": topk("multiclass", k=(1, 2))})
+TASK = tasks.make("multiclass", tuple(map(str, range(5))), softmax,
+                  {"topk": topk("multiclass", k=(1, 2))})
 RATE = 0.5
 BLACK = BATCH | {"image": np.zeros_like(BATCH["image"])}
 

@@ -1,0 +1,162 @@
+"""Every loss with every task: those that fit take a step, the others are refused."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from imgcls_jax import sharding
+from imgcls_jax.build import build
+from imgcls_jax.datasets import DATASETS
+from imgcls_jax.datasets.synthetic import synthetic
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.losses import LOSSES
+from imgcls_jax.tasks import KINDS
+from imgcls_jax.types import Lookup
+
+BATCH = 8
+MULTIHOT = (np.random.default_rng(0).random((64, 4)) < 0.4).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def tagged(monkeypatch):
+    """Synthetic images of four classes with several labels each: config.data.name="tagged"."""
+    def tagged(*, empty: bool = False):
+        source = synthetic(examples=64, held_out=64, size=8, classes=4)
+        labels = MULTIHOT * np.array([1, 1, 1, not empty], np.float32)
+
+        def open_split(name):
+            whole = source.open(name)
+
+            def read(index):
+                import tensorflow as tf
+
+                return {**whole.read(index), "label": tf.gather(labels, index)}
+
+            return Lookup(64, read, whole.where, lambda: labels)
+
+        return dataclasses.replace(source, name="tagged", kind="multilabel", open=open_split)
+
+    DATASETS.names()
+    monkeypatch.setitem(DATASETS._found, "tagged", tagged)
+
+
+def config(kind, **changes):
+    data = (dict(name="tagged") if kind == "multilabel" else
+            dict(name="synthetic", examples=64, held_out=64, size=8,
+                 classes=2 if kind == "binary" else 4))
+    return {
+        "seed": 0, "data": data, "transforms": (), "eval_transforms": (), "device_transforms": (),
+        "model": dict(name="vit_mini", patch_size=4, width=16, depth=1, heads=2, stem=()),
+        "init": None, "task": kind, "loss": {}, "step": dict(name="supervised"),
+        "batch_size": BATCH, "total": dict(steps=3), "optimizer": dict(name="adamw"),
+        "schedule": dict(name="constant", base=1e-2), "weight_decay": None, "clip": None,
+        "freeze": (), "ema": None, "precision": "f32", "mesh": dict(data=1),
+        "evals": dict(val=dict(name="classification")), "checkpoint": dict(every=dict(steps=3)),
+        "stop": None, "log": dict(every=dict(steps=1)), **changes}
+
+
+def built(kind, **changes):
+    return build(config(kind, **changes), devices=jax.devices()[:1])
+
+
+CHOICES = [(kind, dict(name=name)) for kind in KINDS for name in LOSSES.names()] + [
+    (kind, dict(name=name, class_weights="auto")) for kind, name in
+    (("binary", "sigmoid"), ("multilabel", "asymmetric"), ("multiclass", "softmax"))]
+
+
+@pytest.mark.parametrize("kind, loss", CHOICES, ids=lambda value: "-".join(value.values())
+                         if isinstance(value, dict) else value)
+def test_a_loss_takes_a_step_of_its_tasks_and_is_refused_of_others(kind, loss):
+    if kind not in LOSSES.facts(loss["name"])["tasks"]:
+        with pytest.raises(ConfigError) as raised:
+            built(kind, loss=loss)
+        assert raised.value.where == "config.loss.name"
+        fitting = [n for n in LOSSES.names() if kind in LOSSES.facts(n)["tasks"]]
+        assert all(repr(name) in raised.value.fix for name in fitting)
+        return
+    run = built(kind, loss=loss)
+    state, step = run.init(), jax.jit(run.step)
+    batch = run.put(next(run.batches(0)))
+    losses = []
+    for _ in range(3):
+        state, sums = step(state, batch)
+        losses.append(float(sums["loss"]))
+        assert sums["nonfinite"] == 0 and sums["seen"] == BATCH
+    assert losses[2] < losses[0]
+    logits = run.module.apply(state.variables(), np.zeros((3, 8, 8, 3), np.float32))
+    probabilities = run.task.probs(logits)
+    assert logits.shape == (3, run.task.outputs)
+    assert probabilities.shape == (3, len(run.task.classes)) == (3, {"binary": 2}.get(kind, 4))
+    if kind != "multilabel":
+        np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind, metrics", [
+    ("binary", {"decisions"}), ("multiclass", {"top1"}), ("multilabel", {"decisions", "exact"})])
+def test_evaluation_gives_the_loss_and_the_metrics_of_the_task(kind, metrics):
+    run = built(kind, loss=dict(name={"multiclass": "softmax"}.get(kind, "sigmoid")))
+    found = run.evaluations["val"].run(run.init().eval_variables())
+    assert set(found) == {"loss"} | metrics
+
+
+def test_automatic_weights_are_those_of_scikit_learn():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    data = dict(name="synthetic", examples=63, size=8, classes=4)
+    run = built("multiclass", data=data, loss=dict(name="softmax", class_weights="auto"))
+    labels = np.arange(63) % 4
+    np.testing.assert_allclose(run.task.loss.keywords["class_weights"], compute_class_weight(
+        "balanced", classes=np.arange(4), y=labels))
+    run = built("multiclass", data=data, loss=dict(name="logit_adjusted"))
+    np.testing.assert_allclose(run.task.loss.keywords["prior"], np.bincount(labels) / 63)
+    run = built("multilabel", loss=dict(name="sigmoid", class_weights="auto"))
+    np.testing.assert_allclose(run.task.loss.keywords["class_weights"],
+                               (64 - MULTIHOT.sum(0)) / MULTIHOT.sum(0))
+
+
+def test_a_class_without_examples_has_no_automatic_weight():
+    loss = dict(name="sigmoid", class_weights="auto")
+    with pytest.raises(ConfigError, match="class '3' has no example"):
+        built("multilabel", data=dict(name="tagged", empty=True), loss=loss)
+
+
+@pytest.mark.parametrize("kind, data, says", [
+    ("multiclass", dict(name="tagged"), "are multilabel"), ("binary", dict(name="tagged"), "has 4"),
+    ("binary", dict(name="synthetic", classes=3), "3 classes"), ("ordinal", None, "ordinal")])
+def test_data_of_another_task_is_refused(kind, data, says):
+    with pytest.raises(ConfigError, match=says):
+        built(kind, loss=dict(name="softmax"), **({"data": data} if data else {}))
+
+
+def test_a_multiclass_run_is_evaluated_where_any_of_several_labels_will_do():
+    run = built("multiclass", loss=dict(name="softmax", class_weights="auto"), evals=dict(
+        real=dict(name="classification", data=dict(name="tagged", eval="validation"))))
+    state = run.init()
+    found = run.evaluations["real"].run(state.eval_variables())
+    hits, counted = 0, MULTIHOT.any(1).sum()
+    for first in range(0, 64, BATCH):
+        split = synthetic(examples=64, held_out=64, size=8, classes=4).open("validation")
+        images = np.stack([split.read(i)["image"].numpy() for i in range(first, first + BATCH)])
+        x = (images / 255 - np.array(run.preprocessing["mean"])) / run.preprocessing["std"]
+        best = np.asarray(run.module.apply(state.variables(), x.astype(np.float32))).argmax(-1)
+        hits += MULTIHOT[first:first + BATCH][np.arange(BATCH), best].sum()
+    assert found["top1"] == pytest.approx(hits / counted) and np.isfinite(found["loss"])
+
+
+def test_a_multilabel_run_takes_one_label_for_one_of_several():
+    run = built("multilabel", loss=dict(name="sigmoid"), evals=dict(
+        one=dict(name="classification", data=dict(name="synthetic", examples=64, held_out=64,
+                                                  size=8, classes=4))))
+    assert np.isfinite(run.evaluations["one"].run(run.init().eval_variables())["loss"])
+
+
+def test_the_loss_agrees_on_every_mesh():
+    sums = []
+    for devices in (1, 8):
+        run = build(config("multilabel", loss=dict(name="asymmetric"), mesh=dict(data=devices)),
+                    devices=jax.devices()[:devices])
+        batch = sharding.to_device(next(run.batches(0)), BATCH, run.mesh)
+        sums.append(jax.jit(run.step)(run.init(), batch)[1]["loss"])
+    np.testing.assert_allclose(*sums, rtol=1e-6)
