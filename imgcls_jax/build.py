@@ -312,7 +312,6 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     wide = str(jnp.promote_types(dtype, jnp.float32))
     source, train_split = data.source, data.options["train"]
     examples, batch_size = data.examples(train_split), config["batch_size"]
-    # A dataset's `examples` is a number, no duration.
     c = {key: value if key == "data" else configs.resolve(
         value, examples=examples, batch_size=batch_size, where=key)
          for key, value in config.items()}

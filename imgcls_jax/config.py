@@ -256,14 +256,18 @@ def steps(duration: Mapping, *, examples: int, batch_size: int, where: str) -> i
 
 
 def resolve(value, *, examples: int, batch_size: int, where: str):
-    """`value` with every duration inside it made into steps."""
+    """`value` with every duration inside it made into steps.
+
+    A choice of data has none: a dataset's `examples` is a number.
+    """
     given = dict(examples=examples, batch_size=batch_size)
     if is_duration(value):
         return steps(value, **given, where=where)
     if isinstance(value, Mapping):
         if any(unit in value for unit in UNITS):
             steps(value, **given, where=where)  # a unit beside something else: refused
-        return {k: resolve(v, **given, where=f"{where}.{k}") for k, v in value.items()}
+        return {k: v if k == "data" else resolve(v, **given, where=f"{where}.{k}")
+                for k, v in value.items()}
     if isinstance(value, tuple):
         return tuple(resolve(v, **given, where=f"{where}[{i}]") for i, v in enumerate(value))
     return value

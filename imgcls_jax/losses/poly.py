@@ -15,7 +15,8 @@ def poly(logits, targets, *, epsilon: float = 2.0, smoothing: float = 0.0):
     Returns f32[B].
     """
     _terms.check(-1, epsilon=epsilon)
-    return optax.losses.poly_loss_cross_entropy(logits, _terms.smoothed(targets, smoothing), epsilon)
+    targets = _terms.smoothed(targets, smoothing)
+    return optax.losses.poly_loss_cross_entropy(logits, targets, epsilon=epsilon)
 
 
 @LOSSES.register(tasks=("binary", "multilabel"))
