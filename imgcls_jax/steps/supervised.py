@@ -1,19 +1,11 @@
 """The step of ordinary supervised training."""
 
-from typing import Literal
-
-import jax
-import jax.numpy as jnp
-import optax
-
-from imgcls_jax.errors import ConfigError
-from imgcls_jax.steps import STEPS, Parts
-from imgcls_jax.steps._guard import if_finite
+from imgcls_jax.steps import STEPS, Parts, _update
 
 
 @STEPS.register()
 def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
-               reduce: Literal["float32", "bfloat16"] | None = None):
+               reduce: _update.Reduce = None):
     """(state, batch) -> (state, Sums): one optimizer update on the mean loss of the batch.
 
     accumulate: the batch is worked off in this many microbatches, of every accumulate-th example
@@ -24,74 +16,5 @@ def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
     dtype; None leaves to the compiler where, how often and in what they are. If loss or gradient is
     not finite, the state is returned as it came and Sums["nonfinite"] is 1.
     """
-    if accumulate < 1:
-        raise ConfigError(f"accumulate={accumulate}", where="config.step.accumulate",
-                          fix="use 1 or more")
-
-    def loss(params, model_state, images, targets, key):
-        logits, new = parts.apply({"params": params, **model_state}, images, train=True,
-                                  mutable=[*model_state, "aux_logits"], rngs={"dropout": key})
-        new = dict(new)
-        value = parts.task.loss(logits, targets).mean()
-        for others in jax.tree.leaves(new.pop("aux_logits", {})):
-            value += auxiliary * parts.task.loss(others, targets).mean()
-        return value, (logits, new)
-
-    gradient = jax.value_and_grad(loss, has_aux=True)
-    optimizer = optax.with_extra_args_support(parts.optimizer)
-
-    def microbatch(state, images, targets, key):
-        (value, (logits, model_state)), grads = gradient(state.params, state.model_state, images,
-                                                         targets, key)
-        ones = jnp.ones(len(images), logits.dtype)
-        sums = {}
-        for metric in parts.task.metrics.values():
-            if metric.update:
-                sums |= metric.update(logits, targets, ones)
-        return grads, model_state, {**sums, "loss": value * len(images)}
-
-    def accumulated(state, images, targets, key):
-        if accumulate == 1:
-            return microbatch(state, images, targets, jax.random.fold_in(key, 0))
-
-        # Every accumulate-th example: a plain reshape would move examples between devices.
-        def split(x):
-            return x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)
-
-        def body(carry, xs):
-            new = microbatch(state, *xs)
-            return jax.tree.map(jnp.add, carry, new), None
-
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(accumulate))
-        xs = (split(images), split(targets), keys)
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(
-            microbatch, state, *jax.tree.map(lambda x: x[0], xs)))
-        (grads, model_state, sums), _ = jax.lax.scan(body, zero, xs)
-        mean = jax.tree.map(lambda x: x / accumulate, (grads, model_state))
-        return (*mean, sums)
-
-    def update(state, grads, model_state, value):
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=value)
-        params = optax.apply_updates(state.params, updates)
-        new = state.replace(step=state.step + 1, params=params, model_state=model_state,
-                            opt_state=opt_state)
-        if parts.ema:
-            values = {"params": params, "model_state": model_state}
-            new = new.replace(ema=parts.ema(state.ema, values, new.step, opt_state))
-        return new
-
-    gradients = parts.by_shard(accumulated, reduce) if reduce else accumulated
-
-    def step(state, batch):
-        key = jax.random.fold_in(jax.random.key(parts.seed), state.step)
-        images, targets = parts.prepare(jax.random.fold_in(key, 1), batch["image"],
-                                        parts.task.targets(batch["label"]))
-        grads, model_state, sums = gradients(state, images, targets, jax.random.fold_in(key, 2))
-
-        norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
-        new = if_finite(finite, update, state, grads, model_state, sums["loss"] / len(images))
-        return new, {**sums, "gradient_norm": norm, "steps": jnp.ones((), norm.dtype),
-                     "nonfinite": 1.0 - finite}
-
-    return step
+    loss = _update.mean_loss(parts, auxiliary)
+    return _update.step(parts, _update.gradients(parts, loss, accumulate, reduce))

@@ -46,7 +46,7 @@ def plain(key, images, targets):
     return images, targets
 
 
-def make(module, accumulate=1, *, augment=plain, ema=None, optimizer=None, seed=3):
+def make(module, accumulate=1, *, augment=plain, ema=None, optimizer=None, seed=3, step=None):
     """(compiled step, first state)."""
     optimizer = optimizer or optax.sgd(RATE)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 2, 2, 1)))
@@ -58,7 +58,8 @@ def make(module, accumulate=1, *, augment=plain, ema=None, optimizer=None, seed=
     parts = Parts(apply=module.apply, task=TASK, optimizer=optimizer, ema=ema, seed=seed,
                   prepare=lambda key, images, targets: augment(
                       key, images.astype(jnp.float32) / 255, targets))
-    return jax.jit(supervised(parts, accumulate=accumulate)), state
+    step = step or functools.partial(supervised, accumulate=accumulate)
+    return jax.jit(step(parts)), state
 
 
 def pixels(batch=BATCH):
