@@ -9,8 +9,8 @@ Keys of the variant: what, `all`, `pretrain` (classes 0 to 9), or on classes 10 
 `finetune` and `probe`; weights, where the last two start from; per_class, training examples of each
 class, 0 for all; imbalance, of the largest to the smallest class, such as 100.
 
-A probe trains the head alone: all else is frozen. Running statistics of BatchNorm are no parameters
-and follow the new data, as they do in fine-tuning. The claims are of one run each, seed 0.
+A probe trains the head alone: all else is frozen, the running statistics of BatchNorm included. The
+claims are of one run each, seed 0.
 """
 
 from ml_collections import ConfigDict

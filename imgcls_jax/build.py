@@ -377,8 +377,10 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         _check_separable(c["model"], mesh, batch_statistics="batch_stats" in shapes)
         return sharding.by_shard(gradients, mesh, dtype)
 
+    apply = module.apply if not c["freeze"] else features.apply_frozen(
+        module, optim.frozen(c["freeze"], shapes["params"]))
     step = make_step(steps.Parts(
-        apply=module.apply, task=what, optimizer=optimizer, ema=average, by_shard=by_shard,
+        apply=apply, task=what, optimizer=optimizer, ema=average, by_shard=by_shard,
         prepare=preparation(device_transforms, normalise), seed=c["seed"]))
     make_state = functools.partial(_state, optimizer=optimizer, averaged=average is not None)
     state = jax.eval_shape(make_state, shapes)

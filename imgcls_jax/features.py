@@ -3,6 +3,10 @@
 import re
 
 import flax.linen as nn
+import jax
+
+from imgcls_jax import tree
+from imgcls_jax.layers.norm import BatchNorm
 
 
 def head_input(module, head: str, variables, images) -> dict:
@@ -33,3 +37,32 @@ def intermediates(module, variables, images, *, pattern: str) -> dict:
     with nn.intercept_methods(note):
         module.apply(variables, images, train=False)
     return found
+
+
+def apply_frozen(module, frozen):
+    """`module.apply` where the parameters of a tree of bool are constants.
+
+    No gradient is computed for them, nor for what only leads to them. A BatchNorm whose parameters
+    are all frozen normalises by its running statistics and keeps them, in training too, as in Keras
+    with trainable=False: otherwise a frozen layer would go on changing what it computes.
+    """
+    paths = tree.flatten(frozen)
+    trained = {path.rsplit("/", 1)[0] for path, hit in paths.items() if not hit}
+    still = {path.rsplit("/", 1)[0] for path, hit in paths.items() if hit} - trained
+
+    def evaluating(call, arguments, options, context):
+        if (isinstance(context.module, BatchNorm) and context.method_name == "__call__"
+                and "/".join(context.module.path) in still):
+            if "train" in options:
+                options = {**options, "train": False}
+            else:
+                arguments = (arguments[0], False, *arguments[2:])
+        return call(*arguments, **options)
+
+    def apply(variables, *arguments, **options):
+        params = jax.tree.map(lambda hit, leaf: jax.lax.stop_gradient(leaf) if hit else leaf,
+                              frozen, variables["params"])
+        with nn.intercept_methods(evaluating):
+            return module.apply({**variables, "params": params}, *arguments, **options)
+
+    return apply

@@ -261,6 +261,12 @@ def ema(*, decay: float, warmup: bool = False) -> Callable:
 # ---- all of it ------------------------------------------------------------------------------
 
 
+def frozen(patterns: tuple[str, ...], params):
+    """config.freeze -> the tree of which parameters stay as they are."""
+    masks = [_matching(pattern, params, "config.freeze") for pattern in patterns]
+    return jax.tree.map(lambda *hits: any(hits), *masks)
+
+
 def build(config: Mapping, params, total_steps: int) -> Built:
     """Everything of a config with durations in steps. params: their shapes."""
     peak, shape, by_loss = learning_rate(config["schedule"], total_steps, config["batch_size"])
@@ -280,8 +286,8 @@ def build(config: Mapping, params, total_steps: int) -> Built:
     if config["clip"] is not None:
         transformation = optax.chain(_clipped(config["clip"], params), transformation)
     if config["freeze"]:
-        masks = [_matching(pattern, params, "config.freeze") for pattern in config["freeze"]]
-        labels = jax.tree.map(lambda *hits: "frozen" if any(hits) else "trained", *masks)
+        labels = jax.tree.map(lambda hit: "frozen" if hit else "trained",
+                              frozen(config["freeze"], params))
         transformation = optax.partition(
             {"trained": transformation, "frozen": optax.set_to_zero()}, labels)
 

@@ -25,7 +25,8 @@ ROWS = ("cli __main__", "train predict programs", "build", "evaluators",
         "pretrained",
         "models datasets transforms device_transforms losses metrics steps compress "
         "optimizers schedules report config sharding log workdir tasks runtime hlo topology "
-        "manifest xla_flags features",
+        "manifest xla_flags",
+        "features",
         "layers", "types registry tree errors __init__")
 ROW = {name: number for number, names in enumerate(ROWS) for name in names.split()}
 

@@ -1,0 +1,72 @@
+"""What is frozen gets no gradient, keeps its statistics and costs no backward pass."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgcls_jax import build, config, features, programs, tree
+from imgcls_jax.models import MODELS
+
+FROZEN = r"(stem|stage[12]).*"
+
+
+def built(*overrides):
+    return build.build(config.load("digits", [("model.norm_group", "None"), ("batch_size", "8"),
+                                              ("precision", "f32"),
+                                              ("schedule.warmup", "None"), *overrides]).config)
+
+
+def batch(run):
+    rng = np.random.default_rng(0)
+    return {"image": rng.integers(0, 256, (8, 8, 8, 1), np.uint8),
+            "label": rng.integers(0, 10, 8).astype(np.int32), "mask": np.ones(8, np.float32)}
+
+
+def test_frozen_parameters_and_their_statistics_stay_and_the_others_move():
+    run = built(("freeze", f"({FROZEN!r},)"))
+    before = run.init()
+    after, _ = jax.jit(run.step)(before, batch(run))
+    for name in ("params", "model_state"):
+        old, new = (tree.flatten(getattr(state, name)) for state in (before, after))
+        for path in old:
+            frozen = path.removeprefix("batch_stats/").startswith(("stem", "stage1", "stage2"))
+            moved = not np.array_equal(old[path], new[path])
+            assert moved == (not frozen), path
+
+
+def test_a_norm_with_a_trained_part_goes_on_with_the_batch():
+    run = built(("freeze", r"('stem_norm/scale',)"))
+    before = run.init()
+    after, _ = jax.jit(run.step)(before, batch(run))
+    key = "batch_stats/stem_norm/mean"
+    assert not np.array_equal(tree.flatten(before.model_state)[key],
+                              tree.flatten(after.model_state)[key])
+
+
+def test_gradients_of_the_rest_are_those_of_running_statistics():
+    """Against the model in evaluation, where every BatchNorm is frozen and all else is not."""
+    module = MODELS.get("resnet20")(10, width=8)
+    x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
+    variables = module.init(jax.random.key(0), x)
+    frozen = tree.map_with_path(lambda path, _: "norm" in path, variables["params"])
+    apply = features.apply_frozen(module, frozen)
+
+    def loss(params, function, **options):
+        out = function({**variables, "params": params}, x, **options)
+        return (jax.nn.log_softmax(out[0] if options["train"] else out)**2).sum()
+
+    ours = jax.grad(loss)(variables["params"], apply, train=True, mutable=["batch_stats"])
+    plain = tree.flatten(jax.grad(loss)(variables["params"], module.apply, train=False))
+    for path, value in tree.flatten(ours).items():
+        wanted = jnp.zeros_like(value) if "norm" in path else plain[path]
+        np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pattern, share", [(r"(stem|stage).*", 0.45), (FROZEN, 0.75)])
+def test_a_frozen_prefix_is_not_differentiated(pattern, share):
+    def flops(*overrides):
+        compiled = programs.lower_step(built(*overrides)).compile()
+        return compiled.cost_analysis()["flops"]
+
+    assert flops(("freeze", f"({pattern!r},)")) < share * flops()
