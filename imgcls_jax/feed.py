@@ -7,9 +7,11 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
+import numpy as np
+
 from imgcls_jax import caching, datasets, pipeline, sampling
-from imgcls_jax.errors import ConfigError
-from imgcls_jax.input_faults import Faults
+from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.input_faults import LABELS, MEND, Faults
 from imgcls_jax.types import Batch, Lookup, Shards, Source
 
 
@@ -94,9 +96,29 @@ class Feed:
             self.split(name), name=name, report=self.bad_samples.append,
             **{key: self.options[key] for key in names}))
 
+    @functools.cached_property
+    def _check_labels(self):
+        """name -> None; DataError for a label of a split that is no class, where all labels are
+        known before an image is read: sooner than at the batch that has it."""
+        return functools.cache(self._look_at_labels)
+
+    def _look_at_labels(self, name: str):
+        split, classes = self.split(name), len(self.source.classes)
+        # Those of several classes would be a table of them all; they are looked at as they come.
+        if self.source.kind != "multiclass" or not isinstance(split, Lookup) or not split.labels:
+            return
+        labels = np.asarray(split.labels())
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+            raise DataError(f"label {labels[wrong[0]]}: {LABELS} 0 to {classes - 1}; {len(wrong):,}"
+                            f" of {len(labels):,} in {name!r} are not",
+                            where=split.where(int(wrong[0])), fix=MEND)
+
     def train(self, name: str, transforms: Sequence[Callable], *, batch_size: int, start_step: int,
               rows: slice) -> Iterator[Batch]:
         """Batches of training from a step on, as of pipeline.train_batches."""
+        if self.options["on_error"] == "fail":
+            self._check_labels(name)
         return pipeline.train_batches(
             self.split(name), transforms, batch_size=batch_size, seed=self.seed,
             start_step=start_step, rows=rows, channels=self.source.channels,
@@ -108,6 +130,8 @@ class Feed:
         """Batches of evaluation, as of pipeline.eval_batches; what cannot be read ends it, unless
         on_error="skip"."""
         faults = self._faults(name) if on_error == "skip" else None
+        if not faults:
+            self._check_labels(name)
         return pipeline.eval_batches(
             self.split(name), transforms, batch_size=batch_size, rows=rows,
             channels=self.source.channels, classes=len(self.source.classes), faults=faults)

@@ -131,7 +131,7 @@ class Faults:
                    self.split.parse(raw))
             label = row["label"].numpy().tolist()
             if what.startswith(LABELS):
-                what = f"label {label}: {what}"
+                what = f"label {str(label)[:60]}: {what}"
             elif row["image"].dtype == tf.string:
                 _pillow.decode(row["image"].numpy())
         except DataError as error:

@@ -270,6 +270,9 @@ def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, 
             if classes is not None and tf.executing_eagerly():  # else of a batch at once
                 tf.debugging.assert_equal(_in_range(row["label"], classes), True,
                                           f"{input_faults.LABELS} 0 to {classes - 1}")
+        elif classes is not None and tf.executing_eagerly():
+            tf.debugging.assert_equal(_are_shares(row["label"], classes), True,
+                                      f"{input_faults.LABELS} {classes} numbers of 0 to 1")
         # One draw gives the seeds of all transforms.
         key = tf.stack([base + tf.cast(turn, tf.int64), tf.cast(index, tf.int64)])
         seeds = tf.random.stateless_uniform((len(transforms), 2), key, None, None, tf.int32)
@@ -288,6 +291,13 @@ def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, 
 
 def _in_range(labels, classes: int | None):
     return True if classes is None else (labels >= 0) & (labels < classes)
+
+
+def _are_shares(labels, classes: int | None) -> bool:
+    """Whether labels f[..., K] say of every class how far it is true; NaN does not."""
+    labels = np.asarray(labels)
+    return classes is None or (labels.shape[-1:] == (classes,)
+                               and bool(((labels >= 0) & (labels <= 1)).all()))
 
 
 def _batches(raw: Callable, example: Callable, step: int, count: int, classes: int | None,
@@ -320,6 +330,9 @@ def _batches(raw: Callable, example: Callable, step: int, count: int, classes: i
                     if not np.all(_in_range(label, classes)):
                         raise failure(None, None, f"{input_faults.LABELS} 0 to {classes - 1}", 3)
                     label = label.astype(np.int32)
+                elif not _are_shares(label, classes):
+                    raise failure(None, None,
+                                  f"{input_faults.LABELS} {classes} numbers of 0 to 1", 3)
                 yield {**batch, "label": label, "mask": np.ones(len(label), np.float32)}
                 step += 1
             return

@@ -173,6 +173,68 @@ def test_a_label_out_of_range_is_named(told, tmp_path, monkeypatch):
     assert "10" in said and whole.where(77) in said
 
 
+@pytest.mark.parametrize("wrong", [-1, 10])
+def test_a_wrong_label_that_can_be_known_is_named_before_training(told, tmp_path, monkeypatch,
+                                                                  wrong):
+    source = DATASETS.get("digits")()
+    whole = source.open("train")
+    labels = np.array(whole.labels())
+    labels[[1077, 1099]] = wrong
+    monkeypatch.setitem(DATASETS._found, "digits", lambda *, fold: dataclasses.replace(
+        source, open=lambda split: Lookup(whole.size, whole.read, whole.where, lambda: labels)))
+    said = told(3, *again(tmp_path / "w"))
+    assert f"label {wrong}" in said and whole.where(1077) in said and "2 of" in said
+
+
+def tagged(folder: Path, rows=(), text="{}|b") -> Path:
+    """A manifest of 24 images with labels a, b or both."""
+    photos(folder, ("x",), 24)
+    lines = [f"train/x/{i}.jpg,{text.format('a') if i % 3 else 'a'},train" for i in range(24)]
+    lines += [f"val/x/{i}.jpg,b,val" for i in range(8)] + list(rows)
+    path = folder / "rows.csv"
+    path.write_text("\n".join(["path,labels,split", *lines]) + "\n")
+    return path
+
+
+def tagged_words(path, workdir, *more):
+    return ("train", f"--config=finetune:data={path},size=8", *TINY, "--config.loss.name=sigmoid",
+            "--config.task=multilabel", "--config.checkpoint.best=None",
+            f"--workdir={workdir}", *more)
+
+
+def test_a_class_that_is_not_listed_is_named_with_its_line(told, tmp_path):
+    path = tagged(tmp_path / "data", ["val/x/9.jpg,a|c,val"])
+    said = told(3, *tagged_words(path, tmp_path / "w", "--config.data.classes=('a', 'b')"))
+    assert "'c'" in said and "line 34" in said
+
+
+def test_data_of_several_labels_wants_its_task(told, tmp_path):
+    words = tagged_words(tagged(tmp_path / "data"), tmp_path / "w")
+    said = told(2, *words, "--config.task=multiclass", "--config.loss.name=softmax")
+    assert "config.task" in said and "multilabel" in said
+
+
+@pytest.mark.parametrize("bad", [2.0, float("nan"), None])
+def test_labels_of_several_classes_that_are_no_shares_are_named(told, tmp_path, monkeypatch, bad):
+    source = DATASETS.get("digits")()
+    whole = source.open("train")
+
+    def read(index):
+        import tensorflow as tf
+
+        row = whole.read(index)
+        label = tf.one_hot(row["label"], 10) * (
+            1.0 if bad is None else tf.where(index == 77, bad, 1.0))
+        return {**row, "label": label[:9] if bad is None else label}
+
+    monkeypatch.setitem(DATASETS._found, "digits", lambda *, fold: dataclasses.replace(
+        source, kind="multilabel", open=lambda split: Lookup(whole.size, read, whole.where)))
+    said = told(3, *again(tmp_path / "w"), "--config.total.steps=100", "--config.task=multilabel",
+                "--config.loss.name=sigmoid", "--config.checkpoint.best=None")
+    assert "labels must be 10 numbers of 0 to 1" in said
+    assert bad is None or whole.where(77) in said
+
+
 @pytest.mark.parametrize("weights, says", [
     ("runs/nowhere", "neither a workdir nor a file"), ("./nowhere.pth", "neither a workdir nor"),
     ("resnet18/imagenet1k_v9", "'imagenet1k_v1'"),

@@ -107,7 +107,7 @@ def test_extreme_logits_have_finite_losses_and_gradients(name):
 
 
 def test_one_output_and_several_equal_the_same_loss_of_each():
-    x, y = WITH["logits"], TARGETS["multihot"]
+    x, y = (a.astype(np.float32) for a in (WITH["logits"], TARGETS["multihot"]))
     for name in LOSSES.names():
         if "binary" in LOSSES.facts(name)["tasks"]:
             whole = LOSSES.get(name)(x, y)
@@ -116,7 +116,7 @@ def test_one_output_and_several_equal_the_same_loss_of_each():
 
 
 def test_focal_without_focus_is_cross_entropy():
-    x, y = WITH["logits"], TARGETS["multihot"]
+    x, y = (a.astype(np.float32) for a in (WITH["logits"], TARGETS["multihot"]))
     np.testing.assert_allclose(LOSSES.get("focal")(x, y, gamma=0.0, alpha=None),
                                LOSSES.get("sigmoid")(x, y), rtol=1e-5)
     np.testing.assert_allclose(LOSSES.get("softmax_focal")(x, ONE_HOT, gamma=0.0),
