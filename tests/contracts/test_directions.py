@@ -83,7 +83,8 @@ def test_ground_imports_nothing_of_ours_but_errors(name):
 @pytest.mark.parametrize("name", [name for name in FILES if part(name) in OPEN])
 def test_an_open_set_imports_ground_layers_and_its_own_folder(name):
     allowed = GROUND | {"layers", part(name)}
-    allowed |= {"evaluators": {"pipeline"}, "exporters": {"pretrained"}}.get(part(name), set())
+    allowed |= {"evaluators": {"pipeline", "metrics"},
+                "exporters": {"pretrained"}}.get(part(name), set())
     assert {part(other) for other in ours(name)} <= allowed
 
 
@@ -115,7 +116,7 @@ def test_tensorflow_is_imported_where_it_is_used_and_only_then(name):
     input_files = {"transforms", "datasets", "pipeline", "input_faults", "salvage",
                    "examples", "recording", "exporters"}
     allowed = {"tensorflow": input_files, "tensorflow_datasets": {"datasets"}, "clu": {"log"},
-               "sklearn": {"datasets", "cli"}}
+               "sklearn": {"datasets", "metrics", "evaluators", "cli"}}
     for package, at_top in theirs(name).items():
         if package in allowed:
             assert part(name) in allowed[package] and not at_top, package

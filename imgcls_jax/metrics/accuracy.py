@@ -1,0 +1,38 @@
+"""Accuracy, with its interval of confidence."""
+
+from imgcls_jax.metrics import METRICS
+from imgcls_jax.metrics._decisions import check_share, decide
+from imgcls_jax.metrics._intervals import wilson
+from imgcls_jax.types import Metric
+
+
+@METRICS.register()
+def accuracy(kind: str, *, threshold: float = 0.5, confidence: float = 0.95) -> Metric:
+    """The share of examples decided rightly, and Wilson's interval `accuracy_low`, `accuracy_high`.
+
+    Multiclass decides by the largest logit; binary and multilabel by a probability above the
+    threshold. Of a multilabel example all decisions must be right (subset accuracy); the share of
+    right ones among all is `label_accuracy`, which is 1 minus the Hamming loss. A decision on NaN
+    is wrong.
+    """
+    check_share("threshold", threshold)
+    check_share("confidence", confidence)
+    exact, single = f"right@{threshold}", f"labels@{threshold}"
+
+    def update(logits, targets, mask):
+        said, true, known = decide(kind, logits, targets, threshold)
+        right = (said == true) & (logits == logits)
+        mask = mask * known
+        return {exact: (right.all(-1) * mask).sum(), single: (right.sum(-1) * mask).sum(),
+                "labels": mask.sum() * logits.shape[-1], "known": mask.sum()}
+
+    def finish(sums):
+        seen = float(sums["known"])
+        low, high = wilson(float(sums[exact]), seen, confidence)
+        found = {"accuracy": float(sums[exact]) / max(seen, 1), "accuracy_low": low,
+                 "accuracy_high": high}
+        if kind == "multilabel":
+            found["label_accuracy"] = float(sums[single]) / max(float(sums["labels"]), 1)
+        return found
+
+    return Metric(update, finish)
