@@ -21,11 +21,13 @@ def decide(kind: str, logits, targets, threshold: float = 0.5):
 
     Multiclass: the largest logit decides, of equal ones the first. Of several valid labels the one
     that was said counts as the true one, else the first; without a valid label an example is not
-    known. Binary and multilabel: yes is a probability above the threshold. NaN says nothing.
+    known; a row with a NaN says nothing. Binary and multilabel: yes is a probability above the
+    threshold; NaN says what is wrong.
     """
     if kind != "multiclass":
-        least = math.log(threshold / (1 - threshold))
-        return logits > least, targets > 0.5, jnp.ones(len(logits), bool)
+        least, true = math.log(threshold / (1 - threshold)), targets > 0.5
+        said = jnp.where(jnp.isnan(logits), ~true, logits > least)
+        return said, true, jnp.ones(len(logits), bool)
     index = jnp.arange(logits.shape[-1])
     largest = targets.max(-1, keepdims=True)
     valid = (targets == largest) & (largest > 0)

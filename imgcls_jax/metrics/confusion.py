@@ -16,7 +16,7 @@ def confusion(kind: str, *, threshold: float = 0.5) -> Metric:
 
     Binary: i64[2,2]. Multiclass: i64[K,K]; above 5,000 classes what occurs of it alone, as
     `confusion_pairs` i64[N,2] of (true, said) and `confusion_counts` i64[N]. Multilabel:
-    i64[K,2,2], by class. What says nothing for a NaN is in no column, of multilabel a "no".
+    i64[K,2,2], by class. A multiclass row with a NaN says nothing and is left out.
     """
     check_share("threshold", threshold)
     if kind == "multilabel":
@@ -28,7 +28,6 @@ def confusion(kind: str, *, threshold: float = 0.5) -> Metric:
         classes = logits.shape[-1]
         if kind == "binary":
             said, true = said[:, 0].astype(jnp.int32), true[:, 0].astype(jnp.int32)
-            said = jnp.where(jnp.isnan(logits[:, 0]), -1, said)
         else:
             said = jnp.where(said.any(-1), said.argmax(-1), -1)
             true = jnp.where(known, true.argmax(-1), -1)

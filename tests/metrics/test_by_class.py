@@ -128,31 +128,31 @@ def test_multiclass_decisions_equal_scikit_learns(kind, seed):
 @pytest.mark.parametrize("kind", KINDS)
 def test_binary_decisions_equal_scikit_learns(kind, seed, threshold):
     logits, targets = several(kind, seed, 1)
+    labels = targets[:, 0].astype(int)
     guess = (logits > np.log(threshold / (1 - threshold)))[:, 0].astype(int)
-    labels, nan = targets[:, 0].astype(int), np.isnan(logits[:, 0])
+    guess = np.where(np.isnan(logits[:, 0]), 1 - labels, guess)
     values = sk.precision_recall_fscore_support(labels, guess, average="binary", zero_division=0)
     close(of(f1("binary", threshold=threshold), logits, targets),
           dict(zip(("precision", "recall", "f1"), values, strict=False)))
     np.testing.assert_array_equal(
         of(confusion("binary", threshold=threshold), logits, targets)["confusion"],
-        sk.confusion_matrix(labels[~nan], guess[~nan], labels=(0, 1)))
-    share = ((labels == guess) & ~nan).mean()
+        sk.confusion_matrix(labels, guess, labels=(0, 1)))
+    share = (labels == guess).mean()
     assert of(accuracy("binary", threshold=threshold), logits, targets)[
         "accuracy"] == pytest.approx(share)
-    if kind != "nan":
-        found = of(agreement("binary", threshold=threshold), logits, targets)
-        close(found, {"kappa": np.nan_to_num(sk.cohen_kappa_score(labels, guess)),
-                      "mcc": sk.matthews_corrcoef(labels, guess)})
-        found = of(balanced_accuracy("binary", threshold=threshold), logits, targets)
-        assert found["balanced_accuracy"] == pytest.approx(
-            sk.balanced_accuracy_score(labels, guess))
+    found = of(agreement("binary", threshold=threshold), logits, targets)
+    close(found, {"kappa": np.nan_to_num(sk.cohen_kappa_score(labels, guess)),
+                  "mcc": sk.matthews_corrcoef(labels, guess)})
+    found = of(balanced_accuracy("binary", threshold=threshold), logits, targets)
+    assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, guess))
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", KINDS)
 def test_multilabel_decisions_equal_scikit_learns(kind, seed):
     logits, targets = several(kind, seed, 4)
-    guess, true = (logits > 0).astype(int), targets.astype(int)
+    true = targets.astype(int)
+    guess = np.where(np.isnan(logits), 1 - true, logits > 0)  # a decision on NaN is wrong
     expected = {}
     for average in ("macro", "micro", "weighted", None):
         values = sk.precision_recall_fscore_support(true, guess, average=average, zero_division=0)
@@ -161,7 +161,6 @@ def test_multilabel_decisions_equal_scikit_learns(kind, seed):
     close(of(f1("multilabel", average=("macro", "micro", "weighted")), logits, targets), expected)
     np.testing.assert_array_equal(of(confusion("multilabel"), logits, targets)["confusion"],
                                   sk.multilabel_confusion_matrix(true, guess))
-    guess = np.where(np.isnan(logits), 1 - true, guess)  # a decision on NaN is wrong
     found = of(accuracy("multilabel"), logits, targets)
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(true, guess))
     assert found["label_accuracy"] == pytest.approx(1 - sk.hamming_loss(true, guess))
