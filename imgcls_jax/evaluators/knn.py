@@ -1,0 +1,44 @@
+"""Classification by the nearest training examples."""
+
+import jax
+import numpy as np
+
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.evaluators import EVALUATORS, Parts, _features
+from imgcls_jax.evaluators._measure import measure
+
+
+@EVALUATORS.register()
+def knn(parts: Parts, *, train: str = "train", k: int = 20, temperature: float = 0.07):
+    """(variables) -> the task's metrics of a vote of the k nearest examples of a split.
+
+    Nearest by the cosine of features; a vote counts exp(cosine / temperature) (arXiv 1805.01978,
+    section 3.4, as evaluated by DINO). With "majority_" before their names, those of votes that
+    count alike.
+    """
+    collect, classes = _features.collector(parts), _features.outputs(parts)
+    if k < 1 or temperature <= 0:
+        raise ConfigError(f"k={k}, temperature={temperature}", where="config.evals",
+                          fix="use k of 1 or more and a temperature above 0")
+
+    def evaluate(variables) -> dict:
+        bank, labels = collect(variables, train)
+        queries, truth = collect(variables)
+        votes = {"": [], "majority_": []}
+        for cosine, index in _features.nearest(_features.unit(queries), _features.unit(bank),
+                                               min(k, len(bank))):
+            heavier = np.exp((cosine - cosine[:, :1]) / temperature)
+            for name, weights in (("", heavier), ("majority_", np.ones_like(heavier))):
+                counts = np.zeros((len(index), classes))
+                np.add.at(counts, (np.arange(len(index))[:, None], labels[index]), weights)
+                votes[name].append(counts / counts.sum(1, keepdims=True))
+        targets = np.asarray(jax.device_get(parts.task.targets(truth)))
+        found = {}
+        for name, shares in votes.items():
+            # Logits of the shares; a class without a vote must stay finite.
+            logits = np.log(np.maximum(np.concatenate(shares), 1e-12))
+            found |= {name + key: value for key, value in
+                      measure(parts.task.metrics, logits, targets).items()}
+        return found
+
+    return evaluate

@@ -1,0 +1,108 @@
+"""Whether two images show the same: verification by the cosine of features, as of faces."""
+
+from pathlib import Path
+
+import numpy as np
+
+from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.evaluators import EVALUATORS, Parts, _features
+
+
+@EVALUATORS.register()
+def verification(parts: Parts, *, pairs: str = "drawn", count: int = 6000, folds: int = 10,
+                 far: tuple[float, ...] = (1e-3, 1e-2), seed: int = 0):
+    """(variables) -> `accuracy`, `accuracy_std`, `auc`, `eer` and `tar_at_0.001` of pairs of the
+    split, and the ROC curve as arrays `false_accepts`, `true_accepts`.
+
+    pairs: "drawn": `count` by the seed, half of them of one class. "adjacent": examples 2i and
+    2i + 1, as in the splits of pairs of the dataset lfw. Else a file with a line `i j same` for
+    each pair, by the number of the example in the split, from 0, and 0 or 1. accuracy: of each fold
+    by the threshold that is best on the others, folds being pairs in a row (LFW, Huang et al. 2007,
+    View 2). tar_at_F: the share of same pairs accepted where at most a share F of the others is.
+    eer: where as many are rejected falsely as accepted falsely.
+    """
+    collect = _features.collector(parts)
+    if count < 2 or folds < 2 or not all(0 < share < 1 for share in far):
+        raise ConfigError(f"count={count}, folds={folds}, far={far}", where="config.evals",
+                          fix="use 2 pairs and folds or more, and far between 0 and 1")
+
+    def evaluate(variables) -> dict:
+        from sklearn.metrics import auc, roc_curve
+
+        features, labels = collect(variables)
+        features = _features.unit(features.astype(np.float64))
+        first, second, same = _pairs(pairs, labels, count, seed)
+        if len(same) < folds or same.all() or not same.any():
+            raise DataError(f"{same.sum()} pairs of one class and {(~same).sum()} others",
+                            where="config.evals", fix="give pairs of both kinds")
+        cosine = (features[first] * features[second]).sum(1)
+        false, true, _ = roc_curve(same, cosine, drop_intermediate=False)
+        accuracies = []
+        for fold in np.array_split(np.arange(len(same)), folds):
+            others = np.delete(np.arange(len(same)), fold)
+            accepted = cosine[fold] > best_threshold(cosine[others], same[others])
+            accuracies.append((accepted == same[fold]).mean())
+        return {"accuracy": float(np.mean(accuracies)), "accuracy_std": float(np.std(accuracies)),
+                "auc": float(auc(false, true)),
+                "eer": float(np.interp(0, false + true - 1, false)),
+                **{f"tar_at_{share:g}": float(true[false <= share].max()) for share in far},
+                "false_accepts": false, "true_accepts": true}
+
+    return evaluate
+
+
+def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
+    """What most pairs are decided rightly by, "same" being a score above it; of several the
+    largest. It lies midway between two scores."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    gained = np.concatenate([[0], np.cumsum(np.where(same[order], 1, -1))])
+    bounds = np.concatenate([[np.inf], (ranked[:-1] + ranked[1:]) / 2, [-np.inf]])
+    cut = np.concatenate([[True], ranked[:-1] > ranked[1:], [True]])  # not between equal ones
+    return float(bounds[np.where(cut, gained, gained.min() - 1).argmax()])
+
+
+def _pairs(source: str, labels, count: int, seed: int):
+    """(first i64[P], second i64[P], same bool[P])."""
+    if source == "adjacent":
+        first = np.arange(0, len(labels) - 1, 2)
+        return first, first + 1, labels[first] == labels[first + 1]
+    if source == "drawn":
+        return _drawn(labels, count, seed)
+    try:
+        rows = np.loadtxt(Path(source).expanduser(), dtype=np.int64, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise DataError(f"no list of pairs: {error}", where=source,
+                        fix="name a file with lines `i j same`, or 'drawn' or 'adjacent'"
+                        ) from error
+    good = rows.shape[1] == 3 and rows.min(initial=0) >= 0 and rows[:, 2].max(initial=0) <= 1
+    if not good or rows[:, :2].max(initial=0) >= len(labels):
+        raise DataError(f"not two numbers below {len(labels)} and 0 or 1 in each line",
+                        where=source, fix="write `i j same`, examples counted from 0")
+    return rows[:, 0], rows[:, 1], rows[:, 2] == 1
+
+
+def _drawn(labels, count: int, seed: int):
+    """Pairs in a mixed order, so that every fold has both kinds."""
+    rng = np.random.default_rng(seed)
+    order = np.argsort(labels, kind="stable")
+    begin = np.searchsorted(labels[order], labels[order])
+    size = np.bincount(labels)[labels[order]]
+    place, half = np.arange(len(labels)), count // 2
+
+    def partners(able, offset, length):
+        """Another place around the circle of `length` from each chosen one, from an offset on."""
+        if not able.any():
+            raise DataError("no pairs of one class, or none of two", where="config.evals",
+                            fix="evaluate on a split with several examples of several classes")
+        chosen = rng.choice(place[able], half)
+        return chosen, offset(chosen, rng.integers(0, length[chosen]))
+
+    a, b = partners(size > 1, lambda at, draw: begin[at] + (at - begin[at] + 1 + draw) % size[at],
+                    size - 1)
+    c, d = partners(size < len(labels),
+                    lambda at, draw: (begin[at] + size[at] + draw) % len(labels),
+                    len(labels) - size)
+    mixed = rng.permutation(2 * half)
+    first, second = (order[np.concatenate(pair)][mixed] for pair in ((a, c), (b, d)))
+    return first, second, labels[first] == labels[second]
