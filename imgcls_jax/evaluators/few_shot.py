@@ -11,12 +11,13 @@ BIAS = 100.0  # a constant feature, so large that its weight is hardly regularis
 @EVALUATORS.register()
 def few_shot(parts: Parts, *, train: str = "train", shots: tuple[int, ...] = (1, 5, 10, 25),
              l2: tuple[float, ...] = (1024.0,), seeds: int = 3):
-    """(variables) -> accuracies "10shot" of a linear classifier on features, least squares with an
-    l2 penalty to targets of -1 and 1, from so many examples of each class of a split.
+    """Accuracy of a linear classifier that was given a few examples of each class.
 
-    As big_vision's fewshot_lsr: features are standardised, seed s draws the examples by
-    numpy.random.default_rng(s). Means over the seeds, and "10shot_std"; of several l2 each,
-    "10shot_l2_1024". DataError if a class has too few examples.
+    (variables) -> "10shot" and so on: least squares on features, with an l2 penalty, to targets of
+    -1 and 1, from so many examples of each class of a split. As big_vision's fewshot_lsr: features
+    are standardised, seed s draws the examples by numpy.random.default_rng(s). Means over the
+    seeds, and "10shot_std"; of several l2 each, "10shot_l2_1024". DataError if a class has too few
+    examples.
     """
     collect, classes = _features.collector(parts), _features.outputs(parts)
     if min((*shots, seeds)) < 1 or min(l2) <= 0:

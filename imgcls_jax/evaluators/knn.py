@@ -10,11 +10,11 @@ from imgcls_jax.evaluators._measure import measure
 
 @EVALUATORS.register()
 def knn(parts: Parts, *, train: str = "train", k: int = 20, temperature: float = 0.07):
-    """(variables) -> the task's metrics of a vote of the k nearest examples of a split.
+    """Classification by a vote of the k nearest training examples.
 
-    Nearest by the cosine of features; a vote counts exp(cosine / temperature) (arXiv 1805.01978,
-    section 3.4, as evaluated by DINO). With "majority_" before their names, those of votes that
-    count alike.
+    (variables) -> the task's metrics of it. Nearest by the cosine of features; a vote counts
+    exp(cosine / temperature) (arXiv 1805.01978, section 3.4, as evaluated by DINO). With
+    "majority_" before their names, those of votes that count alike.
     """
     collect, classes = _features.collector(parts), _features.outputs(parts)
     if k < 1 or temperature <= 0:

@@ -14,13 +14,13 @@ from imgcls_jax.evaluators._measure import measure
 def linear_probe(parts: Parts, *, train: str = "train",
                  l2: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
                  held_out: float = 0.2, steps: int = 1000, seed: int = 0):
-    """(variables) -> the task's metrics of a logistic regression on the features of a split, and
-    the `l2` that it has.
+    """Logistic regression on frozen features.
 
-    It minimises mean cross-entropy + l2 / 2 times the squared weights over standardised features,
-    by L-BFGS (as arXiv 2103.00020, appendix A.3). The l2 of highest accuracy on a part held out of
-    the training split is chosen, of equal ones the largest; then it is fitted to the whole. The
-    features are on the host: `train` may be a part of a split, as "train[:10%]".
+    (variables) -> the task's metrics of one fitted to the split `train`, and its `l2`. It minimises
+    mean cross-entropy + l2 / 2 times the squared weights over standardised features, by L-BFGS (as
+    arXiv 2103.00020, appendix A.3). The l2 of highest accuracy on a part held out of the training
+    split is chosen, of equal ones the largest; then it is fitted to the whole. The features are on
+    the host: `train` may be a part of a split, as "train[:10%]".
     """
     collect, classes = _features.collector(parts), _features.outputs(parts)
     if not l2 or min(l2) <= 0 or not 0 < held_out < 1 or steps < 1:

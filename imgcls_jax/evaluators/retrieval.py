@@ -8,12 +8,13 @@ from imgcls_jax.evaluators import EVALUATORS, Parts, _features
 
 @EVALUATORS.register()
 def retrieval(parts: Parts, *, k: tuple[int, ...] = (1, 5, 10)):
-    """(variables) -> `recall1` and so on, and `map_at_r`: each example asks for the others of its
-    class in the split, ordered by the cosine of features.
+    """Recall at k and mAP at R of searching a split for the same class.
 
-    recallK: whether one of them is among the first K. map_at_r: precision after each hit, over the
-    first R, R being their number (arXiv 2003.08505, section 3.2). `left_out` counts the examples
-    that are alone in their class and ask for nothing.
+    (variables) -> `recall1` and so on, and `map_at_r`: each example asks for the others of its
+    class in the split, ordered by the cosine of features. recallK: whether one of them is among the
+    first K. map_at_r: precision after each hit, over the first R, R being their number (arXiv
+    2003.08505, section 3.2). `left_out` counts the examples that are alone in their class and ask
+    for nothing.
     """
     collect = _features.collector(parts)
     if not k or min(k) < 1:

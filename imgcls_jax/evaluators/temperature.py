@@ -15,11 +15,12 @@ LIMIT = 5.0  # of the logarithm of the temperature
 
 @EVALUATORS.register()
 def temperature(parts: Parts, *, fit: str = "", bins: int = 15):
-    """(variables) -> what the metric `calibration` gives of logits, the same with "_scaled" behind
-    of logits / temperature, and the `temperature` (arXiv 1706.04599, section 4.2).
+    """Calibration before and after temperature scaling.
 
-    It minimises the likelihood's negative logarithm over the split `fit`. Without one, over every
-    second example from the first on, and the others are reported.
+    (variables) -> what the metric `calibration` gives of logits, the same with "_scaled" behind of
+    logits / temperature, and the `temperature` (arXiv 1706.04599, section 4.2). It minimises the
+    negative log-likelihood over the split `fit`; without one, over every second example from the
+    first on, and the others are reported.
     """
     metric = {"calibration": calibration(parts.task.kind, bins=bins)}
 

@@ -14,11 +14,12 @@ from imgcls_jax.evaluators.classification import classification
 @EVALUATORS.register()
 def test_time_augmentation(parts: Parts, *, flip: bool = True, shift: int = 0, crop: int = 0,
                            mean: Literal["probabilities", "logits"] = "probabilities"):
-    """(variables) -> what `classification` gives, of the mean over views of each image.
+    """Classification by the mean over several views of each image.
 
-    shift: beside the image itself, it moved by so many pixels along each diagonal, its border
-    repeated. crop: instead of the image, its four corners and its middle of this size; with flip,
-    these are the ten crops of Krizhevsky et al. 2012. flip: each view also mirrored.
+    (variables) -> what `classification` gives. shift: beside the image itself, it moved by so many
+    pixels along each diagonal, its border repeated. crop: instead of the image, its four corners
+    and its middle of this size; with flip, these are the ten crops of Krizhevsky et al. 2012. flip:
+    each view also mirrored.
     """
     if shift < 0 or crop < 0 or (shift and crop):
         raise ConfigError(f"shift={shift}, crop={crop}", where="config.evals",

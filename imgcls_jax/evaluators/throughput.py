@@ -11,9 +11,12 @@ from imgcls_jax.evaluators import EVALUATORS, Parts
 
 @EVALUATORS.register()
 def throughput(parts: Parts, *, repeats: int = 20, warmup: int = 3):
-    """(variables) -> `images_per_second` of prediction in batches of this shape on this mesh, and
-    `seconds` of one: medians of repeats behind some that do not count. The batch is on the devices
-    before; compiling, reading and copying are left out."""
+    """Images per second of prediction.
+
+    (variables) -> `images_per_second` in batches of this shape on this mesh, and `seconds` of one:
+    medians of repeats behind some that do not count. The batch is on the devices before; compiling,
+    reading and copying are left out.
+    """
     if repeats < 1 or warmup < 1:
         raise ConfigError(f"repeats={repeats}, warmup={warmup}", where="config.evals",
                           fix="use 1 or more")

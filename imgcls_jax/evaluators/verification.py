@@ -11,15 +11,16 @@ from imgcls_jax.evaluators import EVALUATORS, Parts, _features
 @EVALUATORS.register()
 def verification(parts: Parts, *, pairs: str = "drawn", count: int = 6000, folds: int = 10,
                  far: tuple[float, ...] = (1e-3, 1e-2), seed: int = 0):
-    """(variables) -> `accuracy`, `accuracy_std`, `auc`, `eer` and `tar_at_0.001` of pairs of the
-    split, and the ROC curve as arrays `false_accepts`, `true_accepts`.
+    """Whether two images show the same: accuracy, ROC, TAR at FAR, EER.
 
-    pairs: "drawn": `count` by the seed, half of them of one class. "adjacent": examples 2i and
-    2i + 1, as in the splits of pairs of the dataset lfw. Else a file with a line `i j same` for
-    each pair, by the number of the example in the split, from 0, and 0 or 1. accuracy: of each fold
-    by the threshold that is best on the others, folds being pairs in a row (LFW, Huang et al. 2007,
-    View 2). tar_at_F: the share of same pairs accepted where at most a share F of the others is.
-    eer: where as many are rejected falsely as accepted falsely.
+    (variables) -> `accuracy`, `accuracy_std`, `auc`, `eer` and `tar_at_0.001` of pairs of the
+    split, and the ROC curve as arrays `false_accepts`, `true_accepts`. pairs: "drawn": `count` by
+    the seed, half of them of one class. "adjacent": examples 2i and 2i + 1, as in the splits of
+    pairs of the dataset lfw. Else a file with a line `i j same` for each pair, by the number of the
+    example in the split, from 0, and 0 or 1. accuracy: of each fold by the threshold that is best
+    on the others, folds being pairs in a row (LFW, Huang et al. 2007, View 2). tar_at_F: the share
+    of same pairs accepted where at most a share F of the others is. eer: where as many are rejected
+    falsely as accepted falsely.
     """
     collect = _features.collector(parts)
     if count < 2 or folds < 2 or not all(0 < share < 1 for share in far):

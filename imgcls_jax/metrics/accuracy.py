@@ -8,12 +8,12 @@ from imgcls_jax.types import Metric
 
 @METRICS.register()
 def accuracy(kind: str, *, threshold: float = 0.5, confidence: float = 0.95) -> Metric:
-    """The share of examples decided rightly, and Wilson's interval `accuracy_low`, `accuracy_high`.
+    """The share of examples decided rightly, with Wilson's interval.
 
-    Multiclass decides by the largest logit; binary and multilabel by a probability above the
-    threshold. Of a multilabel example all decisions must be right (subset accuracy); the share of
-    right ones among all is `label_accuracy`, which is 1 minus the Hamming loss. A decision on NaN
-    is wrong.
+    `accuracy`, `accuracy_low` and `accuracy_high`. Multiclass decides by the largest logit; binary
+    and multilabel by a probability above the threshold. Of a multilabel example all decisions must
+    be right (subset accuracy); the share of right ones among all is `label_accuracy`, which is 1
+    minus the Hamming loss. A decision on NaN is wrong.
     """
     check_share("threshold", threshold)
     check_share("confidence", confidence)

@@ -9,9 +9,10 @@ from imgcls_jax.types import Metric
 
 @METRICS.register(tasks=("binary", "multiclass"))
 def agreement(kind: str, *, threshold: float = 0.5) -> Metric:
-    """`kappa` (Cohen 1960) and `mcc` (Gorodkin 2004, equation 8), of 1 at the best.
+    """Agreement beyond chance: Cohen's kappa and Matthews' correlation.
 
-    0 where they are 0 / 0, as where one class alone is said: scikit-learn's kappa is NaN there.
+    `kappa` (Cohen 1960) and `mcc` (Gorodkin 2004, equation 8), of 1 at the best; 0 where they are 0
+    / 0, as where one class alone is said: scikit-learn's kappa is NaN there.
     """
     update, read = counter(kind, threshold)
 

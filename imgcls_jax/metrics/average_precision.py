@@ -9,9 +9,10 @@ from imgcls_jax.types import Metric
 @METRICS.register()
 def average_precision(kind: str, *, average: tuple[Literal["macro", "micro", "weighted"], ...] =
                       ("macro",)) -> Metric:
-    """The area under precision over recall by steps, as scikit-learn's average_precision_score.
+    """Average precision, and its mean over the classes (mAP).
 
-    Multiclass is one class against the rest, by log-softmax. Binary gives `average_precision`; the
+    The area under precision over recall by steps, as scikit-learn's average_precision_score;
+    multiclass is one class against the rest, by log-softmax. Binary gives `average_precision`; the
     others `average_precision_macro` (mAP) and so on, over the classes that occur. How many do not
     is `average_precision_left_out`; by class there is the array `average_precision_per_class`.
     """

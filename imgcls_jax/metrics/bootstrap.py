@@ -11,11 +11,11 @@ from imgcls_jax.types import Metric
 @METRICS.register()
 def bootstrap(kind: str, *, of: dict, resamples: int = 1000, confidence: float = 0.95,
               seed: int = 0) -> Metric:
-    """Another metric, and `NAME_low` and `NAME_high` of each of its numbers: percentiles over
-    resamples of the examples (Efron and Tibshirani 1993, chapter 13).
+    """Another metric, with bootstrap intervals of its numbers.
 
-    of: the choice of a metric of rows, such as dict(name="roc_auc"). It is computed `resamples`
-    times.
+    `NAME_low` and `NAME_high` are percentiles over resamples of the examples (Efron and Tibshirani
+    1993, chapter 13), those that are NaN left out. of: the choice of a metric of rows, such as
+    dict(name="roc_auc"). It is computed `resamples` times.
     """
     check_share("confidence", confidence)
     inner = METRICS.bind(of, "metrics.of")(kind)

@@ -12,15 +12,16 @@ from imgcls_jax.types import Metric
 
 @METRICS.register()
 def calibration(kind: str, *, bins: int = 15) -> Metric:
-    """`ece`, `ece_mass`, `mce`, `brier` and `nll` (nats).
+    """Calibration errors, Brier score and negative log-likelihood.
 
-    ece: the mean distance of confidence and accuracy over bins of equal width (arXiv 1706.04599,
-    equation 3), a bin being open below; mce: the largest (equation 5). ece_mass: over bins of
-    equally many examples (arXiv 1904.01685), equal confidences in one bin. Multiclass: of the
-    largest probability; brier is the squared distance of all probabilities, from 0 to 2. Binary
-    and multilabel: of the probability of "yes", and brier and nll are means over outputs. Arrays
-    by bin of equal width: `reliability_confidence`, `reliability_accuracy` (NaN where it is
-    empty), `reliability_count`. NaN logits make everything NaN.
+    `ece`, `ece_mass`, `mce`, `brier` and `nll` (nats). ece: the mean distance of confidence and
+    accuracy over bins of equal width (arXiv 1706.04599, equation 3), a bin being open below; mce:
+    the largest (equation 5). ece_mass: over bins of equally many examples (arXiv 1904.01685), equal
+    confidences in one bin. Multiclass: of the largest probability; brier is the squared distance of
+    all probabilities, from 0 to 2. Binary and multilabel: of the probability of "yes", and brier
+    and nll are means over outputs. Arrays by bin of equal width: `reliability_confidence`,
+    `reliability_accuracy` (NaN where it is empty), `reliability_count`. NaN logits make everything
+    NaN.
     """
     if bins < 1:
         raise ConfigError(f"bins={bins}", where="metrics.bins", fix="use 1 or more")

@@ -12,11 +12,12 @@ DENSE = 5000  # classes; beyond, i64[K,K] is more than 200 MB
 
 @METRICS.register()
 def confusion(kind: str, *, threshold: float = 0.5) -> Metric:
-    """Array `confusion`, counts by [true class, class that was said].
+    """The confusion matrix, an array.
 
-    Binary: i64[2,2]. Multiclass: i64[K,K]; above 5,000 classes what occurs of it alone, as
-    `confusion_pairs` i64[N,2] of (true, said) and `confusion_counts` i64[N]. Multilabel:
-    i64[K,2,2], by class. A multiclass row with a NaN says nothing and is left out.
+    `confusion` counts by [true class, class that was said]. Binary: i64[2,2]. Multiclass: i64[K,K];
+    above 5,000 classes what occurs of it alone, as `confusion_pairs` i64[N,2] of (true, said) and
+    `confusion_counts` i64[N]. Multilabel: i64[K,2,2], by class. A multiclass row with a NaN says
+    nothing and is left out.
     """
     check_share("threshold", threshold)
     if kind == "multilabel":

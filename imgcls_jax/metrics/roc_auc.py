@@ -9,8 +9,9 @@ from imgcls_jax.types import Metric
 @METRICS.register()
 def roc_auc(kind: str, *, average: tuple[Literal["macro", "micro", "weighted"], ...] =
             ("macro",)) -> Metric:
-    """The chance that a true example has a higher score than one that is not, ties counting half.
+    """The area under the ROC curve.
 
+    The chance that a true example has a higher score than one that is not, ties counting half.
     Multiclass is one class against the rest, by log-softmax. Binary gives `roc_auc`; the others
     `roc_auc_macro` and so on, over the classes of which some examples are and some are not. How
     many are left out is `roc_auc_left_out`; by class there is the array `roc_auc_per_class`.

@@ -9,7 +9,10 @@ from imgcls_jax.types import Metric
 
 @METRICS.register(tasks=("multiclass",))
 def topk_interval(kind: str, *, k: tuple[int, ...] = (1, 5), confidence: float = 0.95) -> Metric:
-    """Top-k accuracy as of `topk`, and `top1_low` and `top1_high` of each (Wilson 1927)."""
+    """Top-k accuracy with Wilson's interval.
+
+    As of `topk`, and `top1_low` and `top1_high` of each.
+    """
     check_share("confidence", confidence)
     inner = topk(kind, k=k)
 
