@@ -477,7 +477,8 @@ def _among(predict, task: Task, subset: tuple[int, ...] | None):
         return task.targets(label)[:, kept]
 
     return (lambda variables, images: predict(variables, images)[:, kept],
-            dataclasses.replace(task, targets=targets,
+            dataclasses.replace(task, targets=targets, outputs=len(kept),
+                                classes=tuple(task.classes[k] for k in subset),
                                 loss=functools.partial(task.loss, **fewer)))
 
 

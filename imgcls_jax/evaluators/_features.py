@@ -30,11 +30,6 @@ def collector(parts: Parts) -> Callable:
     return collect
 
 
-def outputs(parts: Parts) -> int:
-    """The number of classes that labels may have."""
-    return jax.eval_shape(parts.task.targets, jax.ShapeDtypeStruct((1,), jnp.int32)).shape[-1]
-
-
 def unit(features: np.ndarray) -> np.ndarray:
     """Rows of length 1, as cosine similarity needs them."""
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

@@ -19,7 +19,7 @@ def few_shot(parts: Parts, *, train: str = "train", shots: tuple[int, ...] = (1,
     seeds, and "10shot_std"; of several l2 each, "10shot_l2_1024". DataError if a class has too few
     examples.
     """
-    collect, classes = _features.collector(parts), _features.outputs(parts)
+    collect, classes = _features.collector(parts), parts.task.outputs
     if min((*shots, seeds)) < 1 or min(l2) <= 0:
         raise ConfigError(f"shots={shots}, l2={l2}, seeds={seeds}", where="config.evals",
                           fix="use shots and seeds of 1 or more, and l2 above 0")

@@ -16,7 +16,7 @@ def knn(parts: Parts, *, train: str = "train", k: int = 20, temperature: float =
     exp(cosine / temperature) (arXiv 1805.01978, section 3.4, as evaluated by DINO). With
     "majority_" before their names, those of votes that count alike.
     """
-    collect, classes = _features.collector(parts), _features.outputs(parts)
+    collect, classes = _features.collector(parts), parts.task.outputs
     if k < 1 or temperature <= 0:
         raise ConfigError(f"k={k}, temperature={temperature}", where="config.evals",
                           fix="use k of 1 or more and a temperature above 0")

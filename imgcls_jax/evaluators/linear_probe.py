@@ -22,7 +22,7 @@ def linear_probe(parts: Parts, *, train: str = "train",
     split is chosen, of equal ones the largest; then it is fitted to the whole. The features are on
     the host: `train` may be a part of a split, as "train[:10%]".
     """
-    collect, classes = _features.collector(parts), _features.outputs(parts)
+    collect, classes = _features.collector(parts), parts.task.outputs
     if not l2 or min(l2) <= 0 or not 0 < held_out < 1 or steps < 1:
         raise ConfigError(f"l2={l2}, held_out={held_out}, steps={steps}", where="config.evals",
                           fix="use l2 above 0, held_out between 0 and 1, steps of 1 or more")

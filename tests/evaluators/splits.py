@@ -40,8 +40,8 @@ def predict(variables, images):
 
 
 VARIABLES = {"scale": np.float32(1)}
-TASK = Task("multiclass", lambda label: jax.nn.one_hot(label, CLASSES), softmax, jax.nn.softmax,
-            {"topk": topk("multiclass", k=(1, 2))})
+TASK = Task("multiclass", tuple("abcde"), CLASSES, lambda label: jax.nn.one_hot(label, CLASSES),
+            softmax, jax.nn.softmax, {"topk": topk("multiclass", k=(1, 2))})
 
 
 def parts(devices: int = 8, splits=None, **changes) -> Parts:

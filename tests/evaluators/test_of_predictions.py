@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import precision_recall_fscore_support
 
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluators import test_time_augmentation as augmentation
+from imgcls_jax.evaluators.per_class import per_class
 from imgcls_jax.evaluators.temperature import fit_temperature, temperature
 from imgcls_jax.evaluators.throughput import throughput
 from tests.evaluators.splits import CLASSES, KERNEL, SPLITS, TASK, VARIABLES, features, parts
@@ -102,6 +104,17 @@ def test_sigmoids_are_averaged_as_probabilities():
     found = tta(parts(1, task=task))(VARIABLES)["loss"]
     both = [1 / (1 + np.exp(-logits_of(view))) for view in (IMAGES, IMAGES[:, :, ::-1])]
     assert found == pytest.approx(np.mean(both, 0).sum(1).mean(), rel=1e-5)
+
+
+@devices
+def test_scores_of_every_class_come_by_its_name(devices):
+    found = per_class(parts(devices))(VARIABLES)
+    guess = logits_of(IMAGES).argmax(1)
+    scores = precision_recall_fscore_support(LABELS, guess, labels=range(CLASSES), zero_division=0)
+    expected = {f"{name}/{of}": value for name, values in zip(
+        ("precision", "recall", "f1"), scores, strict=False)
+        for of, value in zip("abcde", values, strict=True)}
+    assert found == pytest.approx(expected)
 
 
 def test_what_gives_no_view_is_refused():
