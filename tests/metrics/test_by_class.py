@@ -83,7 +83,7 @@ def close(found: dict, expected: dict):
         np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", KINDS)
 def test_multiclass_decisions_equal_scikit_learns(kind, seed):
     logits, labels = drawn(kind, seed)
