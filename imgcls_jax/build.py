@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import flax.errors
@@ -13,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls_jax import config as configs
 from imgcls_jax import (
+    checkpoint,
     datasets,
     features,
     feed,
@@ -27,6 +28,7 @@ from imgcls_jax import (
     tasks,
     tree,
 )
+from imgcls_jax import config as configs
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
@@ -215,6 +217,51 @@ def _initial_weights(choice: Mapping, fresh: dict, spec: ModelSpec) -> dict:
     return load.into(fresh, load.read(weights, spec, wanted), spec, reset=reset)
 
 
+def _teacher(weights: str, task: Task, sample: tuple, mean, std, dtype: str):
+    """(apply, shapes of its variables, () -> the variables as numpy) of config.step.teacher.
+
+    apply: (variables, images f[B,H,W,C] normalised by mean and std) -> logits f32[B,K].
+    """
+    where, name = "config.step.teacher", weights.partition("/")[0]
+    choice, kind, classes = {"name": name}, "multiclass", None
+    if (Path(weights) / "checkpoints").is_dir():
+        saved, _ = checkpoint.read_config(Path(weights) / "checkpoints")
+        config = configs.plain(saved["config"])
+        choice, kind, classes = config["model"], config["task"], tuple(saved["classes"])
+    elif weights.partition("/")[2] not in catalogue.weights(name):
+        raise ConfigError(f"{weights!r} is neither a workdir nor published weights", where=where,
+                          fix="name one of `imgcls weights list`, as 'resnet50/imagenet1k_v2', or "
+                              "make a workdir of a file: imgcls convert")
+    module, spec = model(choice, task.outputs, dtype)
+    count = len(classes or range(spec.classes))
+    if kind != task.kind or count != len(task.classes) or classes not in (None, task.classes):
+        raise ConfigError(f"the teacher is {kind} of {count} classes, the run {task.kind} of "
+                          f"{len(task.classes)}" + (", which are others" if count == len(
+                              task.classes) and kind == task.kind else ""), where=where,
+                          fix="take one that was trained on the same classes in the same order")
+    own_mean, own_std = load.normalisation(weights, spec)
+    if len(own_mean) != len(mean):
+        raise ConfigError(f"the teacher takes {len(own_mean)} channels, the run {len(mean)}",
+                          where=where, fix="set config.data.channels, or take another teacher")
+    same = (tuple(own_mean), tuple(own_std)) == (tuple(mean), tuple(std))
+    scale = np.divide(std, own_std)
+    shift = np.subtract(mean, own_mean) / own_std
+    with tracing(where):
+        shapes = init.abstract(module, sample, dtype=str(jnp.promote_types(dtype, jnp.float32)))
+
+    def apply(variables, images):
+        if not same:
+            wide = images.astype(jnp.promote_types(dtype, jnp.float32))
+            images = (wide * scale.astype(wide.dtype) + shift.astype(wide.dtype)).astype(dtype)
+        return module.apply(variables, images, train=False)
+
+    def read():
+        found = load.read(weights, spec, tree.flatten(shapes))
+        return load.into(shapes, found, spec)
+
+    return apply, shapes, read
+
+
 def _state(variables: Mapping, optimizer, averaged: bool) -> TrainState:
     params = variables["params"]
     model_state = {k: v for k, v in variables.items() if k != "params"}
@@ -379,19 +426,27 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
 
     apply = module.apply if not c["freeze"] else features.apply_frozen(
         module, optim.frozen(c["freeze"], shapes["params"]))
+    teach = constants = None
+    if "teacher" in make_step.keywords:
+        teach, taught, read_teacher = _teacher(make_step.keywords["teacher"], what, sample, mean,
+                                               std, dtype)
     step = make_step(steps.Parts(
         apply=apply, task=what, optimizer=optimizer, ema=average, by_shard=by_shard,
-        prepare=preparation(device_transforms, normalise), seed=c["seed"]))
+        prepare=preparation(device_transforms, normalise), seed=c["seed"], teacher=teach))
     make_state = functools.partial(_state, optimizer=optimizer, averaged=average is not None)
-    state = jax.eval_shape(make_state, shapes)
+    state = jax.eval_shape(make_state, shapes).replace(constants=taught if teach else None)
     shardings = sharding.state_shardings(state, mesh, rules)
+    if teach:
+        def constants():
+            return sharding.place(read_teacher(), shardings.constants)
 
     def initial_state() -> TrainState:
         variables = init.initialise(module, sample, c["seed"], dtype=wide)
         if c["init"] is not None:
             variables = _initial_weights(c["init"], variables, spec)
         placed = sharding.place(variables, {"params": shardings.params, **shardings.model_state})
-        return jax.jit(make_state, out_shardings=shardings)(placed)
+        fresh = jax.jit(make_state, out_shardings=shardings.replace(constants=None))(placed)
+        return fresh.replace(constants=constants()) if constants else fresh
 
     # ---- evaluation
     def predict(variables, images):
@@ -429,7 +484,7 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         checkpoint=keep, stop=stop,
         preprocessing={"transforms": config["eval_transforms"], "mean": mean, "std": std,
                        "channels": source.channels, "image_size": eval_size},
-        bad_samples=data.bad_samples)
+        bad_samples=data.bad_samples, constants=constants)
 
 
 def _evaluation(choice: Mapping, where: str, *, data: feed.Feed, seed: int, mesh, task: Task,

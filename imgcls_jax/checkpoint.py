@@ -324,7 +324,7 @@ class Checkpoints:
                 config=ocp.args.JsonSave(item)))
 
     def _check_room(self, state: TrainState):
-        needed = int(tree.size_bytes(state) * MARGIN) + (1 << 16)
+        needed = int(tree.size_bytes((_weights(state), _training(state))) * MARGIN) + (1 << 16)
         place = self.directory if self.directory.is_dir() else self.directory.parent
         free = shutil.disk_usage(place).free
         if _agree(lambda: int(free < needed)):

@@ -100,6 +100,8 @@ def _restore(run: Run, checkpoints: Checkpoints, directory: Path):
                       "on, but not bit for bit", stacklevel=2)
     # A run that early stopping has ended goes on where the config now asks for something else.
     asked_then = configs.plain(saved["config"])["stop"]
+    if run.constants:
+        state = state.replace(constants=run.constants())
     return state, list(saved["history"]), (
         saved["stopped"] if asked_then == run.config["stop"] else None)
 

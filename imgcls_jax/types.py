@@ -26,13 +26,14 @@ class Batch(TypedDict, total=False):
 
 @flax.struct.dataclass
 class TrainState:
-    """All that training changes, arrays only: no function, no key, no iterator."""
+    """All that a step reads and training changes, arrays only: no function, key or iterator."""
 
     step: Array  # i32[]: steps done
     params: Tree
     model_state: Tree  # every other collection that lives on: {"batch_stats": ...}
     opt_state: Tree
     ema: Tree = None  # {"params", "model_state"} averaged, or None
+    constants: Tree = None  # what a step reads and never changes; not saved, filled anew at start
 
     def variables(self) -> dict:
         """What `module.apply` takes, at the current step."""
@@ -260,3 +261,4 @@ class Run:
     preprocessing: Mapping[str, Any]  # eval transforms, mean, std, channels, image size
     bad_samples: Any = None  # deque of rows for bad_samples.jsonl, which the loop empties
     phases: tuple[tuple[int, "Run"], ...] = ()  # (first step, what then runs), where several
+    constants: Callable[[], Tree] | None = None  # () -> those of the state, where there are any

@@ -24,7 +24,7 @@ def classification(parts: Parts):
         targets = task.targets(batch["label"])
         # where, not a product: 0 times the NaN of a padded row would be NaN.
         losses = jnp.where(mask > 0, task.loss(logits, targets), 0.0)
-        total = {"loss": losses.sum(), "seen": mask.sum()}
+        total = {"loss": losses.sum(), "loss_of": mask.sum()}
         for metric in sums:
             total |= metric.update(logits, targets, mask)
         return total, {name: metric.rows(logits, targets) for name, metric in others.items()}
@@ -45,7 +45,7 @@ def classification(parts: Parts):
                 add()
         while pending:
             add()
-        result = {"loss": float(total["loss"] / total["seen"])}
+        result = {"loss": float(total["loss"] / total["loss_of"])}
         for metric in sums:
             result |= metric.finish(total)
         for name, metric in others.items():

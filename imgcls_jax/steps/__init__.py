@@ -17,6 +17,8 @@ class Parts:
       and through all device transforms in order. optimizer: its update takes `value=`, the loss of
       the batch. ema: (ema, new values, step, optimizer state) -> ema, or None.
     by_shard: (gradients, dtype) -> gradients, as sharding.by_shard; None where there is no mesh.
+    teacher: (state.constants, images as of prepare) -> logits f32[B,K] of the model that the step's
+      argument `teacher` names, or None.
     """
 
     apply: Callable  # module.apply
@@ -26,3 +28,4 @@ class Parts:
     ema: Callable | None
     seed: int
     by_shard: Callable | None = None
+    teacher: Callable | None = None

@@ -14,17 +14,24 @@ from imgcls_jax.steps._guard import if_finite
 Reduce = Literal["float32", "bfloat16"] | None
 
 
+def forward(parts: Parts, params, model_state, images, key):
+    """(logits f32[B,K], new model state, what was sown into "aux_logits") of training."""
+    logits, new = parts.apply({"params": params, **model_state}, images, train=True,
+                              mutable=[*model_state, "aux_logits"], rngs={"dropout": key})
+    new = dict(new)
+    sown = new.pop("aux_logits", {})
+    return logits, new, sown
+
+
 def mean_loss(parts: Parts, auxiliary: float) -> Callable:
-    """(params, model state, images, targets, key) -> (mean loss, (logits, new model state)).
+    """(params, state, images, targets, key) -> (mean loss, (logits, new model state)).
 
     auxiliary: weight of the loss of each head that the model has sown into "aux_logits".
     """
-    def loss(params, model_state, images, targets, key):
-        logits, new = parts.apply({"params": params, **model_state}, images, train=True,
-                                  mutable=[*model_state, "aux_logits"], rngs={"dropout": key})
-        new = dict(new)
+    def loss(params, state, images, targets, key):
+        logits, new, sown = forward(parts, params, state.model_state, images, key)
         value = parts.task.loss(logits, targets).mean()
-        for others in jax.tree.leaves(new.pop("aux_logits", {})):
+        for others in jax.tree.leaves(sown):
             value += auxiliary * parts.task.loss(others, targets).mean()
         return value, (logits, new)
 
@@ -42,8 +49,7 @@ def gradients(parts: Parts, loss: Callable, accumulate: int, reduce: Reduce) -> 
     gradient = jax.value_and_grad(loss, has_aux=True)
 
     def microbatch(state, images, targets, key):
-        (value, (logits, model_state)), grads = gradient(state.params, state.model_state, images,
-                                                         targets, key)
+        (value, (logits, model_state)), grads = gradient(state.params, state, images, targets, key)
         ones = jnp.ones(len(images), logits.dtype)
         sums = {}
         for metric in parts.task.metrics.values():
@@ -99,7 +105,10 @@ def step(parts: Parts, gradients: Callable) -> Callable:
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
-        new = if_finite(finite, update, state, grads, model_state, sums["loss"] / len(images))
+        # Constants stay outside: to choose between them and themselves could cost a copy.
+        new = if_finite(finite, update, state.replace(constants=None), grads, model_state,
+                        sums["loss"] / len(images))
+        new = new.replace(constants=state.constants)
         return new, {**sums, "gradient_norm": norm, "steps": jnp.ones((), norm.dtype),
                      "nonfinite": 1.0 - finite}
 

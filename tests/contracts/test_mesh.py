@@ -9,6 +9,7 @@ import pytest
 from imgcls_jax import build, hlo, sharding, tree
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models import resnet
+from tests.workdirs import save_workdir
 
 MESHES = {"1": (1, dict()), "8x1": (8, dict(data=8)), "2x4": (8, dict(data=2, fsdp=4))}
 MODELS = {"batch norm": dict(name="resnet20", width=16, norm_group=8),
@@ -53,10 +54,11 @@ def batches():
                "mask": np.ones(BATCH, np.float32), "id": np.arange(BATCH)}
 
 
-def trained(model, optimizer, precision, mesh):
+def trained(model, optimizer, precision, mesh, **changes):
     """(state by path, losses) after three steps; the state as whole host arrays."""
     devices, sizes = MESHES[mesh]
-    run = build.build(config(model, optimizer, precision, sizes), devices=jax.devices()[:devices])
+    run = build.build(config(model, optimizer, precision, sizes) | changes,
+                      devices=jax.devices()[:devices])
     state, losses = run.init(), []
     where = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
     step = jax.jit(run.step, donate_argnums=0, out_shardings=(where, None),
@@ -75,13 +77,30 @@ def trained(model, optimizer, precision, mesh):
     pytest.param("batch norm", "adamw", marks=pytest.mark.nightly),
     pytest.param("dropout", "sgd", marks=pytest.mark.nightly)])
 def test_three_f64_steps_agree_in_every_leaf(model, optimizer):
+    agree(model, optimizer)
+
+
+@pytest.mark.parametrize("adaptive", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_so_do_those_at_the_sharpest_point_near_by(adaptive):
+    agree("batch norm", "sgd", step=dict(name="sam", adaptive=adaptive))
+
+
+@pytest.mark.parametrize("kind", ["soft", pytest.param("hard", marks=pytest.mark.nightly)])
+def test_so_do_those_that_learn_from_a_teacher(kind, tmp_path):
+    with jax.enable_x64(True):
+        taught = config("dropout", "sgd", "f64", dict(data=1)) | dict(seed=5)
+        save_workdir(build.build(taught, devices=jax.devices()[:1]), tmp_path / "w")
+    agree("batch norm", "sgd", step=dict(name="distill", teacher=str(tmp_path / "w"), kind=kind))
+
+
+def agree(model, optimizer, **changes):
     # In f32 BatchNorm and Adam amplify the order of a sum to percents in three steps.
     with jax.enable_x64(True):
-        one, losses = trained(model, optimizer, "f64", "1")
+        one, losses = trained(model, optimizer, "f64", "1", **changes)
         assert {leaf.dtype for path, leaf in one.items() if path.startswith("params")} == {
             np.dtype("float64")}
         for mesh in ("8x1", "2x4"):
-            other, other_losses = trained(model, optimizer, "f64", mesh)
+            other, other_losses = trained(model, optimizer, "f64", mesh, **changes)
             np.testing.assert_allclose(other_losses, losses, rtol=1e-12)
             assert other.keys() == one.keys()
             for path, leaf in one.items():

@@ -46,7 +46,8 @@ def plain(key, images, targets):
     return images, targets
 
 
-def make(module, accumulate=1, *, augment=plain, ema=None, optimizer=None, seed=3, step=None):
+def make(module, accumulate=1, *, augment=plain, ema=None, optimizer=None, seed=3, step=None,
+         teacher=None):
     """(compiled step, first state)."""
     optimizer = optimizer or optax.sgd(RATE)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 2, 2, 1)))
@@ -56,7 +57,7 @@ def make(module, accumulate=1, *, augment=plain, ema=None, optimizer=None, seed=
     average = {"params": params, "model_state": rest} if ema else None
     state = TrainState(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params), average)
     parts = Parts(apply=module.apply, task=TASK, optimizer=optimizer, ema=ema, seed=seed,
-                  prepare=lambda key, images, targets: augment(
+                  teacher=teacher, prepare=lambda key, images, targets: augment(
                       key, images.astype(jnp.float32) / 255, targets))
     step = step or functools.partial(supervised, accumulate=accumulate)
     return jax.jit(step(parts)), state
