@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from imgcls_jax.cli import _flags, _published
+from imgcls_jax.cli import _flags, _published, _workdir
 from imgcls_jax.errors import ConfigError
 
 FLAGS = _flags.verb()
@@ -39,9 +39,7 @@ def main(words, overrides):
             raise ConfigError(f"no --{name} is given", where="command line",
                               fix="imgcls convert --model=NAME --weights=FILE --workdir=W")
     workdir = Path(FLAGS.workdir)
-    if (workdir / "checkpoints").exists():
-        raise ConfigError("there are checkpoints in this workdir", where=str(workdir),
-                          fix="name a new --workdir")
+    _workdir.check_new(workdir)
     chosen = _published.make(FLAGS.model, FLAGS.weights, overrides, size=FLAGS.size,
                              resize=FLAGS.resize, interpolation=FLAGS.interpolation,
                              channels=FLAGS.channels)
@@ -60,13 +58,8 @@ def _labels(path: str | None) -> tuple[str, ...] | None:
 
 def convert(chosen: dict, weights: str, workdir: Path, *, labels=None) -> str:
     """Writes the workdir; says what it did."""
-    import jax.numpy as jnp
-
     from imgcls_jax import predict, runtime, tree
-    from imgcls_jax import workdir as folders
-    from imgcls_jax.checkpoint import Checkpoints
     from imgcls_jax.datasets import DATASETS
-    from imgcls_jax.types import TrainState
 
     model = predict.of_file(weights, chosen)
     classes = len(model.labels)
@@ -75,22 +68,11 @@ def convert(chosen: dict, weights: str, workdir: Path, *, labels=None) -> str:
     if len(labels) != classes:
         raise ConfigError(f"{len(labels)} labels for a head of {classes} classes",
                           where="--labels", fix="give a name for every class, one a line")
-    params, model_state = model.variables["params"], dict(model.variables)
-    del model_state["params"]
-    lock = folders.open_workdir(workdir, main=True)
-    keeper = Checkpoints(workdir / "checkpoints", keep=1)
-    try:
-        state = TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state={})
-        keeper.save(0, state, {
-            "config": chosen, "classes": labels, "model": model.spec.name,
-            "preprocessing": model.preprocessing, "versions": runtime.versions(),
-            "history": [], "stopped": f"converted from {Path(weights).name}"})
-        keeper.wait()
-        folders.write_json(workdir / "config.json", chosen)
-        folders.write_json(workdir / "labels.json", labels)
-    finally:
-        keeper.close()
-        lock.release()
+    _workdir.make(workdir, model.variables, {
+        "config": chosen, "classes": labels, "model": model.spec.name,
+        "preprocessing": model.preprocessing, "versions": runtime.versions(),
+        "stopped": f"converted from {Path(weights).name}"})
     arguments = "".join(f", {k}={v}" for k, v in chosen["model"].items() if k != "name")
-    return (f"{model.spec.name}{arguments}, {tree.count(params):,} parameters, {classes} classes, "
+    count = tree.count(model.variables["params"])
+    return (f"{model.spec.name}{arguments}, {count:,} parameters, {classes} classes, "
             f"from {weights}, in {workdir}")

@@ -38,6 +38,16 @@ def mean_loss(parts: Parts, auxiliary: float) -> Callable:
     return loss
 
 
+def counted(parts: Parts, logits, targets, value) -> dict:
+    """Sums of a batch: the task's metrics, and the loss, of which `value` is the mean."""
+    ones = jnp.ones(len(logits), logits.dtype)
+    sums = {}
+    for metric in parts.task.metrics.values():
+        if metric.update:
+            sums |= metric.update(logits, targets, ones)
+    return {**sums, "loss": value * len(logits)}
+
+
 def gradients(parts: Parts, loss: Callable, accumulate: int, reduce: Reduce) -> Callable:
     """(state, images, targets, key) -> (gradients, model state, Sums), of a whole batch.
 
@@ -50,12 +60,7 @@ def gradients(parts: Parts, loss: Callable, accumulate: int, reduce: Reduce) -> 
 
     def microbatch(state, images, targets, key):
         (value, (logits, model_state)), grads = gradient(state.params, state, images, targets, key)
-        ones = jnp.ones(len(images), logits.dtype)
-        sums = {}
-        for metric in parts.task.metrics.values():
-            if metric.update:
-                sums |= metric.update(logits, targets, ones)
-        return grads, model_state, {**sums, "loss": value * len(images)}
+        return grads, model_state, counted(parts, logits, targets, value)
 
     def accumulated(state, images, targets, key):
         if accumulate == 1:

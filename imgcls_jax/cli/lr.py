@@ -1,0 +1,154 @@
+"""Finds a learning rate: imgcls lr --config=... tries ever larger ones, a step each
+
+The range test of arXiv 1506.01186 (section 3.3): the rate rises from --low to --high by equal
+factors, one optimizer step each, and the loss of the batches is written down, smoothed, until it is
+four times the lowest so far or no number. Two rates are read off: where the loss falls fastest over
+the logarithm of the rate, and a tenth of that of the lowest loss. They are starting points: an
+optimizer that normalises its update, a batch and a schedule of their own shift the best one.
+Nothing is written but --out, a PNG of the curve.
+"""
+
+import json
+import math
+from pathlib import Path
+
+from absl import flags
+
+from imgcls_jax.cli import _flags
+from imgcls_jax.errors import ConfigError
+
+FLAGS = _flags.verb()
+_flags.define_config(FLAGS)
+flags.DEFINE_float("low", 1e-6, "The first rate.", lower_bound=0.0, flag_values=FLAGS)
+flags.DEFINE_float("high", 10.0, "The last.", lower_bound=0.0, flag_values=FLAGS)
+flags.DEFINE_integer("steps", 200, "Steps between them.", lower_bound=20, flag_values=FLAGS)
+flags.DEFINE_string("out", None, "File of a picture of the curve, as curve.png.", flag_values=FLAGS)
+flags.DEFINE_bool("json", False, "Print JSON, with all rates and losses.", flag_values=FLAGS)
+
+SMOOTHING = 0.95  # share of the mean of the losses so far that stays
+DIVERGED = 4.0  # times the lowest
+ROWS = 20
+
+
+def main(words, overrides):
+    loaded = _flags.load_config(FLAGS, words, overrides)
+    if not 0 < FLAGS.low < FLAGS.high:
+        raise ConfigError(f"rates from {FLAGS.low} to {FLAGS.high}", where="--low, --high",
+                          fix="give two above 0, the lower one first")
+    rates, losses = measure(loaded.config, FLAGS.low, FLAGS.high, FLAGS.steps)
+    smoothed = smooth(losses)
+    found = choose(rates, smoothed)
+    per = loaded.config["schedule"].get("per")
+    scale = per / loaded.config["batch_size"] if per else 1.0  # schedule.base is for `per` examples
+    found = {**found, "base": found["steepest"] * scale,
+             "rates": rates, "losses": losses, "smoothed": smoothed}
+    if FLAGS.out:
+        draw(rates, smoothed, found, Path(FLAGS.out))
+    if FLAGS.json:
+        print(json.dumps(found))
+        return
+    print("\n".join(rows(rates, smoothed)))
+    last = (f"the loss rose beyond {DIVERGED:.0f} times its lowest" if len(rates) < FLAGS.steps else
+            "it never rose: try a larger --high")
+    print(f"up to {rates[-1]:.2e}, where {last}\n"
+          f"steepest fall at {found['steepest']:.2e}, a tenth of the rate of the lowest loss "
+          f"{found['tenth']:.2e}: try --config.schedule.base={found['base']:.1e}")
+
+
+def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, list]:
+    """(rates, mean losses of the batches in nats), each of the step that was made with the rate."""
+    from imgcls_jax import programs, sharding
+    from imgcls_jax.build import build
+
+    factor = (high / low) ** (1 / (steps - 1))
+    run = build({**given, "total": {"steps": steps}, "schedule": {
+        "name": "exponential", "base": low, "every": {"steps": 1}, "factor": factor},
+        "ema": None, "evals": {}, "stop": None,
+        "checkpoint": {**given["checkpoint"], "best": None}})
+    step, _ = programs.compile_step(run).result()
+    state, rates, losses, mean, lowest = run.init(), [], [], 0.0, math.inf
+    for _, batch in sharding.prefetch(run.batches(0), run.put):
+        state, sums = step(state, batch)
+        loss = float(sums["loss"]) / run.batch_size
+        if sums["nonfinite"]:
+            break
+        rates.append(float(sums["learning_rate"]))
+        losses.append(loss)
+        mean = smooth(losses)[-1]
+        lowest = min(lowest, mean)
+        if len(rates) == steps or mean > DIVERGED * lowest:
+            break
+    if len(rates) < 3:
+        raise ConfigError(f"the loss is no number after {len(rates)} steps from {low} on",
+                          where="--low", fix="give a lower one")
+    return rates, losses
+
+
+def smooth(losses: list) -> list:
+    """Their exponential moving average, without the bias of its start at 0."""
+    found, mean = [], 0.0
+    for i, loss in enumerate(losses, 1):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        found.append(mean / (1 - SMOOTHING**i))
+    return found
+
+
+def choose(rates: list, losses: list) -> dict:
+    """The rate where the loss falls fastest, before it is lowest, and a tenth of where it is."""
+    import numpy as np
+
+    lowest = int(np.argmin(losses))
+    slope = np.gradient(np.asarray(losses), np.log(rates))
+    return {"steepest": rates[int(np.argmin(slope[:lowest + 1]))], "tenth": rates[lowest] / 10}
+
+
+def rows(rates: list, losses: list) -> list[str]:
+    """A bar for each of some rates, as a picture for a terminal."""
+    stride = max(1, len(rates) // ROWS)
+    top = max(losses[0], min(losses)) * 1.5
+    lines = [f"{'rate':>9} {'loss':>9}"]
+    for rate, loss in list(zip(rates, losses, strict=True))[::stride]:
+        bar = "#" * round(40 * min(loss, top) / top)
+        lines.append(f"{rate:9.2e} {loss:9.4f} {bar}{'>' if loss > top else ''}")
+    return lines
+
+
+def draw(rates: list, losses: list, found: dict, path: Path):
+    """Loss over the logarithm of the rate, with a line at each rate that was read off."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from imgcls_jax.workdir import failure
+
+    width, height, margin = 720, 400, 50
+    x = np.log10(rates)
+    low, high = min(losses), min(max(losses), 2 * losses[0])
+
+    def place(rate, loss):
+        share = (math.log10(rate) - x[0]) / (x[-1] - x[0])
+        up = (min(loss, high) - low) / ((high - low) or 1.0)
+        return (margin + share * (width - 2 * margin), height - margin - up * (height - 2 * margin))
+
+    picture = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(picture)
+    for name, color in (("steepest", "#c03030"), ("tenth", "#3060c0")):
+        rate = max(found[name], rates[0])
+        left, _ = place(rate, low)
+        pen.line([(left, margin), (left, height - margin)], fill=color)
+        pen.text((left + 4, margin + 14 * (name == "tenth")), f"{name} {found[name]:.1e}",
+                 fill=color)
+    pen.line([place(*point) for point in zip(rates, losses, strict=True)], fill="black", width=2)
+    for power in range(math.ceil(x[0]), math.floor(x[-1]) + 1):
+        left, bottom = place(10.0**power, low)
+        pen.line([(left, bottom), (left, bottom + 5)], fill="black")
+        pen.text((left - 12, bottom + 8), f"1e{power}", fill="black")
+    for loss in (low, high):
+        pen.text((4, place(rates[0], loss)[1] - 5), f"{loss:.3g}", fill="black")
+    pen.text((width // 2 - 40, height - 18), "learning rate", fill="black")
+    pen.text((4, 8), "loss, smoothed", fill="black")
+    try:
+        picture.save(path)
+    except OSError as error:
+        raise failure(error, path) from error
+    except ValueError as error:  # no format of that ending
+        raise ConfigError(str(error), where=f"--out={path}", fix="end it with .png") from error
