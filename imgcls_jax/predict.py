@@ -12,12 +12,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from imgcls_jax import build, checkpoint, features, init, pipeline, runtime, tasks, tree
+from imgcls_jax import checkpoint, features, init, pipeline, runtime, tasks, tree
 from imgcls_jax import config as configs
+from imgcls_jax.build import model as networks
+from imgcls_jax.build.images import chain
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.pretrained import catalogue
 from imgcls_jax.pretrained import load as pretrained
 from imgcls_jax.registry import near
+from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Lookup, ModelSpec
 
 
@@ -43,7 +46,7 @@ class Model:
     @functools.cached_property
     def _apply_bytes(self):
         p = self.preprocessing
-        normalise = build.normaliser(p["mean"], p["std"], str(self.module.dtype))
+        normalise = networks.normaliser(p["mean"], p["std"], str(self.module.dtype))
         probabilities = tasks.probabilities(self.kind)
         return jax.jit(lambda variables, x: probabilities(
             self.module.apply(variables, normalise(x), train=False)))
@@ -90,7 +93,7 @@ class Model:
         return np.concatenate(out)
 
     def _batches(self, items: list, batch_size: int):
-        transforms = build.chain(self.preprocessing["transforms"], build.TRANSFORMS, "transforms")
+        transforms = chain(self.preprocessing["transforms"], TRANSFORMS, "transforms")
         size = min(batch_size, len(items))
         return pipeline.eval_batches(_lookup(items), transforms, batch_size=size,
                                      rows=slice(0, size), classes=1,
@@ -136,7 +139,7 @@ def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
     dtype = runtime.compute_dtype(config["precision"])
     labels = tuple(saved["classes"])
     kind = config["task"]
-    module, spec = build.model(config["model"], tasks.outputs(kind, len(labels)), dtype)
+    module, spec = networks.make(config["model"], tasks.outputs(kind, len(labels)), dtype)
     values = weights.get("ema") or weights
     return Model(module, {"params": values["params"], **values["model_state"]}, spec, labels,
                  preprocessing, kind)
@@ -150,7 +153,7 @@ def of_file(file: str | Path, config: Mapping) -> Model:
     As many classes as the head in the file has, named by number. Raises CheckpointError if the
     file does not fit, ConfigError for a config that cannot be.
     """
-    transforms = build.chain(config["eval_transforms"], build.TRANSFORMS, "config.eval_transforms")
+    transforms = chain(config["eval_transforms"], TRANSFORMS, "config.eval_transforms")
     channels = config["data"].get("channels", 3)
     size = next((t.size for t in reversed(transforms) if getattr(t, "size", None)), None)
     if size is None:
@@ -159,8 +162,8 @@ def of_file(file: str | Path, config: Mapping) -> Model:
     dtype = runtime.compute_dtype(config["precision"])
 
     def fresh(classes: int):
-        module, spec = build.model(config["model"], classes, dtype)
-        with build.tracing("config.model"):
+        module, spec = networks.make(config["model"], classes, dtype)
+        with networks.tracing("config.model"):
             return module, spec, init.abstract(module, (1, *size, channels))
 
     module, spec, shapes = fresh(1000)
@@ -169,7 +172,7 @@ def of_file(file: str | Path, config: Mapping) -> Model:
     if head is not None and head.shape[-1] != 1000:
         module, spec, shapes = fresh(head.shape[-1])
     variables = pretrained.into(shapes, found, spec)
-    mean, std = build.statistics(config["data"], spec, channels)
+    mean, std = networks.statistics(config["data"], spec, channels)
     labels = tuple(map(str, range(tree.flatten(shapes)[f"params/{spec.head}/kernel"].shape[-1])))
     return Model(module, variables, spec, labels, {
         "transforms": config["eval_transforms"], "mean": mean, "std": std, "channels": channels,

@@ -82,7 +82,8 @@ def _record(split: Shards, index: int) -> bytes:
 
 def _augmented(loaded: Mapping, source: Source, sample: Lookup, columns: int, seed: int) -> list:
     """`columns` times (images u8[R,H,W,C], targets f32[R,K]), the rows in the sample's order."""
-    from imgcls_jax.build import TRANSFORMS, chain
+    from imgcls_jax.build.images import chain
+    from imgcls_jax.transforms import TRANSFORMS
 
     transforms = chain(loaded["transforms"], TRANSFORMS, "config.transforms")
     batches = pipeline.train_batches(
@@ -105,18 +106,20 @@ def _device_transforms(loaded: Mapping, source: Source, seed: int):
         return lambda step, images, targets: (images, targets)
     import jax
 
-    from imgcls_jax import build
+    from imgcls_jax.build.images import chain, preparation
+    from imgcls_jax.build.model import normaliser, statistics
+    from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
     from imgcls_jax.models import MODELS
     from imgcls_jax.types import ModelSpec
 
-    mixers = build.chain(loaded["device_transforms"], build.DEVICE_TRANSFORMS,
-                         "config.device_transforms")
+    mixers = chain(loaded["device_transforms"], DEVICE_TRANSFORMS,
+                   "config.device_transforms")
     model = loaded["model"]["name"]
     spec = ModelSpec(name=model, **MODELS.facts(model))
-    mean, std = build.statistics(loaded["data"], spec, source.channels)
-    normalise = build.normaliser(mean, std, "float32")
+    mean, std = statistics(loaded["data"], spec, source.channels)
+    normalise = normaliser(mean, std, "float32")
 
-    augment = build.preparation(mixers, normalise)
+    augment = preparation(mixers, normalise)
 
     @jax.jit
     def prepare(step, images, targets):

@@ -55,7 +55,7 @@ def examine(run, *, compiled: bool = False) -> dict:
     import jax
 
     from imgcls_jax import tree
-    from imgcls_jax.build import tracing
+    from imgcls_jax.build.model import tracing
     from imgcls_jax.programs import lower_step
 
     with tracing("config"):

@@ -14,30 +14,44 @@ ARCHIVES = {"noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
 GROUP = {corruption: group for group, members in ARCHIVES.items() for corruption in members}
 
 
+SEVERITIES = range(1, 6)
+
+
 @DATASETS.register()
-def imagenet_c(*, corruption: str, severity: int, data_dir: str = "",
+def imagenet_c(*, corruption: str | None = None, severity: int | None = None, data_dir: str = "",
                channels: int = 3) -> Source:
     """Split `validation`, in the order of ImageNet's. Images are 224 x 224 JPEGs already.
 
     corruption: such as "fog"; 15 of the 19 make the benchmark's mean, the 4 of extra.tar do not.
-    severity: 1 to 5. data_dir: a folder with CORRUPTION/SEVERITY/nXXXXXXXX/*.JPEG, in imagenet-c
-    or not, or with the tar files noise, blur, weather, digital and extra.
+    severity: 1 to 5. Without either, the splits are all of them, as `fog-3`, which is what the
+    evaluator corruption_error takes. data_dir: a folder with
+    CORRUPTION/SEVERITY/nXXXXXXXX/*.JPEG, in imagenet-c or not, or with the tar files noise, blur,
+    weather, digital and extra.
     """
-    if corruption not in GROUP:
+    if (corruption is None) != (severity is None):
+        raise ConfigError(f"corruption={corruption}, severity={severity}", where="config.data",
+                          fix="give both, or neither for all of them")
+    if corruption is None:
+        parts = {f"{one}-{strength}": (one, strength) for one in GROUP for strength in SEVERITIES}
+    elif corruption not in GROUP:
         raise ConfigError(f"there is no corruption {corruption!r}", where="config.data.corruption",
                           fix=f"use one of {sorted(GROUP)}")
-    if severity not in range(1, 6):
+    elif severity not in SEVERITIES:
         raise ConfigError(f"severity={severity}", where="config.data.severity", fix="use 1 to 5")
-    group = GROUP[corruption]
+    else:
+        parts = {"validation": (corruption, severity)}
 
     def files(root: Path, split: str) -> Lookup:
         root = root / "imagenet-c" if (root / "imagenet-c").is_dir() else root
-        part = f"{corruption}/{severity}"
+        one, strength = parts[split]
+        part, group = f"{one}/{strength}", GROUP[one]
         found = _files.find(root, part, f"{group}/{part}", f"{group}.tar")
         within = f"{part}/".encode() if not isinstance(found, _files.Folder) else b""
         return _imagenet.by_folder(found, within=within, shuffle=False)
 
+    asked = f"{corruption}/{severity}" if corruption else "CORRUPTION/SEVERITY"
     return _published.source(
-        "imagenet_c", classes=_imagenet.CLASSES, sizes={"validation": 50_000}, data_dir=data_dir,
-        files=files, layout=f"{corruption}/{severity}/nXXXXXXXX/*.JPEG or {group}.tar",
+        "imagenet_c", classes=_imagenet.CLASSES, sizes=dict.fromkeys(parts, 50_000),
+        data_dir=data_dir, files=files,
+        layout=f"{asked}/nXXXXXXXX/*.JPEG or {GROUP.get(corruption, 'GROUP')}.tar",
         channels=channels, image_size=(224, 224))

@@ -1,7 +1,8 @@
 """Evaluators: `(parts, *, ...) -> (variables) -> {metric: float, or an array}`.
 
 `parts` is evaluators.Parts. An evaluator whose work is one jitted function (variables, batch) may
-give it as its attribute `program`; then it takes the compiled one as its second argument.
+give it as its attribute `program`; then it takes the compiled one as its second argument. One that
+reads other splits than that of its evaluation names them in its attribute `splits`.
 """
 
 import dataclasses

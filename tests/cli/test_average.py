@@ -1,4 +1,4 @@
-"""imgcls average: the mean of what was saved, statistics of the averaged network, what it refuses."""
+"""imgcls average: the mean of what was saved, statistics of the averaged network."""
 
 import dataclasses
 

@@ -51,7 +51,8 @@ def test_the_picture_has_the_curve(found):
 
 def test_the_mean_is_without_the_bias_of_its_start():
     np.testing.assert_allclose(lr.smooth([3.0] * 7), 3.0)
-    np.testing.assert_allclose(lr.smooth([1.0, 2.0]), [1.0, (0.95 * 0.05 + 0.05 * 2) / (1 - 0.95**2)])
+    second = (0.95 * 0.05 + 0.05 * 2) / (1 - 0.95**2)
+    np.testing.assert_allclose(lr.smooth([1.0, 2.0]), [1.0, second])
 
 
 def test_of_a_known_curve_the_rates_are_read_off():

@@ -234,7 +234,7 @@ def test_test_sets_prepared_by_their_real_tfds_builders(name, tmp_path, monkeypa
 
 @pytest.mark.parametrize("packed", ["imagenet-c/", "", "weather/", "tar"])
 def test_imagenet_c_is_read_by_corruption_and_severity(packed, tmp_path, monkeypatch):
-    made.sizes(monkeypatch, validation=len(VAL))
+    made.sizes(monkeypatch, **dict.fromkeys(("validation", "fog-1", "fog-3"), len(VAL)))
     files = {f"fog/{severity}/{TRUTH[name]}/{name}": made.jpeg(10 * number + severity, 224)
              for severity in (1, 3) for number, name in enumerate(TRUTH)}
     files["frost/3/n01751748/ILSVRC2012_val_00000001.JPEG"] = made.jpeg(77, 224)
@@ -250,6 +250,8 @@ def test_imagenet_c_is_read_by_corruption_and_severity(packed, tmp_path, monkeyp
             for name, data in files.items() if name.startswith(f"fog/{severity}/")}
         assert [path[-len("ILSVRC2012_val_00000001.JPEG"):]
                 for path in made.paths(source, "validation")] == sorted(TRUTH)
+        of_all = DATASETS.get("imagenet_c")(data_dir=str(tmp_path))
+        assert made.examples(of_all, f"fog-{severity}") == made.examples(source, "validation")
 
 
 def test_imagenet_c_knows_its_19_corruptions():
@@ -261,7 +263,9 @@ def test_imagenet_c_knows_its_19_corruptions():
 
     assert set(GROUP) == {*theirs.BENCHMARK_CORRUPTIONS, *theirs.EXTRA_CORRUPTIONS}
     assert set(ARCHIVES["extra"]) == set(theirs.EXTRA_CORRUPTIONS)
-    for wrong in ({"corruption": "fogg", "severity": 1}, {"corruption": "fog", "severity": 6}):
+    assert len(DATASETS.get("imagenet_c")().sizes) == 19 * 5
+    for wrong in ({"corruption": "fogg", "severity": 1}, {"corruption": "fog", "severity": 6},
+                  {"corruption": "fog"}, {"severity": 1}):
         with pytest.raises(ConfigError) as error:
             DATASETS.get("imagenet_c")(**wrong)
         assert error.value.fix
