@@ -2,20 +2,34 @@
 
 imgcls train --config=finetune:model=resnet50,data=DIR,size=224
 imgcls train --config=finetune:model=resnet18,data=DIR,weights=imagenet1k_v1
+imgcls train --config=finetune:model=resnet18,data=rows.csv,task=multilabel
 
 Keys of the variant: model; data, a folder or archive of images (train/val/CLASS/* or CLASS/*), a
 manifest (.csv, .jsonl), what `imgcls data prepare` wrote, or the name of a dataset (imgcls list
 datasets); weights, a workdir, file or published name (imgcls weights list) to start
-from, whose head is left out; size, pixels.
+from, whose head is left out; size, pixels; task, multiclass, binary or multilabel. The best
+checkpoint is by top-1, by right decisions, or by mean average precision.
 """
 
 from ml_collections import ConfigDict
 
 from imgcls_jax.config import data_at, parse_variant
 
+# task -> loss, metrics (None: those of the task), what the best checkpoint is chosen by
+BY_TASK = {
+    "multiclass": (dict(name="softmax", smoothing=0.1), None, "val/top1"),
+    "binary": (dict(name="sigmoid"), None, "val/decisions"),
+    "multilabel": (dict(name="sigmoid"), (dict(name="decisions"), dict(name="average_precision")),
+                   "val/average_precision_macro"),
+}
+
 
 def get_config(variant=""):
-    v = parse_variant(variant, model="resnet20", data="digits", weights="", size=0)
+    v = parse_variant(variant, model="resnet20", data="digits", weights="", size=0,
+                      task="multiclass")
+    if v["task"] not in BY_TASK:
+        raise TypeError(f"task is one of {list(BY_TASK)}, not {v['task']!r}")
+    loss, metrics, best = BY_TASK[v["task"]]
     digits = v["data"] == "digits"
     size = v["size"] or (8 if digits else 224)
     c = ConfigDict()
@@ -29,8 +43,8 @@ def get_config(variant=""):
     c.device_transforms = ()
     c.model = dict(name=v["model"])
     c.init = dict(weights=v["weights"], reset=("head",)) if v["weights"] else None
-    c.task = "multiclass"
-    c.loss = dict(name="softmax", smoothing=0.1)
+    c.task = v["task"]
+    c.loss = loss
     c.step = dict(name="supervised", accumulate=1)
     c.batch_size = 64
     c.total = dict(epochs=20)
@@ -44,7 +58,9 @@ def get_config(variant=""):
     c.precision = "auto"
     c.mesh = dict(data=-1, fsdp=1, model=1)
     c.evals = dict(val=dict(name="classification", every=dict(epochs=1)))
-    c.checkpoint = dict(every=dict(epochs=1), keep=2, best="val/top1")
+    if metrics:
+        c.evals.val.metrics = metrics
+    c.checkpoint = dict(every=dict(epochs=1), keep=2, best=best)
     c.stop = None
     c.log = dict(every=dict(steps=20))
     return c

@@ -18,7 +18,7 @@ TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.mod
         "--config.batch_size=16", "--config.total.steps=40", "--config.schedule.warmup=None",
         "--config.schedule.base=0.01", "--config.optimizer.name=adamw",
         "--config.transforms[0].name=resize", "--config.transforms[0].size=8",
-        "--config.log.every.steps=40", "--config.checkpoint.best=None", "--quiet")
+        "--config.log.every.steps=40", "--quiet")
 LABELS = ("red", "red|dark", "dark|green", "green")
 
 
@@ -34,11 +34,11 @@ def images(tmp_path_factory):
     return folder
 
 
-def trained(images, workdir, column, labels, *words):
+def trained(images, workdir, column, labels, task):
     path = images / f"{column}_{len(set(labels))}.csv"
     rows = [f"{i}.png,{labels[i % 4]},{'val' if i >= 40 else 'train'}" for i in range(48)]
     path.write_text("\n".join([f"path,{column},split", *rows]) + "\n")
-    assert main(["train", f"--config=finetune:data={path},size=8", *TINY, *words,
+    assert main(["train", f"--config=finetune:data={path},size=8,task={task}", *TINY,
                  f"--workdir={workdir}"]) == 0
     return workdir
 
@@ -46,14 +46,20 @@ def trained(images, workdir, column, labels, *words):
 @pytest.fixture(scope="module")
 def multilabel(images, tmp_path_factory):
     return trained(images, tmp_path_factory.mktemp("multilabel") / "w", "labels", LABELS,
-                   "--config.task=multilabel", "--config.loss.name=sigmoid")
+                   "multilabel")
 
 
 @pytest.fixture(scope="module")
 def binary(images, tmp_path_factory):
     return trained(images, tmp_path_factory.mktemp("binary") / "w", "label",
-                   ("bad", "bad", "good", "good"), "--config.task=binary",
-                   "--config.loss.name=sigmoid")
+                   ("bad", "bad", "good", "good"), "binary")
+
+
+@pytest.mark.parametrize("kind, best", [("binary", "val/decisions"),
+                                        ("multilabel", "val/average_precision_macro")])
+def test_the_best_checkpoint_is_chosen_by_a_metric_of_the_task(kind, best, request):
+    found = json.loads((request.getfixturevalue(kind) / "results.json").read_text())
+    assert 0.5 < found["best"][best] <= 1
 
 
 def printed(capsys, *words):
