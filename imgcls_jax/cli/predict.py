@@ -23,9 +23,9 @@ flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'be
                     flag_values=FLAGS)
 flags.DEFINE_integer("top", None, "Labels per image, at most: 5, or of a multilabel model all.",
                      lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_float("threshold", None, "Probability from which on a label is given, or class 1 of "
-                   "two: 0.5. For multilabel and binary models.", lower_bound=0, upper_bound=1,
-                   flag_values=FLAGS)
+flags.DEFINE_string("threshold", None, "Probability from which on a label is given, or class 1 of "
+                    "two: 0.5; or the name of an evaluation of the run that has found one for each "
+                    "class. For multilabel and binary models.", flag_values=FLAGS)
 flags.DEFINE_integer("batch", 64, "Images at a time.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_enum("format", "table", ("table", "json", "jsonl", "csv"), "How to print.",
                   flag_values=FLAGS)
@@ -51,7 +51,7 @@ def main(words, overrides):
     if model.kind == "multiclass" and FLAGS.threshold is not None:
         raise ConfigError("a multiclass model has no threshold", where="--threshold",
                           fix="leave it out; --top says how many labels are given")
-    choose = chooser(model.kind, FLAGS.top, 0.5 if FLAGS.threshold is None else FLAGS.threshold)
+    choose = chooser(model.kind, FLAGS.top, _threshold(FLAGS.threshold, Path(FLAGS.workdir)))
     rows = (row for start in range(0, len(paths), FLAGS.batch)
             for row in label(model, paths[start:start + FLAGS.batch], choose, FLAGS.batch))
     failed = 0
@@ -59,6 +59,27 @@ def main(words, overrides):
     for row in show(rows, FLAGS.format, columns):
         failed += not row["ok"]
     return DataError.code if failed and FLAGS.strict else 0
+
+
+def _threshold(text: str | None, workdir: Path):
+    """A number, or f64[K] of the evaluation that is named so."""
+    try:
+        number = 0.5 if text is None else float(text)
+    except ValueError:
+        path = workdir / "evaluations" / f"{text}.npz"
+        try:
+            with np.load(path) as found:
+                return found["thresholds"]
+        except (OSError, KeyError) as error:
+            raise ConfigError(f"no thresholds were found by an evaluation {text!r}",
+                              where=f"--threshold ({path})",
+                              fix="give a number of 0 to 1, or name one of the evaluator "
+                                  "`thresholds`: imgcls eval --workdir=W "
+                                  "--config.evals.NAME=\"{'name': 'thresholds'}\"") from error
+    if not 0 <= number <= 1:
+        raise ConfigError(f"a threshold of {number}", where="--threshold",
+                          fix="give a probability, 0 to 1")
+    return number
 
 
 def find(words) -> Iterator[Path]:
@@ -73,14 +94,17 @@ def find(words) -> Iterator[Path]:
             yield Path(word)
 
 
-def chooser(kind: str, top: int | None, threshold: float) -> Callable:
-    """probabilities f32[K] -> numbers of the classes that are given, the first first."""
+def chooser(kind: str, top: int | None, threshold) -> Callable:
+    """probabilities f32[K] -> numbers of the classes that are given, the first first.
+
+    threshold: a number, or one for each output.
+    """
     def choose(row):
         if kind == "binary":
-            return [int(row[1] >= threshold)]
+            return [int(row[1] >= np.ravel(threshold)[0])]
         order = row.argsort()[::-1]
         if kind == "multilabel":
-            return order[row[order] >= threshold][:top]
+            return order[(row >= threshold)[order]][:top]
         return order[:top or 5]
 
     return choose

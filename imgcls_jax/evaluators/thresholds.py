@@ -1,0 +1,76 @@
+"""The probability from which each class is given, chosen by its F1."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.evaluators import EVALUATORS, Parts, _gather
+
+
+@EVALUATORS.register()
+def thresholds(parts: Parts, *, fit: str = "", beta: float = 1.0):
+    """The probability from which each class is given, chosen by its F1.
+
+    (variables) -> `f1_macro` at one half and `f1_macro_tuned` at the `thresholds`, f64[K] (K is 1
+    of a binary task), of the largest F-beta of each class over the split `fit`; without one, over
+    every second example from the first on, and the others are reported. The threshold lies between
+    two probabilities; a class without an example there keeps one half. What `imgcls predict
+    --threshold=NAME` takes, NAME that of the evaluation. For tasks of binary outputs.
+    """
+    if parts.task.kind == "multiclass":
+        raise ConfigError("a multiclass model has no thresholds", where="config.evals",
+                          fix="leave it out")
+    if not beta > 0:
+        raise ConfigError(f"beta={beta}", where="config.evals", fix="use a number above 0")
+
+    @jax.jit
+    def compute(variables, batch):
+        logits = parts.predict(variables, batch["image"])
+        return {"chances": jax.nn.sigmoid(logits.astype(jnp.float32)),
+                "right": parts.task.targets(batch["label"]) > 0.5}
+
+    def collect(variables, split=None):
+        rows = _gather.over(parts.batches(split), functools.partial(compute, variables))
+        return rows["chances"].astype(np.float64), rows["right"]
+
+    def evaluate(variables) -> dict:
+        chances, right = collect(variables)
+        if fit:
+            fitted = collect(variables, fit)
+        else:
+            fitted = chances[::2], right[::2]
+            chances, right = chances[1::2], right[1::2]
+        found = np.array([best(*columns, beta) for columns in zip(
+            fitted[0].T, fitted[1].T, strict=True)])
+        occurs = right.any(0)
+
+        def macro(limits):
+            scores = f_beta(chances >= limits, right, 1.0)
+            return float(scores[occurs].mean()) if occurs.any() else float("nan")
+
+        return {"f1_macro": macro(0.5), "f1_macro_tuned": macro(found), "thresholds": found}
+
+    return evaluate
+
+
+def f_beta(said: np.ndarray, right: np.ndarray, beta: float) -> np.ndarray:
+    """F-beta of each column of bool[N,K], 0 where nothing was said rightly."""
+    both = (said & right).sum(0)
+    return (1 + beta**2) * both / np.maximum(said.sum(0) + beta**2 * right.sum(0), 1)
+
+
+def best(chances: np.ndarray, right: np.ndarray, beta: float) -> float:
+    """The threshold of probabilities f64[N] for the largest F-beta; of equal ones the highest."""
+    if not right.any():
+        return 0.5
+    order = np.argsort(-chances, kind="stable")
+    chances, right = chances[order], right[order]
+    both, said = np.cumsum(right), np.arange(1, len(right) + 1)
+    scores = (1 + beta**2) * both / (said + beta**2 * right.sum())
+    scores[:-1][chances[:-1] == chances[1:]] = -1  # no threshold lies between equal ones
+    last = int(scores.argmax())
+    below = chances[last + 1] if last + 1 < len(chances) else 0.0
+    return float((chances[last] + below) / 2)
