@@ -25,3 +25,15 @@ def over(batches, compute) -> dict[str, np.ndarray]:
             found.append(to_host(*pending.pop(0)))
     found += [to_host(*one) for one in pending]
     return {name: np.concatenate([rows[name] for rows in found]) for name in found[0]}
+
+
+def fitted_apart(collect, fit: str) -> tuple[tuple, tuple]:
+    """(arrays to fit on, arrays to report on), as tuples of [N,...].
+
+    collect: split or None for that of the evaluation -> such a tuple. Without a split `fit`, every
+    second example from the first on is for fitting, and the others are reported.
+    """
+    rows = collect(None)
+    if fit:
+        return collect(fit), rows
+    return tuple(leaf[::2] for leaf in rows), tuple(leaf[1::2] for leaf in rows)

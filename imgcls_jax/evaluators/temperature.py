@@ -29,17 +29,13 @@ def temperature(parts: Parts, *, fit: str = "", bins: int = 15):
         return {"logits": parts.predict(variables, batch["image"]).astype(jnp.float32),
                 "targets": parts.task.targets(batch["label"])}
 
-    def collect(variables, split=None):
+    def collect(variables, split):
         rows = _gather.over(parts.batches(split), functools.partial(compute, variables))
         return rows["logits"], rows["targets"]
 
     def evaluate(variables) -> dict:
-        logits, targets = collect(variables)
-        if fit:
-            fitted = collect(variables, fit)
-        else:
-            fitted = logits[::2], targets[::2]
-            logits, targets = logits[1::2], targets[1::2]
+        fitted, (logits, targets) = _gather.fitted_apart(
+            functools.partial(collect, variables), fit)
         found = fit_temperature(parts.task.kind, *fitted)
         scaled = measure(metric, logits / found, targets)
         return {"temperature": found, **measure(metric, logits, targets),

@@ -32,17 +32,13 @@ def thresholds(parts: Parts, *, fit: str = "", beta: float = 1.0):
         return {"chances": jax.nn.sigmoid(logits.astype(jnp.float32)),
                 "right": parts.task.targets(batch["label"]) > 0.5}
 
-    def collect(variables, split=None):
+    def collect(variables, split):
         rows = _gather.over(parts.batches(split), functools.partial(compute, variables))
         return rows["chances"].astype(np.float64), rows["right"]
 
     def evaluate(variables) -> dict:
-        chances, right = collect(variables)
-        if fit:
-            fitted = collect(variables, fit)
-        else:
-            fitted = chances[::2], right[::2]
-            chances, right = chances[1::2], right[1::2]
+        fitted, (chances, right) = _gather.fitted_apart(
+            functools.partial(collect, variables), fit)
         found = np.array([best(*columns, beta) for columns in zip(
             fitted[0].T, fitted[1].T, strict=True)])
         occurs = right.any(0)
