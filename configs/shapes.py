@@ -10,7 +10,7 @@ Keys of the variant: what, `all`, `pretrain` (classes 0 to 9), or on classes 10 
 class, 0 for all; imbalance, of the largest to the smallest class, such as 100.
 
 A probe trains the head alone: all else is frozen, the running statistics of BatchNorm included. The
-claims are of one run each, seed 0.
+claim of `pretrain` is the mean of five seeds, that of `all` one run, seed 0.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ from imgcls_jax.config import parse_variant
 
 CLAIMS = {
     "all": dict(params=704_676, image_size=64, top1=88.2, tolerance=3.0, source="seed 0"),
-    "pretrain": dict(params=703_386, image_size=64, top1=91.7, tolerance=3.0,
+    "pretrain": dict(params=703_386, image_size=64, top1=93.6, tolerance=3.0,
                      source="experiments/parity/torch_training.json"),
 }
 PARTS = {"all": range(20), "pretrain": range(10), "scratch": range(10, 20),
