@@ -34,9 +34,9 @@ class Built(NamedTuple):
 # ---- the learning rate over time ------------------------------------------------------------
 
 
-def _schedule(*, base: float, per: int | None = None, warmup: int | None = None,
-              warmup_start: float = 0.0, warmup_prefix: bool = True, cooldown: int | None = None,
-              hold: int | None = None):
+def every_schedule(*, base: float, per: int | None = None, warmup: int | None = None,
+                   warmup_start: float = 0.0, warmup_prefix: bool = True,
+                   cooldown: int | None = None, hold: int | None = None):
     """The arguments that all schedules share. base: the peak learning rate, of a batch of `per`
     examples (linear scaling, arXiv 1706.02677), or as it is with per=None. warmup: a duration, a
     straight line from `warmup_start` times the peak; None: none. warmup_prefix: the schedule begins
@@ -52,7 +52,7 @@ def learning_rate(choice: Mapping, total_steps: int, batch_size: int):
     None): their product is the rate."""
     shared, own = _split(choice, SHARED_BY_SCHEDULES)
     own = SCHEDULES.bind(own, "config.schedule")
-    given = bind(_schedule, shared, "config.schedule")()
+    given = bind(every_schedule, shared, "config.schedule")()
     warmup, cooldown, hold = (given[name] or 0 for name in ("warmup", "cooldown", "hold"))
     if warmup >= total_steps:
         raise ConfigError(f"a warm-up of {warmup} steps in a run of {total_steps}",
@@ -98,7 +98,7 @@ def _split(choice: Mapping, names) -> tuple[dict, dict]:
 # ---- factors of each parameter --------------------------------------------------------------
 
 
-def _optimizer(*, layer_decay: float | None = None, rates: tuple = ()):
+def every_optimizer(*, layer_decay: float | None = None, rates: tuple = ()):
     """The arguments that all optimizers share. layer_decay: a factor on the learning rate for every
     layer between a parameter and the head, as in BEiT (arXiv 2106.08254) and MAE. rates: (regex of
     the whole path, factor on the learning rate), the first that matches counts.
@@ -120,8 +120,8 @@ def _decay(*, value: float, on: str = ".*",
     return dict(locals())
 
 
-SHARED_BY_SCHEDULES = tuple(_schedule(base=1.0))
-SHARED_BY_OPTIMIZERS = tuple(_optimizer())
+SHARED_BY_SCHEDULES = tuple(every_schedule(base=1.0))
+SHARED_BY_OPTIMIZERS = tuple(every_optimizer())
 
 
 def _matching(pattern: str, params, where: str):
@@ -323,7 +323,7 @@ def _scale(opt_state):
 
 
 def _rates(shared: Mapping, params) -> Factors:
-    given = bind(_optimizer, shared, "config.optimizer")()
+    given = bind(every_optimizer, shared, "config.optimizer")()
     factors = _factors(given["rates"], params, "config.optimizer.rates")
     if given["layer_decay"] is None:
         return factors

@@ -88,6 +88,19 @@ def test_every_kind_is_listed_with_a_line_about_each(capsys):
         assert (" parameters " in lines[0]) == (kind == "models")
 
 
+@pytest.mark.parametrize("words, said", [
+    ("schedules cosine", ("cosine(floor: float = 0.0)", "Half a cosine", "All schedules also take",
+                          "warmup_prefix: bool = True")),
+    ("losses focal", ("gamma: float = 2.0", "tasks: ('binary', 'multilabel')")),
+    ("models resnet50", ("params: 25557032", "norm_group")),
+    ("evaluators knn", ("k: int = 20", "on_error")), ("datasets digits", ("fold", "per_class"))])
+def test_one_thing_is_told_with_all_its_options(words, said, capsys):
+    assert command.main(["list", *words.split()]) == 0
+    out = capsys.readouterr().out
+    assert all(text in out for text in said), out
+    assert command.main(["list", words.split()[0], "zzzz"]) == 2
+
+
 def test_debug_adds_the_traceback():
     status, _, lines = imgcls("train", "--debug")
     assert status == 2 and any("Traceback" in line for line in lines)

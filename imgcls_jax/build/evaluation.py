@@ -23,7 +23,7 @@ def make(choice: Mapping, where: str, *, data: feed.Feed, seed: int, mesh, task:
     transforms: those of config.eval_transforms. fits: (image size, where) -> None, refuses what the
     model cannot take. kept: as of images.eval_batches.
     """
-    given = bind(_every_evaluation, {k: v for k, v in choice.items() if k in EVALUATION}, where)()
+    given = bind(every_evaluation, {k: v for k, v in choice.items() if k in EVALUATION}, where)()
     evaluator = EVALUATORS.bind({k: v for k, v in choice.items() if k not in EVALUATION}, where)
     own = _other_data(given["data"], data.source, task.kind, seed, where)
     fed = own or data
@@ -70,10 +70,10 @@ def _among(predict, task: Task, subset: tuple[int, ...] | None):
                                 loss=functools.partial(task.loss, **fewer)))
 
 
-def _every_evaluation(*, split: str | None = None, every: int | None = None,
-                      metrics: tuple | None = None, data: dict | None = None,
-                      transforms: tuple | None = None,
-                      on_error: Literal["fail", "skip"] = "fail"):
+def every_evaluation(*, split: str | None = None, every: int | None = None,
+                     metrics: tuple | None = None, data: dict | None = None,
+                     transforms: tuple | None = None,
+                     on_error: Literal["fail", "skip"] = "fail"):
     """What `build` takes of every evaluation.
 
     metrics, transforms: choices that replace the task's and config.eval_transforms. data: another
@@ -83,7 +83,7 @@ def _every_evaluation(*, split: str | None = None, every: int | None = None,
     return dict(locals())
 
 
-EVALUATION = tuple(_every_evaluation())
+EVALUATION = tuple(every_evaluation())
 
 
 def _other_data(choice: Mapping | None, source, kind: str, seed: int,

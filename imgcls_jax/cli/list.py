@@ -1,4 +1,7 @@
-"""Lists what a config may name: imgcls list models|datasets|losses|...|configs [--json]"""
+"""Lists what a config may name: imgcls list models|datasets|losses|...|configs [NAME] [--json]
+
+With a name, all that is known of it: its description, its options and their defaults.
+"""
 
 import json
 
@@ -38,6 +41,9 @@ def main(words, overrides):
         print("\n".join(f"imgcls list {kind}" for kind in [*kinds, "configs"]))
         return
     kind = words[0].replace("-", "_")
+    if len(words) > 1 and kind in kinds:
+        print(_whole(kind, kinds[kind], words[1]))
+        return
     if kind == "configs":
         rows = [{"name": name, "about": _first_line(name)} for name in config.shipped()]
     elif kind in kinds:
@@ -57,11 +63,37 @@ def main(words, overrides):
 
 
 def _about(function, facts: dict) -> dict:
+    return {"about": (function.__doc__ or "").strip().split("\n")[0],
+            "options": _options(function), **facts}
+
+
+def _options(function) -> list[str]:
     import inspect
 
-    options = [str(p) for p in inspect.signature(function).parameters.values()
-               if p.kind is p.KEYWORD_ONLY]
-    return {"about": (function.__doc__ or "").strip().split("\n")[0], "options": options, **facts}
+    return [str(p) for p in inspect.signature(function).parameters.values()
+            if p.kind is p.KEYWORD_ONLY]
+
+
+def _whole(kind: str, registry, name: str) -> str:
+    """The description of one thing, its options, and those that all of its kind share."""
+    import inspect
+
+    from imgcls_jax import feed, optim
+    from imgcls_jax.build.evaluation import every_evaluation
+
+    shared = {"optimizers": optim.every_optimizer, "schedules": optim.every_schedule,
+              "datasets": feed.options, "evaluators": every_evaluation}.get(kind)
+    function = registry.get(name, "command line")
+    blocks = [f"{name}({', '.join(_options(function))})", inspect.getdoc(function) or ""]
+    facts = {key: value for key, value in registry.facts(name).items()
+             if isinstance(value, str | int | float | tuple)
+             and all(isinstance(part, str | int | float) for part in (
+                 value if isinstance(value, tuple) else ()))}
+    if facts:
+        blocks.append("\n".join(f"{key}: {value}" for key, value in facts.items()))
+    if shared:
+        blocks += [f"All {kind} also take: {', '.join(_options(shared))}", inspect.getdoc(shared)]
+    return "\n\n".join(block for block in blocks if block)
 
 
 def _first_line(name: str) -> str:
