@@ -1,5 +1,5 @@
-"""2-D convolution; on a CPU depthwise ones, kernels larger than the map and the gradient of a kernel
-have forms of their own."""
+"""2-D convolution; on a CPU with forms of its own for depthwise ones, for kernels larger than the
+map and for the gradient of a kernel."""
 
 import functools
 
