@@ -49,7 +49,10 @@ def train(workdir: Path, seed: int, words: list[str]) -> dict:
     subprocess.run([sys.executable, "-m", "imgcls_jax", "train", f"--workdir={workdir}",
                     f"--config.seed={seed}", "--quiet", *words], check=True)
     record = json.loads((workdir / "record.json").read_text())
-    return {**record["result"]["eval"]["val"], "step": record["result"]["step"],
+    values = dict(record["result"]["eval"])
+    named = {**values.pop("val"), **{f"{name}/{key}": value for name, found in values.items()
+                                     for key, value in found.items()}}
+    return {**named, "step": record["result"]["step"],
             "wall_seconds": round(time.perf_counter() - began, 1),
             "config_digest": record["config_digest"], "commit": record["commit"],
             "versions": record["versions"]}

@@ -16,7 +16,8 @@ def arms(folder, seed):
     return {"plain": SKEWED,
             "sampling": [*SKEWED, "--config.data.sampling={'name': 'class_balanced'}"],
             "weights": [*SKEWED, "--config.loss.class_weights=auto"],
-            "focal": [*SKEWED, "--config.loss.name=softmax_focal"]}
+            "focal": [*SKEWED, "--config.loss.name=softmax_focal"],
+            "logit_adjusted": [*SKEWED, "--config.loss.name=logit_adjusted"]}
 
 
 if __name__ == "__main__":
