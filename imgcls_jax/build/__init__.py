@@ -75,7 +75,12 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     module, spec = model.make(c["model"], task.outputs, dtype)
     spec = model.as_trained(spec, c["init"])
     mean, std = model.statistics(c["data"], spec, source.channels)
-    normalise = model.normaliser(mean, std, dtype)
+    of_levels = model.normaliser(mean, std, dtype)
+
+    def normalise(pixels):  # floats have been
+        floats = jnp.issubdtype(pixels.dtype, jnp.floating)
+        return pixels.astype(dtype) if floats else of_levels(pixels)
+
     train_size = images.image_size((*on_host, *on_device), source, "config.transforms")
     net = _Net(module, spec, (1, *train_size, source.channels), dtype, (mean, std))
 

@@ -70,17 +70,12 @@ def statistics(data: Mapping, spec: ModelSpec, channels: int) -> tuple[tuple, tu
 
 
 def normaliser(mean, std, dtype: str):
-    """u8[B,H,W,C] -> dtype[B,H,W,C]: (x / 255 - mean) / std, computed in f32 at least.
-
-    Images of a floating dtype have been normalised, and are cast.
-    """
+    """u8[B,H,W,C] -> dtype[B,H,W,C]: (x / 255 - mean) / std, computed in f32 at least."""
     wide = jnp.promote_types(dtype, jnp.float32)
     scale = 1.0 / (255.0 * np.asarray(std, np.float64))
     shift = -np.asarray(mean, np.float64) / np.asarray(std, np.float64)
 
     def normalise(images):
-        if jnp.issubdtype(images.dtype, jnp.floating):
-            return images.astype(dtype)
         return (images.astype(wide) * scale.astype(wide) + shift.astype(wide)).astype(dtype)
 
     return normalise
