@@ -2,13 +2,14 @@
 
 python experiments/sweeps/calibration.py [--runs=DIR] [--seeds=0,1,2,3,4] [--arms=plain,ema]
 
-The teacher of an arm is the plain run of its seed. ECE is of one half of the validation split, the
+50 training examples a class, forty passes over them: of all 200, in ten passes, a network comes out
+calibrated as it is. The teacher of an arm is the plain run of its seed. ECE is of one half of the validation split, the
 temperature is fitted on the other. Writes calibration.json and calibration.md.
 """
 
 from arms import sweep
 
-PLAIN = ["--config=shapes:pretrain", "--config.total.examples=20000",
+PLAIN = ["--config=shapes:pretrain,per_class=50", "--config.total.examples=20000",
          "--config.evals.cal={'name': 'temperature'}"]
 
 
