@@ -3,8 +3,8 @@
 python experiments/sweeps/calibration.py [--runs=DIR] [--seeds=0,1,2,3,4] [--arms=plain,ema]
 
 50 training examples a class, forty passes over them: of all 200, in ten passes, a network comes out
-calibrated as it is. The teacher of an arm is the plain run of its seed. ECE is of one half of the validation split, the
-temperature is fitted on the other. Writes calibration.json and calibration.md.
+calibrated as it is. The teacher of an arm is the plain run of its seed. ECE is of one half of the
+validation split, the temperature is fitted on the other. Writes calibration.json and .md.
 """
 
 from arms import sweep

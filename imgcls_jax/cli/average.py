@@ -35,8 +35,7 @@ def main(words, overrides):
     from imgcls_jax import checkpoint
 
     chosen = [(folder, step) for folder in map(Path, words) for step in _steps(folder)]
-    mean, item = _mean(chosen)
-    # The last of them tells what it is; that it is averaged in A only the weights tell.
+    mean, item, averaged = _mean(chosen)
     changed = config.override(config.plain(item["config"]), overrides)
     step = max(checkpoint.choose(folder / "checkpoints", step) for folder, step in chosen)
     examples = 0
@@ -44,7 +43,7 @@ def main(words, overrides):
         mean, examples = _estimated(changed, item, mean, FLAGS.batch_norm)
     names = ", ".join(f"{folder}/{step}" for folder, step in chosen)
     _workdir.make(made, mean, {**item, "config": changed, "stopped": f"the mean of {names}"},
-                  step=step, averaged=item["averaged"])
+                  step=step, averaged=averaged)
     print(f"the mean of {len(chosen)} checkpoints ({names})"
           + (f", BatchNorm over {examples:,} examples" if examples else "") + f", in {made}")
 
@@ -63,8 +62,8 @@ def _steps(folder: Path) -> list:
     return sorted(found)
 
 
-def _mean(chosen: list) -> tuple[dict, dict]:
-    """(variables as numpy, the config item of the last, with "averaged": whether it has an EMA)."""
+def _mean(chosen: list) -> tuple[dict, dict, bool]:
+    """(variables as numpy, the config item of the last, whether it has a moving average)."""
     import jax
     import numpy as np
 
@@ -86,8 +85,9 @@ def _mean(chosen: list) -> tuple[dict, dict]:
                                   f"{chosen[0][0]}", where=f"{folder}, step {step}",
                                   fix="average checkpoints of one model and one set of classes")
         total = jax.tree.map(np.add, total, variables)
-        item = {**found, "averaged": weights["ema"] is not None}
-    return jax.tree.map(lambda s, leaf: (s / len(chosen)).astype(leaf.dtype), total, shapes), item
+        item, averaged = found, weights["ema"] is not None
+    mean = jax.tree.map(lambda s, leaf: (s / len(chosen)).astype(leaf.dtype), total, shapes)
+    return mean, item, averaged
 
 
 def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tuple[dict, int]:
@@ -98,11 +98,12 @@ def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tup
     from imgcls_jax import programs, sharding, tree
     from imgcls_jax.build import build
 
-    run = build({**changed, "step": {"name": "batch_norm"}, "total": {"examples": examples},
+    last = config.at_phase(changed, config.phases(changed) - 1)  # as it is evaluated
+    run = build({**last, "step": {"name": "batch_norm"}, "total": {"examples": examples},
                  "optimizer": {"name": "sgd"}, "schedule": {"name": "constant", "base": 0.0},
                  "weight_decay": None, "clip": None, "ema": None, "freeze": (), "init": None,
                  "evals": {}, "stop": None,
-                 "checkpoint": {**changed["checkpoint"], "best": None}})
+                 "checkpoint": {**last["checkpoint"], "best": None}})
     if run.source.classes != tuple(item["classes"]):
         raise ConfigError("the classes of the data are not those the model was trained with",
                           where=f"config.data ({run.source.name})",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
+from imgcls_jax import config
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 
@@ -61,6 +62,7 @@ def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, lis
     from imgcls_jax.build import build
 
     factor = (high / low) ** (1 / (steps - 1))
+    given = config.at_phase(given, 0)  # where training begins
     run = build({**given, "total": {"steps": steps}, "schedule": {
         "name": "exponential", "base": low, "every": {"steps": 1}, "factor": factor},
         "ema": None, "evals": {}, "stop": None,
@@ -94,12 +96,17 @@ def smooth(losses: list) -> list:
 
 
 def choose(rates: list, losses: list) -> dict:
-    """The rate where the loss falls fastest, before it is lowest, and a tenth of where it is."""
+    """The rate where the loss falls fastest, before it is lowest, and a tenth of where it is.
+
+    The first tenth is left out: a mean of few batches jumps.
+    """
     import numpy as np
 
-    lowest = int(np.argmin(losses))
+    first = len(rates) // 10
+    lowest = first + int(np.argmin(losses[first:]))
     slope = np.gradient(np.asarray(losses), np.log(rates))
-    return {"steepest": rates[int(np.argmin(slope[:lowest + 1]))], "tenth": rates[lowest] / 10}
+    steepest = first + int(np.argmin(slope[first:lowest + 1]))
+    return {"steepest": rates[steepest], "tenth": rates[lowest] / 10}
 
 
 def rows(rates: list, losses: list) -> list[str]:

@@ -34,7 +34,8 @@ def _plain_back(x, kernel, dy, stride, padding, groups):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolve(x, kernel, stride, padding, groups):
-    if groups == 1 and not _exceeds(kernel, x):
+    empty = min(_out(x, kernel.shape[:2], stride, padding)) < 1  # XLA has the last word on those
+    if groups == 1 and (empty or not _exceeds(kernel, x)):
         return _plain(x, kernel, stride, padding, groups)
     form = _as_product if groups == 1 else _shifted
     return lax.platform_dependent(
@@ -49,7 +50,8 @@ def _forward(x, kernel, stride, padding, groups):
 def _backward(stride, padding, groups, kept, dy):
     def cpu(x, kernel, dy):
         if groups == 1:
-            form = _as_product if _exceeds(kernel, dy) else functools.partial(_plain, groups=1)
+            product = dy.size and _exceeds(kernel, dy)
+            form = _as_product if product else functools.partial(_plain, groups=1)
             return (jax.vjp(lambda x: form(x, kernel, stride, padding), x)[1](dy)[0],
                     _kernel_gradient(x, dy, kernel, stride, padding))
         return (_shifted_back(dy, kernel, x.shape, stride, padding),
