@@ -49,9 +49,9 @@ def main(words, overrides):
         print(json.dumps(found))
         return
     print("\n".join(rows(rates, smoothed)))
-    last = (f"the loss rose beyond {DIVERGED:.0f} times its lowest" if len(rates) < FLAGS.steps else
-            "it never rose: try a larger --high")
-    print(f"up to {rates[-1]:.2e}, where {last}\n"
+    ended = (f"then the loss was no number or over {DIVERGED:.0f} times its lowest"
+             if len(rates) < FLAGS.steps else "to the end: where it has not risen, raise --high")
+    print(f"up to {rates[-1]:.2e}, {ended}\n"
           f"steepest fall at {found['steepest']:.2e}, a tenth of the rate of the lowest loss "
           f"{found['tenth']:.2e}: try --config.schedule.base={found['base']:.1e}")
 
@@ -81,7 +81,7 @@ def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, lis
         if len(rates) == steps or mean > DIVERGED * lowest:
             break
     if len(rates) < 3:
-        raise ConfigError(f"the loss is no number after {len(rates)} steps from {low} on",
+        raise ConfigError(f"the loss is no number, or has exploded, after {len(rates)} steps",
                           where="--low", fix="give a lower one")
     return rates, losses
 

@@ -7,6 +7,7 @@ cannot be read is reported in its place and does not stop the others.
 import csv
 import json
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def _threshold(text: str | None, workdir: Path):
         try:
             with np.load(path) as found:
                 return found["thresholds"]
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ConfigError(f"no thresholds were found by an evaluation {text!r}",
                               where=f"--threshold ({path})",
                               fix="give a number of 0 to 1, or name one of the evaluator "
