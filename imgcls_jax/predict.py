@@ -14,8 +14,8 @@ import numpy as np
 
 from imgcls_jax import checkpoint, features, init, pipeline, runtime, tasks, tree
 from imgcls_jax import config as configs
-from imgcls_jax.build import model as networks
-from imgcls_jax.build.images import chain
+from imgcls_jax.assembly import network as networks
+from imgcls_jax.assembly.inputs import chain
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.pretrained import catalogue
 from imgcls_jax.pretrained import load as pretrained

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from imgcls_jax import config, datasets, feed, resident, train
-from imgcls_jax.build import build
+from imgcls_jax.assembly import build
 from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError, DataError, Preempted

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from imgcls_jax.build import build
+from imgcls_jax.assembly import build
 from imgcls_jax.cli import bench
 
 NIGHTLY = pytest.mark.nightly

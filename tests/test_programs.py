@@ -5,7 +5,7 @@ import pytest
 from jax import monitoring
 
 from imgcls_jax import config, programs
-from imgcls_jax.build import build
+from imgcls_jax.assembly import build
 from imgcls_jax.log import read_rows
 from imgcls_jax.train import train
 

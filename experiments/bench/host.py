@@ -18,7 +18,7 @@ import jax
 import record
 
 from imgcls_jax import config, runtime
-from imgcls_jax.build import build
+from imgcls_jax.assembly import build
 from imgcls_jax.cli._command import GC_THRESHOLD, gc
 from imgcls_jax.train import train
 

@@ -34,7 +34,7 @@ def ours(model: str, mode: str, size: int, batch: int):
     import numpy as np
 
     from imgcls_jax import init, sharding
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
     from imgcls_jax.cli.bench import plain_config
     from imgcls_jax.models import MODELS as REGISTRY
 

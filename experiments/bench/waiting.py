@@ -20,7 +20,7 @@ import numpy as np
 import record
 
 from imgcls_jax import config, programs, runtime
-from imgcls_jax.build import build
+from imgcls_jax.assembly import build
 from imgcls_jax.cli._command import GC_THRESHOLD, gc
 from imgcls_jax.train import train
 

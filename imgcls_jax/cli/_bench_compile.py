@@ -23,7 +23,7 @@ def measure(chosen: dict, devices: list, *, images: str = "uint8", onehot: bool 
     images: dtype of the images it is fed. onehot: whether the labels are f32[B,K].
     """
     from imgcls_jax import runtime
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
     from imgcls_jax.programs import lower_step
 
     run = fed(build(chosen, devices=devices), images, onehot)

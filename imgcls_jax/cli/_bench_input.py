@@ -206,7 +206,7 @@ def jpegs(split) -> Iterator[bytes]:
 
 def side(split, kind: str, transforms: tuple, count: int, batch: int, channels: int = 3) -> Side:
     from imgcls_jax import pipeline
-    from imgcls_jax.build.images import chain
+    from imgcls_jax.assembly.inputs import chain
     from imgcls_jax.transforms import TRANSFORMS
 
     built = chain(transforms, TRANSFORMS, "transforms")

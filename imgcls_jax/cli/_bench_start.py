@@ -15,7 +15,7 @@ from imgcls_jax.cli import _flags
 from imgcls_jax.cli.bench import FLAGS, chosen
 from imgcls_jax.errors import EnvironmentFailure
 
-MODULES = ("imgcls_jax.cli.train", "imgcls_jax.build", "imgcls_jax.train")  # with all they import
+MODULES = ("imgcls_jax.cli.train", "imgcls_jax.assembly", "imgcls_jax.train")  # with all they import
 
 
 def main(overrides):
@@ -147,7 +147,7 @@ def _init(overrides):
     import jax.numpy as jnp
 
     from imgcls_jax import init
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
 
     _flags.start(FLAGS)
     run = build(chosen(overrides))

@@ -38,7 +38,7 @@ class Step:
         import numpy as np
 
         from imgcls_jax import hlo, sharding
-        from imgcls_jax.build import build
+        from imgcls_jax.assembly import build
         from imgcls_jax.programs import lower_step
 
         self.run = run = build(chosen)
@@ -82,7 +82,7 @@ def flops(chosen: dict) -> float:
     """
     import jax
 
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
     from imgcls_jax.programs import lower_step
 
     try:

@@ -82,7 +82,7 @@ def _record(split: Shards, index: int) -> bytes:
 
 def _augmented(loaded: Mapping, source: Source, sample: Lookup, columns: int, seed: int) -> list:
     """`columns` times (images u8[R,H,W,C], targets f32[R,K]), the rows in the sample's order."""
-    from imgcls_jax.build.images import chain
+    from imgcls_jax.assembly.inputs import chain
     from imgcls_jax.transforms import TRANSFORMS
 
     transforms = chain(loaded["transforms"], TRANSFORMS, "config.transforms")
@@ -106,8 +106,8 @@ def _device_transforms(loaded: Mapping, source: Source, seed: int):
         return lambda step, images, targets: (images, targets)
     import jax
 
-    from imgcls_jax.build.images import chain, preparation
-    from imgcls_jax.build.model import normaliser, statistics
+    from imgcls_jax.assembly.inputs import chain, preparation
+    from imgcls_jax.assembly.network import normaliser, statistics
     from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
     from imgcls_jax.models import MODELS
     from imgcls_jax.types import ModelSpec

@@ -96,7 +96,7 @@ def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tup
     import numpy as np
 
     from imgcls_jax import programs, sharding, tree
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
 
     last = config.at_phase(changed, config.phases(changed) - 1)  # as it is evaluated
     run = build({**last, "step": {"name": "batch_norm"}, "total": {"examples": examples},

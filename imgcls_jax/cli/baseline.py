@@ -72,7 +72,7 @@ def measure(loaded: dict, *, size: int | None = None, color: bool = False,
     """Features, fit and evaluation of a config's data. strength: C; None: by cross-validation."""
     hog = _hog()
     from imgcls_jax import datasets, feed, pipeline
-    from imgcls_jax.build.images import chain
+    from imgcls_jax.assembly.inputs import chain
     from imgcls_jax.cli import data
     from imgcls_jax.registry import bind
     from imgcls_jax.transforms import TRANSFORMS

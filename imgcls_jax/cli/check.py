@@ -43,7 +43,7 @@ def main(words, overrides):
         devices = _slice.devices(FLAGS.topology)
         chosen = _slice.fit(chosen, devices)
     _flags.start(FLAGS)
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
 
     facts = examine(build(chosen, claim=loaded.claim, devices=devices),
                     compiled=FLAGS.compile or bool(devices))
@@ -55,7 +55,7 @@ def examine(run, *, compiled: bool = False) -> dict:
     import jax
 
     from imgcls_jax import tree
-    from imgcls_jax.build.model import tracing
+    from imgcls_jax.assembly.network import tracing
     from imgcls_jax.programs import lower_step
 
     with tracing("config"):

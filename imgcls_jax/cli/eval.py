@@ -29,7 +29,7 @@ def main(words, overrides):
     import jax
 
     from imgcls_jax import checkpoint, workdir
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
     from imgcls_jax.types import TrainState
 
     directory = Path(FLAGS.workdir) / "checkpoints"

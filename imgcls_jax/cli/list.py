@@ -79,7 +79,7 @@ def _whole(kind: str, registry, name: str) -> str:
     import inspect
 
     from imgcls_jax import feed, optim
-    from imgcls_jax.build.evaluation import every_evaluation
+    from imgcls_jax.assembly.evaluation import every_evaluation
 
     shared = {"optimizers": optim.every_optimizer, "schedules": optim.every_schedule,
               "datasets": feed.options, "evaluators": every_evaluation}.get(kind)

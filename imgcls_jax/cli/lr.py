@@ -59,7 +59,7 @@ def main(words, overrides):
 def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, list]:
     """(rates, mean losses of the batches in nats), each of the step that was made with the rate."""
     from imgcls_jax import programs, sharding
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
 
     factor = (high / low) ** (1 / (steps - 1))
     given = config.at_phase(given, 0)  # where training begins

@@ -63,7 +63,7 @@ def source(place: Path) -> dict:
 def measure(chosen: dict, name: str) -> dict:
     """Top-1 and top-5 in percent over the whole split, with 95% intervals, and with what."""
     from imgcls_jax import config, datasets, predict, runtime
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
 
     run = build(chosen)
     model = predict.of_file(name, chosen)

@@ -39,7 +39,7 @@ def run(loaded):
     threading.Thread(target=_import, args=(pipeline.tensorflow,), daemon=True).start()
     import jax
 
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
     from imgcls_jax.train import train
     from imgcls_jax.workdir import failure, read_json, write_json
 

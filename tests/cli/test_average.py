@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax import checkpoint, config, runtime, tree
-from imgcls_jax.build import build
+from imgcls_jax.assembly import build
 from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.cli import _command as command
 from tests.commands import error_lines

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imgcls_jax import build, hlo, programs
+from imgcls_jax import assembly, hlo, programs
 from imgcls_jax.cli import _bench_step, _peaks, _rounds, bench
 
 
@@ -70,7 +70,7 @@ def test_flops_before_compiling_are_those_of_all_devices():
     """A GPU's compiled text cannot tell them; here XLA counts the compiled program as well."""
     config = bench.plain_config("vit_mini", 64, 16, "f32")
     config["model"] |= {"depth": 1, "stem": ()}
-    run = build.build(config)
+    run = assembly.build(config)
     compiled = hlo.summary(programs.lower_step(run).compile())["flops"] * run.mesh.devices.size
     assert run.mesh.devices.size == 8
     assert _bench_step.flops(config) == pytest.approx(compiled, rel=0.1)

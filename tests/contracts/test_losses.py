@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax import sharding
-from imgcls_jax.build import build
+from imgcls_jax.assembly import build
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.datasets.synthetic import synthetic
 from imgcls_jax.errors import ConfigError

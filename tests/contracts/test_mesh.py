@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from imgcls_jax import build, hlo, sharding, tree
+from imgcls_jax import assembly, hlo, sharding, tree
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models import resnet
 from tests.workdirs import save_workdir
@@ -57,7 +57,7 @@ def batches():
 def trained(model, optimizer, precision, mesh, **changes):
     """(state by path, losses) after three steps; the state as whole host arrays."""
     devices, sizes = MESHES[mesh]
-    run = build.build(config(model, optimizer, precision, sizes) | changes,
+    run = assembly.build(config(model, optimizer, precision, sizes) | changes,
                       devices=jax.devices()[:devices])
     state, losses = run.init(), []
     where = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
@@ -89,7 +89,7 @@ def test_so_do_those_at_the_sharpest_point_near_by(adaptive):
 def test_so_do_those_that_learn_from_a_teacher(kind, tmp_path):
     with jax.enable_x64(True):
         taught = config("dropout", "sgd", "f64", dict(data=1)) | dict(seed=5)
-        save_workdir(build.build(taught, devices=jax.devices()[:1]), tmp_path / "w")
+        save_workdir(assembly.build(taught, devices=jax.devices()[:1]), tmp_path / "w")
     agree("batch norm", "sgd", step=dict(name="distill", teacher=str(tmp_path / "w"), kind=kind))
 
 
@@ -112,7 +112,7 @@ def agree(model, optimizer, **changes):
 def test_the_first_f32_loss_agrees(model):
     losses = []
     for devices, sizes in MESHES.values():
-        run = build.build(config(model, "sgd", "f32", sizes), devices=jax.devices()[:devices])
+        run = assembly.build(config(model, "sgd", "f32", sizes), devices=jax.devices()[:devices])
         batch = sharding.to_device(next(batches()), BATCH, run.mesh)
         first = jax.jit(lambda state, batch, run=run: run.step(state, batch)[1]["loss"],
                         compiler_options=FAST)
@@ -127,7 +127,7 @@ def by_shard(reduce, devices=8, norm_group=1, accumulate=1, **mesh):
     step = dict(name="supervised", accumulate=accumulate, reduce=reduce)
     choice = dict(name="resnet20", width=16, norm_group=norm_group)
     mesh = mesh or dict(data=devices)
-    return build.build(config("batch norm", "sgd", "f32", mesh) | dict(model=choice, step=step),
+    return assembly.build(config("batch norm", "sgd", "f32", mesh) | dict(model=choice, step=step),
                        devices=jax.devices()[:devices])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from imgcls_jax import build, optim, sharding, tree
+from imgcls_jax import assembly, optim, sharding, tree
 from imgcls_jax.optimizers import OPTIMIZERS
 
 MESHES = {"1": (1, dict()), "2x4": (8, dict(data=2, fsdp=4))}
@@ -46,7 +46,7 @@ def chosen():
 def trained(choice, precision, mesh, accumulate, **others):
     """(state before, after, Sums of each step)."""
     devices, sizes = MESHES[mesh]
-    run = build.build(config(choice, precision, sizes, accumulate, **others),
+    run = assembly.build(config(choice, precision, sizes, accumulate, **others),
                       devices=jax.devices()[:devices])
     state, sums, rng = run.init(), [], np.random.default_rng(0)
     first = jax.tree.map(np.asarray, state)

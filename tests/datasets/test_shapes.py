@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from imgcls_jax import build, config, datasets, pipeline, tree
+from imgcls_jax import assembly, config, datasets, pipeline, tree
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.datasets import shapes as drawing
 from imgcls_jax.errors import ConfigError
@@ -106,13 +106,13 @@ def test_arguments_that_mean_nothing_are_refused(arguments, key):
 
 
 def test_the_number_of_examples_is_no_duration():
-    run = build.build(config.load("shapes", [("data.examples", "640")]).config)
+    run = assembly.build(config.load("shapes", [("data.examples", "640")]).config)
     assert run.steps_per_epoch == 640 / run.batch_size
 
 
 def test_a_probe_freezes_all_but_the_head():
     (pattern,) = config.load("shapes:probe,weights=w").config["freeze"]
-    run = build.build(config.load("shapes").config)
+    run = assembly.build(config.load("shapes").config)
     frozen = tree.flatten(tree.match(pattern, run.abstract_state.params))
     assert {path for path, hit in frozen.items() if not hit} == {"head/kernel", "head/bias"}
 

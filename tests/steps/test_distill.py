@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from imgcls_jax import build, predict, train, tree
+from imgcls_jax import assembly, predict, train, tree
 from imgcls_jax.checkpoint import restore_weights
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.steps.distill import distill, hard, soft
@@ -139,7 +139,7 @@ def config(**changes):
 
 
 def built(**changes):
-    return build.build(config(**changes), devices=jax.devices()[:1])
+    return assembly.build(config(**changes), devices=jax.devices()[:1])
 
 
 @pytest.fixture(scope="module")

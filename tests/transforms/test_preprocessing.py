@@ -16,8 +16,8 @@ from PIL import Image
 
 from experiments.parity import pictures, preprocessing
 from imgcls_jax import pipeline, predict
-from imgcls_jax.build.images import chain
-from imgcls_jax.build.model import normaliser
+from imgcls_jax.assembly.inputs import chain
+from imgcls_jax.assembly.network import normaliser
 from imgcls_jax.pretrained import catalogue, fetch, load
 from imgcls_jax.transforms import TRANSFORMS, _opencv
 from imgcls_jax.types import Lookup, Weights

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from imgcls_jax import config as configs
 from imgcls_jax import features, feed, init, optim, runtime, sharding, steps
-from imgcls_jax.build import evaluation, images, model, objective
+from imgcls_jax.assembly import evaluation, inputs, network, objective
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import bind
@@ -26,7 +26,7 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     the config names is not there.
     """
     configs.check(config)
-    data = images.fed(config["data"], config["seed"])
+    data = inputs.fed(config["data"], config["seed"])
     count = configs.phases(config)
     if count == 1:
         return _build(config, data, claim, devices)
@@ -62,31 +62,31 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     sharding.check_batch(batch_size, mesh, make_step.keywords.get("accumulate", 1))
 
     # ---- input
-    on_host = images.chain(c["transforms"], TRANSFORMS, "config.transforms")
-    for_evals = images.chain(c["eval_transforms"], TRANSFORMS, "config.eval_transforms")
-    on_device = images.chain(c["device_transforms"], DEVICE_TRANSFORMS, "config.device_transforms")
-    size = images.image_size(on_host, source, "config.transforms")
-    eval_size = images.image_size(for_evals, source, "config.eval_transforms")
-    batches, put, kept = images.training(data, on_host, batch_size, mesh)
-    abstract_batch = images.abstract_batch(batch_size, size, source, mesh)
+    on_host = inputs.chain(c["transforms"], TRANSFORMS, "config.transforms")
+    for_evals = inputs.chain(c["eval_transforms"], TRANSFORMS, "config.eval_transforms")
+    on_device = inputs.chain(c["device_transforms"], DEVICE_TRANSFORMS, "config.device_transforms")
+    size = inputs.image_size(on_host, source, "config.transforms")
+    eval_size = inputs.image_size(for_evals, source, "config.eval_transforms")
+    batches, put, kept = inputs.training(data, on_host, batch_size, mesh)
+    abstract_batch = inputs.abstract_batch(batch_size, size, source, mesh)
 
     # ---- model and task
     task = objective.make(c, data)
-    module, spec = model.make(c["model"], task.outputs, dtype)
-    spec = model.as_trained(spec, c["init"])
-    mean, std = model.statistics(c["data"], spec, source.channels)
-    of_levels = model.normaliser(mean, std, dtype)
+    module, spec = network.make(c["model"], task.outputs, dtype)
+    spec = network.as_trained(spec, c["init"])
+    mean, std = network.statistics(c["data"], spec, source.channels)
+    of_levels = network.normaliser(mean, std, dtype)
 
     def normalise(pixels):  # floats have been
         floats = jnp.issubdtype(pixels.dtype, jnp.floating)
         return pixels.astype(dtype) if floats else of_levels(pixels)
 
-    train_size = images.image_size((*on_host, *on_device), source, "config.transforms")
+    train_size = inputs.image_size((*on_host, *on_device), source, "config.transforms")
     net = _Net(module, spec, (1, *train_size, source.channels), dtype, (mean, std))
 
     # ---- what learns and what evaluates
     step, schedule, state, make_state, constants = _learning(
-        c, net, task, make_step, mesh, total_steps, images.preparation(on_device, normalise))
+        c, net, task, make_step, mesh, total_steps, inputs.preparation(on_device, normalise))
     evaluations = _evaluations(c, net, task, data, mesh, normalise, for_evals, kept, total_steps)
     keep, stop = _saving(c, evaluations)
     return Run(
@@ -119,7 +119,7 @@ class _Net:
     @functools.cached_property
     def shapes(self):
         """Those of its variables."""
-        with model.tracing("config.model"):
+        with network.tracing("config.model"):
             return init.abstract(self.module, self.sample, dtype=self.wide)
 
 
@@ -141,7 +141,7 @@ def _learning(c: Mapping, net: _Net, task: Task, make_step, mesh, total_steps: i
         net.module, optim.frozen(c["freeze"], net.shapes["params"]))
     teach = taught = constants = None
     if "teacher" in make_step.keywords:
-        teach, taught, read_teacher = model.teacher(
+        teach, taught, read_teacher = network.teacher(
             make_step.keywords["teacher"], task, net.sample, *net.seen, net.dtype)
     step = make_step(steps.Parts(apply=apply, task=task, optimizer=optimizer, ema=average,
                                  by_shard=by_shard, prepare=prepare, seed=c["seed"],
@@ -156,7 +156,7 @@ def _learning(c: Mapping, net: _Net, task: Task, make_step, mesh, total_steps: i
     def initial() -> TrainState:
         variables = init.initialise(net.module, net.sample, c["seed"], dtype=net.wide)
         if c["init"] is not None:
-            variables = model.initial(c["init"], variables, net.spec)
+            variables = network.initial(c["init"], variables, net.spec)
         placed = sharding.place(variables, {"params": shardings.params, **shardings.model_state})
         fresh = jax.jit(make_state, out_shardings=shardings.replace(constants=None))(placed)
         return fresh.replace(constants=constants()) if constants else fresh
@@ -203,7 +203,7 @@ def _evaluations(c: Mapping, net: _Net, task: Task, data: feed.Feed, mesh, norma
     def fits(size, where: str):
         """Refuses now, not after an epoch, what the model cannot take."""
         if size != net.sample[1:3]:
-            with model.tracing(where):
+            with network.tracing(where):
                 jax.eval_shape(predict, net.shapes, jax.ShapeDtypeStruct(
                     (1, *size, net.sample[-1]), jnp.uint8))
 

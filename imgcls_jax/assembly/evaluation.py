@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from imgcls_jax import datasets, feed, tasks
-from imgcls_jax.build import images, objective
+from imgcls_jax.assembly import inputs, objective
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluators import EVALUATORS, Parts
 from imgcls_jax.registry import bind
@@ -30,18 +30,18 @@ def make(choice: Mapping, where: str, *, data: feed.Feed, seed: int, mesh, task:
     place = "config.eval_transforms"
     if given["transforms"]:
         place = f"{where}.transforms"
-        transforms = images.chain(given["transforms"], TRANSFORMS, place)
-    size = images.image_size(transforms, fed.source, place)
+        transforms = inputs.chain(given["transforms"], TRANSFORMS, place)
+    size = inputs.image_size(transforms, fed.source, place)
     fits(size, place)
     split = given["split"] or fed.options["eval"]
-    batch = images.abstract_batch(batch_size, size, fed.source, mesh)
+    batch = inputs.abstract_batch(batch_size, size, fed.source, mesh)
     if given["metrics"] is not None:
         task = dataclasses.replace(
             task, metrics=objective.metrics(given["metrics"], task.kind, f"{where}.metrics"))
     predict, task = _among(predict, task, fed.source.subset)
 
     def batches(other: str | None = None):
-        return images.eval_batches(fed, other or split, transforms, batch, mesh,
+        return inputs.eval_batches(fed, other or split, transforms, batch, mesh,
                                    None if own else kept, given["on_error"], place)
 
     evaluate = evaluator(Parts(predict=predict, embed=embed, batches=batches, task=task))
@@ -91,7 +91,7 @@ def _other_data(choice: Mapping | None, source, kind: str, seed: int,
     """The data of an evaluation that has its own."""
     if choice is None:
         return None
-    other = images.fed(choice, seed)
+    other = inputs.fed(choice, seed)
     tasks.check(kind, other.source, f"{where}.data", evaluated=True)
     for name in ("classes", "channels"):
         if getattr(other.source, name) != getattr(source, name):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from imgcls_jax import datasets, feed, tasks
-from imgcls_jax.build.model import tracing
+from imgcls_jax.assembly.network import tracing
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.losses import LOSSES
 from imgcls_jax.metrics import METRICS
