@@ -12,10 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from imgcls_jax import checkpoint, features, init, pipeline, runtime, tasks, tree
+from imgcls_jax import checkpoint, features, init, runtime, tasks, tree
 from imgcls_jax import config as configs
 from imgcls_jax.assembly import network as networks
 from imgcls_jax.assembly.inputs import chain
+from imgcls_jax.data.batches import eval_batches
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.pretrained import catalogue
 from imgcls_jax.pretrained import load as pretrained
@@ -95,7 +97,7 @@ class Model:
     def _batches(self, items: list, batch_size: int):
         transforms = chain(self.preprocessing["transforms"], TRANSFORMS, "transforms")
         size = min(batch_size, len(items))
-        return pipeline.eval_batches(_lookup(items), transforms, batch_size=size,
+        return eval_batches(_lookup(items), transforms, batch_size=size,
                                      rows=slice(0, size), classes=1,
                                      channels=self.preprocessing["channels"])
 
@@ -107,7 +109,7 @@ def _lookup(items: Sequence) -> Lookup:
         return Path(item).read_bytes() if isinstance(item, str | Path) else item
 
     def read(index):
-        tf = pipeline.tensorflow()
+        tf = tensorflow()
         arrays = isinstance(items[0], np.ndarray)
         image = tf.numpy_function(fetch, [index], tf.uint8 if arrays else tf.string)
         image.set_shape((None, None, items[0].shape[-1]) if arrays else ())

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgcls_jax import examples
+from imgcls_jax.data.curation import examples
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup, Shards
 

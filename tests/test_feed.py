@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax import config, datasets, feed, resident, train
+from imgcls_jax import config, datasets, train
 from imgcls_jax.assembly import build
 from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax.data import feed, resident
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError, DataError, Preempted
 from imgcls_jax.log import read_rows

@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from imgcls_jax import datasets, pipeline
+from imgcls_jax import datasets
+from imgcls_jax.data import streams
+from imgcls_jax.data.batches import eval_batches, train_batches
+from imgcls_jax.data.faults import Faults
 from imgcls_jax.errors import ConfigError, DataError
-from imgcls_jax.input_faults import Faults
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Lookup, Shards, Source
 from tests.datasets.sources import assert_same
@@ -67,7 +69,7 @@ def split(request, shards):
 
 
 def train(split, count, *, batch_size=8, start=0, rows=None, seed=5, transforms=(), **arguments):
-    batches = pipeline.train_batches(
+    batches = train_batches(
         split, transforms, batch_size=batch_size, seed=seed, start_step=start,
         rows=rows or slice(0, batch_size), channels=arguments.pop("channels", 1), **arguments)
     return list(itertools.islice(batches, count))
@@ -101,7 +103,7 @@ def test_batches_do_not_depend_on_the_number_of_threads(split, monkeypatch):
     transforms = [TRANSFORMS.get("pad_crop")(padding=1)]
     batches = []
     for threads in (1, 7):
-        monkeypatch.setattr(pipeline, "_threads", lambda threads=threads: threads)
+        monkeypatch.setattr("imgcls_jax.data.batches._threads", lambda threads=threads: threads)
         batches.append(train(split, 12, transforms=transforms))
     assert_same(*batches)
 
@@ -160,7 +162,7 @@ def test_evaluation_sees_every_example_once(kind, count, hosts, tmp_path):
              "shards": lambda: write_shards(tmp_path, (count // 3, count - count // 3))}[kind]()
     ids, share = [], 64 // hosts
     for first in range(0, 64, share):
-        batches = list(pipeline.eval_batches(split, [], batch_size=64, channels=1,
+        batches = list(eval_batches(split, [], batch_size=64, channels=1,
                                              rows=slice(first, first + share)))
         assert len(batches) == -(-count // 64)
         for batch in batches:
@@ -172,7 +174,7 @@ def test_evaluation_sees_every_example_once(kind, count, hosts, tmp_path):
 
 
 def test_evaluation_is_in_order_and_gives_the_same_twice(split):
-    first, second = (list(pipeline.eval_batches(split, [], batch_size=16, rows=slice(0, 16),
+    first, second = (list(eval_batches(split, [], batch_size=16, rows=slice(0, 16),
                                                 channels=1)) for _ in range(2))
     assert_same(first, second)
     assert np.concatenate([batch["id"] for batch in first]).tolist() == [*range(40)] + [-1] * 8
@@ -181,9 +183,9 @@ def test_evaluation_is_in_order_and_gives_the_same_twice(split):
 def test_a_part_of_a_split_counts_its_examples_from_zero(split):
     source = Source(name="part", classes=(), sizes={"train": 40}, open=lambda name: split)
     part = datasets.split(source, "train[25%:]")
-    (batch,) = pipeline.eval_batches(part, [], batch_size=30, rows=slice(0, 30), channels=1)
+    (batch,) = eval_batches(part, [], batch_size=30, rows=slice(0, 30), channels=1)
     np.testing.assert_array_equal(batch["id"], np.arange(30))
-    whole = pipeline.eval_batches(split, [], batch_size=40, rows=slice(0, 40), channels=1)
+    whole = eval_batches(split, [], batch_size=40, rows=slice(0, 40), channels=1)
     np.testing.assert_array_equal(batch["image"], next(whole)["image"][10:])
 
 
@@ -206,7 +208,7 @@ def test_a_bad_image_is_named_after_the_good_batches(what, mode):
     arguments = dict(batch_size=4, rows=slice(0, 4), channels=3)
     if mode == "train":
         arguments |= dict(seed=1, start_step=0)
-    batches = {"train": pipeline.train_batches, "eval": pipeline.eval_batches}[mode](
+    batches = {"train": train_batches, "eval": eval_batches}[mode](
         lookup(images), transforms, **arguments)
     seen = []
     with pytest.raises(DataError, match=what) as error:
@@ -237,7 +239,7 @@ def test_a_record_that_its_file_lacks_is_named(tmp_path):
     path = split.files[1][0]
     split = Shards((split.files[0], (path, 0, 8)), split.records, split.parse)
     with pytest.raises(DataError, match="fewer records") as error:
-        list(pipeline.eval_batches(split, [], batch_size=4, rows=slice(0, 4), channels=1))
+        list(eval_batches(split, [], batch_size=4, rows=slice(0, 4), channels=1))
     assert error.value.where == f"{path}, record 6"
     with pytest.raises(DataError, match="fewer records"):
         train(split, 6, batch_size=4)
@@ -254,7 +256,7 @@ def test_a_damaged_record_file_is_named(tmp_path, damage):
         file.write(data if damage == "flipped" else data[:50])
     if damage == "gone":
         (tmp_path / "1.tfrecord").unlink()
-    for batches in (pipeline.eval_batches(split, [], batch_size=4, rows=slice(0, 4), channels=1),
+    for batches in (eval_batches(split, [], batch_size=4, rows=slice(0, 4), channels=1),
                     iter([lambda: train(split, 6, batch_size=4)])):
         with pytest.raises(DataError) as error:
             for batch in batches:
@@ -310,7 +312,7 @@ def test_evaluation_that_lets_examples_go_does_not_count_them():
     images = [png(i) for i in range(10)]
     images[3] = b""
     found, faults = skipping(lookup(images))
-    batches = list(pipeline.eval_batches(lookup(images), [TRANSFORMS.get("decode")()], batch_size=4,
+    batches = list(eval_batches(lookup(images), [TRANSFORMS.get("decode")()], batch_size=4,
                                          rows=slice(0, 4), channels=3, faults=faults))
     seen = np.concatenate([batch["id"][batch["mask"] > 0] for batch in batches])
     assert seen.tolist() == [0, 1, 2, *range(4, 10)]
@@ -344,7 +346,7 @@ def test_a_damaged_record_costs_itself_alone(tmp_path, where):
     with open(path, "wb") as file:
         file.write(data)
     found, faults = skipping(split)
-    batches = list(pipeline.eval_batches(split, [], batch_size=7, rows=slice(0, 7), channels=1,
+    batches = list(eval_batches(split, [], batch_size=7, rows=slice(0, 7), channels=1,
                                          faults=faults))
     assert [row["id"] for row in found] == lost
     assert found[0]["where"] == f"{path}, record {lost[0]}"
@@ -385,7 +387,7 @@ def test_copies_of_an_image_stand_in_different_parts_of_the_batch():
     (batch,) = train(numbers(40), 1, repeats=4, batch_size=16)
     parts = batch["id"].reshape(4, 4)
     assert all((part == parts[0]).all() for part in parts) and len(set(parts[0])) == 4
-    assert pipeline.spread(slice(0, 1024), 1024, 3).tolist() == [
+    assert streams.spread(slice(0, 1024), 1024, 3).tolist() == [
         row % 256 * 4 + row // 256 for row in range(1024)]  # 3 does not divide 1024: 4 parts
 
 
@@ -393,7 +395,7 @@ def test_an_empty_split_is_refused():
     with pytest.raises(DataError, match="no examples"):
         train(numbers(0), 1)
     with pytest.raises(DataError, match="no examples"):
-        list(pipeline.eval_batches(numbers(0), [], batch_size=4, rows=slice(0, 4), channels=1))
+        list(eval_batches(numbers(0), [], batch_size=4, rows=slice(0, 4), channels=1))
 
 
 def test_a_transform_that_branches_on_a_tensor_in_python_is_told_how():
@@ -404,5 +406,5 @@ def test_a_transform_that_branches_on_a_tensor_in_python_is_told_how():
         return {"image": tf.zeros((4, 4, 1), tf.uint8), "label": tf.cast(index, tf.int32)}
 
     with pytest.raises(ConfigError, match=r"tf\.cond"):
-        next(pipeline.train_batches(Lookup(8, read, str), [branching], batch_size=2, seed=0,
+        next(train_batches(Lookup(8, read, str), [branching], batch_size=2, seed=0,
                                     start_step=0, rows=slice(0, 2), channels=1))

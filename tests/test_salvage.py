@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from imgcls_jax import salvage
+from imgcls_jax.data import salvage
 
 RECORDS = [bytes([i]) * (5 + 37 * i) for i in range(12)]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from imgcls_jax import sampling
+from imgcls_jax.data.order import ROUNDS, Order, cipher, generator
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.sampling import SAMPLERS, Order
+from imgcls_jax.samplers import SAMPLERS
 
 
 def epoch(order, number):
@@ -15,20 +15,20 @@ def epoch(order, number):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 255, 256, 257, 100_003])
 def test_the_cipher_is_a_permutation_of_any_size(size):
-    found = sampling.cipher(np.arange(size), size, np.arange(sampling.ROUNDS, dtype=np.uint64))
+    found = cipher(np.arange(size), size, np.arange(ROUNDS, dtype=np.uint64))
     assert np.bincount(found, minlength=size).tolist() == [1] * size
 
 
 def test_the_cipher_mixes_as_a_random_permutation_does():
     size, firsts = 1000, []
     for seed in range(2000):
-        keys = sampling.generator(seed).integers(0, 2**63, sampling.ROUNDS, np.uint64)
-        firsts.append(sampling.cipher(np.arange(2), size, keys))
+        keys = generator(seed).integers(0, 2**63, ROUNDS, np.uint64)
+        firsts.append(cipher(np.arange(2), size, keys))
     first, second = np.array(firsts).T
     assert scipy.stats.chisquare(np.bincount(first // 50, minlength=20)).pvalue > 1e-3
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.07
-    keys = sampling.generator(1).integers(0, 2**63, sampling.ROUNDS, np.uint64)
-    whole = sampling.cipher(np.arange(size * 100), size * 100, keys)
+    keys = generator(1).integers(0, 2**63, ROUNDS, np.uint64)
+    whole = cipher(np.arange(size * 100), size * 100, keys)
     steps = np.diff(whole) % (size * 100)
     assert len(np.unique(steps)) > 0.6 * len(steps)  # of random ones 1 - 1 / e
     assert abs(np.corrcoef(whole[:-1], whole[1:])[0, 1]) < 0.01

@@ -139,11 +139,12 @@ def prepared(folder: str) -> tuple[str, dict]:
     """(file of the arrays, recipe) of the config, for torch."""
     import numpy as np
 
-    from imgcls_jax import config, datasets, pipeline
+    from imgcls_jax import config, datasets
+    from imgcls_jax.data.decoding.tensorflow import tensorflow
+    from imgcls_jax.data.feed import OPTIONS
     from imgcls_jax.datasets import DATASETS
-    from imgcls_jax.feed import OPTIONS
 
-    pipeline.tensorflow()  # before a dataset imports it without our settings
+    tensorflow()  # before a dataset imports it without our settings
     c = config.load(SPEC, OVERRIDES).config
     source = DATASETS.bind({k: v for k, v in c["data"].items() if k not in OPTIONS}, "data")()
     arrays = {}

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from imgcls_jax import config as configs
-from imgcls_jax import features, feed, init, optim, runtime, sharding, steps
+from imgcls_jax import features, init, optim, runtime, sharding, steps
 from imgcls_jax.assembly import evaluation, inputs, network, objective
+from imgcls_jax.data import feed
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import bind

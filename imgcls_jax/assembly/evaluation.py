@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from imgcls_jax import datasets, feed, tasks
+from imgcls_jax import datasets, tasks
 from imgcls_jax.assembly import inputs, objective
+from imgcls_jax.data import feed
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluators import EVALUATORS, Parts
 from imgcls_jax.registry import bind

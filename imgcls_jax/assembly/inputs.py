@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from imgcls_jax import feed, resident, sharding
+from imgcls_jax import sharding
+from imgcls_jax.data import feed, resident
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import bind

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from imgcls_jax import datasets, feed, tasks
+from imgcls_jax import datasets, tasks
 from imgcls_jax.assembly.network import tracing
+from imgcls_jax.data import feed
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.losses import LOSSES
 from imgcls_jax.metrics import METRICS

@@ -18,8 +18,8 @@ import numpy as np
 from imgcls_jax import runtime
 from imgcls_jax.cli import _flags
 from imgcls_jax.cli.bench import FLAGS, chosen
+from imgcls_jax.data.feed import OPTIONS
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
-from imgcls_jax.feed import OPTIONS
 
 CROP = {"name": "random_resized_crop", "size": 224, "antialias": False}
 FLIP = {"name": "flip"}
@@ -152,7 +152,7 @@ def _spread(values: list[float]) -> dict:
 
 def of_photos(folder: Path, count: int, batch: int, cases: list[str]):
     """(sides, JPEG files): the named cases on photos of 500 x 375 and the same in other forms."""
-    from imgcls_jax.pipeline import tensorflow
+    from imgcls_jax.data.decoding.tensorflow import tensorflow
 
     unknown = set(cases) - set(CASES)
     if unknown:
@@ -177,8 +177,8 @@ def of_config(config: dict, count: int, batch: int):
     what it trains on."""
     from imgcls_jax import datasets
     from imgcls_jax.cli import data
-    from imgcls_jax.feed import options
-    from imgcls_jax.pipeline import tensorflow
+    from imgcls_jax.data.decoding.tensorflow import tensorflow
+    from imgcls_jax.data.feed import options
     from imgcls_jax.registry import bind
 
     tensorflow()
@@ -197,7 +197,7 @@ def of_config(config: dict, count: int, batch: int):
 
 
 def jpegs(split) -> Iterator[bytes]:
-    from imgcls_jax import examples
+    from imgcls_jax.data.curation import examples
 
     for _, image in examples.each(split, lambda index, image, label: image, threads=1):
         if isinstance(image, bytes) and image.startswith(b"\xff\xd8\xff"):
@@ -205,16 +205,16 @@ def jpegs(split) -> Iterator[bytes]:
 
 
 def side(split, kind: str, transforms: tuple, count: int, batch: int, channels: int = 3) -> Side:
-    from imgcls_jax import pipeline
     from imgcls_jax.assembly.inputs import chain
+    from imgcls_jax.data.batches import eval_batches, train_batches
     from imgcls_jax.transforms import TRANSFORMS
 
     built = chain(transforms, TRANSFORMS, "transforms")
     how = dict(batch_size=batch, rows=slice(0, batch), channels=channels)
     if kind == "train":
-        batches = pipeline.train_batches(split, built, seed=0, start_step=0, **how)
+        batches = train_batches(split, built, seed=0, start_step=0, **how)
     else:
-        batches = pipeline.eval_batches(again_and_again(split), built, **how)
+        batches = eval_batches(again_and_again(split), built, **how)
     return Side(batches, batch, max(1, count // batch))
 
 
@@ -241,7 +241,7 @@ def lookup(folder: Path, files):
 
 def records(folder: Path, files: list[bytes]):
     """Shards: the files in TFRecords of tf.train.Example, in four."""
-    from imgcls_jax.pipeline import tensorflow
+    from imgcls_jax.data.decoding.tensorflow import tensorflow
     from imgcls_jax.types import Shards
 
     tf, shards = tensorflow(), []

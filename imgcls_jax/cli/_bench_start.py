@@ -15,7 +15,8 @@ from imgcls_jax.cli import _flags
 from imgcls_jax.cli.bench import FLAGS, chosen
 from imgcls_jax.errors import EnvironmentFailure
 
-MODULES = ("imgcls_jax.cli.train", "imgcls_jax.assembly", "imgcls_jax.train")  # with all they import
+# With all that they import.
+MODULES = ("imgcls_jax.cli.train", "imgcls_jax.assembly", "imgcls_jax.train")
 
 
 def main(overrides):
@@ -92,9 +93,9 @@ def _imports(overrides):
     """All that a training run imports, one after the other, and nothing else."""
     for name in MODULES:
         importlib.import_module(name)
-    from imgcls_jax import pipeline
+    from imgcls_jax.data.decoding.tensorflow import tensorflow
 
-    pipeline.tensorflow()
+    tensorflow()
     _end({})
 
 

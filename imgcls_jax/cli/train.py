@@ -35,8 +35,8 @@ def run(loaded):
     """Trains a config.Loaded as the flags say."""
     _flags.start(FLAGS)
     # TensorFlow takes seconds to import; the build and the compiler do not wait for it.
-    from imgcls_jax import pipeline
-    threading.Thread(target=_import, args=(pipeline.tensorflow,), daemon=True).start()
+    from imgcls_jax.data.decoding.tensorflow import tensorflow
+    threading.Thread(target=_import, args=(tensorflow,), daemon=True).start()
     import jax
 
     from imgcls_jax.assembly import build

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax import datasets, pipeline
+from imgcls_jax import datasets
 from imgcls_jax.cli import _command as command
+from imgcls_jax.data.batches import eval_batches
+from imgcls_jax.data.faults import Faults
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import DataError
-from imgcls_jax.input_faults import Faults
 from imgcls_jax.types import Lookup, Shards, Source
 from tests.commands import environment, imgcls
 
@@ -135,7 +136,7 @@ def test_what_is_passed_is_what_training_reads(tmp_path, check):
         split = DATASETS.get("folder")(dir=str(root)).open("train")
     rows = []
     faults = Faults(split, on_error="skip", max_bad=99, max_bad_fraction=1, report=rows.append)
-    for _ in pipeline.eval_batches(split, [], batch_size=1, rows=slice(0, 1), channels=3,
+    for _ in eval_batches(split, [], batch_size=1, rows=slice(0, 1), channels=3,
                                    faults=faults):
         pass
     unread = {os.path.relpath(row["where"], root) for row in rows}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax import recording
 from imgcls_jax.cli import _command as command
-from imgcls_jax.cli._data_check import Findings
-from imgcls_jax.cli._data_digests import Digests
+from imgcls_jax.data.curation import recording
+from imgcls_jax.data.curation.check import Findings
+from imgcls_jax.data.curation.digests import Digests
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.types import Lookup, Shards, Source
 from tests.commands import imgcls

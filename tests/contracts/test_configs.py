@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from imgcls_jax import assembly, config, datasets, tree
+from imgcls_jax.data.feed import OPTIONS
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.feed import OPTIONS
 from imgcls_jax.pretrained import load
 from imgcls_jax.types import Lookup, Source
 

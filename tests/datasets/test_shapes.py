@@ -7,7 +7,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from imgcls_jax import assembly, config, datasets, pipeline, tree
+from imgcls_jax import assembly, config, datasets, tree
+from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.datasets import shapes as drawing
 from imgcls_jax.errors import ConfigError
@@ -17,7 +18,7 @@ RECORDED = Path(__file__).with_name("shapes.npz")
 
 def read(source, split, **arguments):
     size = source.sizes[split]
-    (batch,) = pipeline.eval_batches(datasets.split(source, split), [], batch_size=size,
+    (batch,) = eval_batches(datasets.split(source, split), [], batch_size=size,
                                      rows=slice(0, size), channels=3, classes=len(source.classes))
     return batch
 

@@ -12,8 +12,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding import pillow
 from imgcls_jax.errors import DataError
-from imgcls_jax.transforms import TRANSFORMS, _decode, _pillow
+from imgcls_jax.transforms import TRANSFORMS
 
 HEIGHT, WIDTH = 61, 83
 
@@ -88,7 +90,7 @@ FILES = {
     "tiff_alpha": encode(RGBA, "TIFF"),
     "ppm": encode(RGB, "PPM"),
 }
-if "AVIF" in _pillow.FORMATS:
+if "AVIF" in pillow.FORMATS:
     FILES["avif"] = encode(RGB, "AVIF")
 
 
@@ -112,10 +114,10 @@ def graphs():
         return tf.function(function, input_signature=[tf.TensorSpec((), tf.string)])
 
     return {(name, channels): path(function) for channels in (1, 3) for name, function in (
-        ("whole", lambda data, c=channels: _decode.decode(data, c)),
+        ("whole", lambda data, c=channels: decoding.decode(data, c)),
         ("fast", lambda data, c=channels: TRANSFORMS.bind(dict(name="decode", dct="fast"), "t")()(
             {"image": data, "channels": c}, None)["image"]),
-        ("crop", lambda data, c=channels: _decode.decode_and_crop(data, c, box)))}
+        ("crop", lambda data, c=channels: decoding.decode_and_crop(data, c, box)))}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -126,7 +128,7 @@ def test_every_path_gives_the_pixels_of_pillow(graphs, name, channels):
     expected = reference(data)
     if channels == 1:
         expected = np.asarray(Image.fromarray(expected).convert("L"))[..., None]
-    np.testing.assert_array_equal(_pillow.decode(data, channels), expected)
+    np.testing.assert_array_equal(pillow.decode(data, channels), expected)
     np.testing.assert_array_equal(graphs["whole", channels](data), expected)
     top, left, height, width = HEIGHT // 5, WIDTH // 7, HEIGHT // 2, WIDTH // 3
     np.testing.assert_array_equal(graphs["crop", channels](data),
@@ -138,9 +140,9 @@ def test_fast_decoding_is_tensorflows_own_default_for_jpeg_alone(graphs, name):
     data = FILES[name]
     made = graphs["fast", 3](data)
     jpeg = data.startswith(b"\xff\xd8")
-    expected = tf.io.decode_jpeg(data, 3).numpy() if jpeg else _pillow.decode(data)
+    expected = tf.io.decode_jpeg(data, 3).numpy() if jpeg else pillow.decode(data)
     np.testing.assert_array_equal(made, expected)
-    assert not jpeg or (expected != _pillow.decode(data)).any()
+    assert not jpeg or (expected != pillow.decode(data)).any()
 
 
 @pytest.mark.parametrize("kind", ["gray", "rgb", "tiff"])
@@ -152,7 +154,7 @@ def test_16_bits_are_shifted_to_8_on_every_path(graphs, kind):
     else:
         data = encode(Image.fromarray(deep[..., 0]), "PNG" if kind == "gray" else "TIFF")
         expected = np.repeat((deep[..., :1] >> 8).astype(np.uint8), 3, -1)
-    np.testing.assert_array_equal(_pillow.decode(data), expected)
+    np.testing.assert_array_equal(pillow.decode(data), expected)
     np.testing.assert_array_equal(graphs["whole", 3](data), expected)
 
 
@@ -162,7 +164,7 @@ def test_a_color_key_of_16_bits_is_transparent(graphs, channels):
     deep = levels if channels == 1 else np.repeat(levels[..., None], 3, -1)
     expected = np.repeat(np.array([[0, 255, 156, 255]], np.uint8)[..., None], 3, -1)
     data = png_16_bit(deep, (1000,) * channels)
-    np.testing.assert_array_equal(_pillow.decode(data), expected)
+    np.testing.assert_array_equal(pillow.decode(data), expected)
     np.testing.assert_array_equal(graphs["whole", 3](data), expected)
 
 
@@ -172,7 +174,7 @@ def test_a_crop_of_a_jpeg_is_exact_at_every_place_of_it():
 
     @tf.function(input_signature=[tf.TensorSpec((4,), tf.int32)])
     def crop(box):
-        return _decode.decode_and_crop(data, 3, lambda height, width: tf.unstack(box))
+        return decoding.decode_and_crop(data, 3, lambda height, width: tf.unstack(box))
 
     for _ in range(60):
         height, width = rng.integers(1, HEIGHT + 1), rng.integers(1, WIDTH + 1)
@@ -188,13 +190,13 @@ def test_a_complete_jpeg_is_never_decoded_whole_for_a_crop(monkeypatch):
     def decode(data, channels):
         raise Whole
 
-    monkeypatch.setattr(_decode, "decode", decode)
+    monkeypatch.setattr(decoding, "decode", decode)
     for name in ("jpeg_420", "jpeg_444_progressive", "jpeg_gray", "jpeg_exif_6"):
-        crop = _decode.decode_and_crop(FILES[name], 3, lambda height, width: (3, 4, 5, 6))
+        crop = decoding.decode_and_crop(FILES[name], 3, lambda height, width: (3, 4, 5, 6))
         assert crop.shape == (5, 6, 3)
     for data in (FILES["jpeg_420"][:-16], FILES["jpeg_cmyk"], FILES["png_rgb"]):
         with pytest.raises(Whole):
-            _decode.decode_and_crop(data, 3, lambda height, width: (3, 4, 5, 6))
+            decoding.decode_and_crop(data, 3, lambda height, width: (3, 4, 5, 6))
 
 
 @pytest.mark.parametrize("path", ["whole", "crop", "pillow"])
@@ -204,7 +206,7 @@ def test_a_damaged_file_raises_on_every_path(graphs, path, damage):
     jpeg, png = FILES["jpeg_420"], FILES["png_rgb"]
     data = {"zero_bytes": b"", "html": b"<html>404</html>", "half_jpeg": jpeg[:len(jpeg) // 2],
             "jpeg_cut_at_the_end": jpeg[:-16], "half_png": png[:len(png) // 2]}[damage]
-    decode = _pillow.decode if path == "pillow" else graphs[path, 3]
+    decode = pillow.decode if path == "pillow" else graphs[path, 3]
     with pytest.raises((DataError, tf.errors.OpError)):
         decode(data)
 
@@ -212,7 +214,7 @@ def test_a_damaged_file_raises_on_every_path(graphs, path, damage):
 def test_what_is_not_supported_is_named_with_what_is(graphs):
     for data in (b"%PDF-1.7 ...", b"II*\0" + bytes(40), b"<svg></svg>"):
         with pytest.raises(DataError) as error:
-            _pillow.decode(data)
+            pillow.decode(data)
         assert "damaged" in error.value.what or "JPEG, PNG, GIF, BMP" in error.value.what
         with pytest.raises(tf.errors.OpError):
             graphs["whole", 3](data)
@@ -222,7 +224,7 @@ BOMBS = r"""
 import io, resource, struct, sys, time, zlib
 from PIL import Image
 import tensorflow as tf
-from imgcls_jax.transforms import _decode
+from imgcls_jax.data import decoding
 
 
 def chunk(kind, data):
@@ -250,8 +252,8 @@ bmp[18:26] = struct.pack("<ii", 60000, 60000)
 bombs = dict(png=png, jpeg=bytes(jpeg), webp=bytes(webp), gif=bytes(gif), bmp=bytes(bmp))
 good = encode("JPEG", (300, 300))
 box = lambda height, width: (0, 0, height // 2, width // 2)
-for decode in (lambda data: _decode.decode(data, 3),
-               lambda data: _decode.decode_and_crop(data, 3, box)):
+for decode in (lambda data: decoding.decode(data, 3),
+               lambda data: decoding.decode_and_crop(data, 3, box)):
     decode = tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)])
     decode(good)
     for name, data in bombs.items():
@@ -281,13 +283,13 @@ def test_decompression_bombs_are_refused_before_they_take_memory():
     (path, kind) for path in ("whole", "crop", "pillow") for kind in ("TIFF", "GIF", "JPEG"))])
 def test_a_decompression_bomb_is_refused_by_its_header(graphs, path, file_format, monkeypatch):
     data = encode(RGB, file_format)
-    monkeypatch.setattr(_pillow, "PIXEL_LIMIT", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(pillow, "PIXEL_LIMIT", HEIGHT * WIDTH - 1)
     with pytest.raises(DataError, match="over the limit"):
-        _pillow.decode(data)
+        pillow.decode(data)
     if path != "pillow":  # traced anew, as the limit is a constant of the graph
         whole = lambda height, width: (0, 0, height, width)  # noqa: E731
-        decode = {"whole": lambda: _decode.decode(data, 3),
-                  "crop": lambda: _decode.decode_and_crop(data, 3, whole)}[path]
+        decode = {"whole": lambda: decoding.decode(data, 3),
+                  "crop": lambda: decoding.decode_and_crop(data, 3, whole)}[path]
         with pytest.raises((DataError, tf.errors.OpError), match="over the limit"):
             decode()
 

@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from imgcls_jax import datasets, examples
-from imgcls_jax.cli import _data_figures, data
-from imgcls_jax.cli._data_digests import Digests
+from imgcls_jax import datasets
+from imgcls_jax.cli import data
 from imgcls_jax.cli.data import FLAGS
+from imgcls_jax.data.curation import examples, figures
+from imgcls_jax.data.curation.digests import Digests
+from imgcls_jax.data.decoding import pillow
 from imgcls_jax.errors import ConfigError, DataError
-from imgcls_jax.transforms import _pillow
 from imgcls_jax.types import Source
 
 SUFFIXES = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "GIF": (".gif",),
@@ -31,7 +32,7 @@ def main(loaded: dict) -> int:
     found = check(loaded, names=FLAGS.splits, decode=not FLAGS.fast,
                   write_digests=FLAGS.write_digests, threads=data.threads(),
                   evaluated=bool(FLAGS.config) or loaded["data"]["name"] == "folder")
-    print(json.dumps(found, indent=1) if FLAGS.json else _data_figures.render(found))
+    print(json.dumps(found, indent=1) if FLAGS.json else figures.render(found))
     return 0 if found["ok"] else DataError.code
 
 
@@ -77,7 +78,7 @@ def check(loaded: dict, *, names=None, decode: bool = True, write_digests: bool 
     facts = {"data": loaded["data"]["name"], "where": place}
     made, whats = _made(loaded, place, findings)
     if made is None:
-        return {**facts, "found": _data_figures.tree(place), "ok": False,
+        return {**facts, "found": figures.tree(place), "ok": False,
                 "errors": findings.errors, "notes": []}
     if loaded["data"]["name"] == "folder":
         facts["layout"] = "CLASS/*, split by a seed" if made.files else "SPLIT/CLASS/*"
@@ -94,8 +95,8 @@ def check(loaded: dict, *, names=None, decode: bool = True, write_digests: bool 
     _check_classes(made, tallies, findings, whats)
     return {**facts, "data": made.name, "classes": len(made.classes),
             "splits": {name: tally.figures(made.classes) for name, tally in tallies.items()},
-            "images": _data_figures.of_images(list(tallies.values())), "decoded": decode,
-            "duplicates": _data_figures.duplicates(tallies), "ok": not findings.errors,
+            "images": figures.of_images(list(tallies.values())), "decoded": decode,
+            "duplicates": figures.duplicates(tallies), "ok": not findings.errors,
             "errors": findings.errors, "notes": findings.notes}
 
 
@@ -139,9 +140,9 @@ def _check_splits(made: Source, choice: dict, findings: Findings):
 
 
 def _scan(made: Source, name: str, findings: Findings, digests: Digests, decode: bool,
-          threads: int) -> _data_figures.Tally:
+          threads: int) -> figures.Tally:
     """Looks at every example of a split."""
-    tally = _data_figures.Tally(None, len(made.classes))
+    tally = figures.Tally(None, len(made.classes))
     decoder = examples.decoder() if decode else None
 
     def work(index, image, label):
@@ -201,14 +202,14 @@ def _look_at_bytes(image: bytes, label, where: str, decode: Callable | None) -> 
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(image), formats=_pillow.FORMATS) as header:
+        with Image.open(io.BytesIO(image), formats=pillow.FORMATS) as header:
             form, mode, size = header.format, header.mode, header.size
             rotated = _is_rotated(header)
     except Exception as error:
-        _pillow.decode(image)  # says it better
+        pillow.decode(image)  # says it better
         raise DataError(f"the image is damaged: {error}") from error
-    if size[0] * size[1] > _pillow.PIXEL_LIMIT:
-        _pillow.decode(image)  # refuses it
+    if size[0] * size[1] > pillow.PIXEL_LIMIT:
+        pillow.decode(image)  # refuses it
     decoded = decode(image) if decode else None
     form = {"MPO": "JPEG"}.get(form, form)
     notes = tuple(filter(None, (

@@ -12,6 +12,8 @@ import tempfile
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+
 HEADER, FOOTER = 12, 4
 Gap = tuple[int, int, int]  # number of the record, first byte, byte behind it
 
@@ -59,8 +61,7 @@ def _copy(file, out, count: int):
 
 def _readable(path: str, begin: int) -> int:
     """The number of records that TensorFlow reads from a byte on, until one is damaged."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     with tempfile.TemporaryDirectory(prefix="imgcls_records_") as folder:
         if begin:
             with open(path, "rb") as file, open(os.path.join(folder, "rest"), "wb") as out:

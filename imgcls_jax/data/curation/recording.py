@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax import examples
+from imgcls_jax.data.curation import examples
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup, Shards
 
@@ -65,8 +66,7 @@ def write_split(split: Lookup | Shards, name: str, folder: Path, *, encode: Call
 
 
 def _example(image: bytes, label: np.ndarray, name: str) -> bytes:
-    import tensorflow as tf
-
+    tf = tensorflow()
     train, label = tf.train, np.asarray(label)
     value = (train.Feature(float_list=train.FloatList(value=label)) if label.ndim else
              train.Feature(int64_list=train.Int64List(value=[int(label)])))
@@ -149,8 +149,7 @@ class _Spread:
 
 
 def _write(path: Path, rows: Iterable, split, name: str, form: str, skip: bool) -> File:
-    import tensorflow as tf
-
+    tf = tensorflow()
     temporary, bad, lengths = path.with_name(f".{path.name}.tmp"), [], []
     writer = _tfrecord(temporary) if form == "tfrecord" else _array_record(temporary)
     try:
@@ -179,8 +178,7 @@ def _write(path: Path, rows: Iterable, split, name: str, form: str, skip: bool) 
 
 
 def _tfrecord(path: Path):
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.io.TFRecordWriter(os.fspath(path))
 
 

@@ -10,7 +10,7 @@ import json
 import os
 from pathlib import Path
 
-from imgcls_jax import salvage
+from imgcls_jax.data import salvage
 from imgcls_jax.errors import ConfigError
 
 CHANGED = "its bytes are not those that its digest was taken of"

@@ -10,10 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from imgcls_jax.errors import ConfigError
-from imgcls_jax.registry import Registry
-
-SAMPLERS = Registry("sampler")
 IN_MEMORY = 2**24  # examples: up to so many an epoch's order is an array, above a cipher
 ROUNDS = 8  # of the cipher; with four, neighbors are still correlated
 
@@ -106,50 +102,3 @@ def weighted_draws(weights: np.ndarray, length: int, random: np.random.Generator
     copies = np.arange(length) - np.repeat(np.cumsum(counts) - counts, counts)
     mixed = random.permutation(length)
     return ids[mixed], copies[mixed]
-
-
-# ---- samplers: labels i32[N] or f32[N,K] -> weights f64[N], how often each comes in an epoch --
-
-
-@SAMPLERS.register()
-def class_balanced(labels: np.ndarray, classes: int, *, power: float = 1.0) -> np.ndarray:
-    """Every class as often as every other; an epoch is as long as the split.
-
-    power: a class of n examples comes in proportion to n ** (1 - power): 1 is balanced, 0.5 the
-    square-root sampling of arXiv 1805.00932, 0 the data as it is. An example of several labels
-    counts as its rarest.
-    """
-    if not 0 <= power <= 1:
-        raise ConfigError(f"power={power}", where="config.data.sampling.power",
-                          fix="use 0 (as it is) to 1 (balanced)")
-    rarest = _of_rarest(labels, classes, lambda count, total: count**-power)
-    return rarest * (len(labels) / rarest.sum())
-
-
-@SAMPLERS.register()
-def repeat_factor(labels: np.ndarray, classes: int, *, threshold: float) -> np.ndarray:
-    """Examples of a class that fewer than a share `threshold` have come max(1, sqrt(t / f)) times
-    (LVIS, arXiv 1908.03195, section 4), on average; an epoch is longer than the split by that.
-
-    An example of several labels counts as its rarest.
-    """
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"threshold={threshold}", where="config.data.sampling.threshold",
-                          fix="use a share of the examples above 0, such as 0.001")
-    return _of_rarest(labels, classes, lambda count, total: np.maximum(
-        1.0, np.sqrt(threshold * total / count)))
-
-
-def _of_rarest(labels: np.ndarray, classes: int, factor: Callable) -> np.ndarray:
-    """f64[N]: the largest of factor(examples of the class, N) over an example's classes.
-
-    Examples without a label are a class of their own.
-    """
-    if labels.ndim == 1:
-        counts = np.bincount(labels, minlength=classes)
-        return factor(np.maximum(counts, 1).astype(np.float64), len(labels))[labels]
-    present = labels > 0
-    without = ~present.any(1)
-    counts = np.maximum(present.sum(0), 1).astype(np.float64)
-    largest = np.where(present, factor(counts, len(labels)), 0.0).max(1)
-    return np.where(without, factor(np.float64(max(without.sum(), 1)), len(labels)), largest)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax import examples, recording
 from imgcls_jax.cli import data
 from imgcls_jax.cli.data import FLAGS
+from imgcls_jax.data.curation import examples, recording
+from imgcls_jax.data.decoding import pillow
 from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
-from imgcls_jax.transforms import _pillow
 from imgcls_jax.types import Lookup, Source
 
 PLAN = "plan.json"
@@ -122,7 +122,7 @@ def encoded(image, decode: Callable, short_side: int | None, quality: int) -> by
 
     if isinstance(image, bytes):
         pixels = decode(image)
-        with Image.open(io.BytesIO(image), formats=_pillow.FORMATS) as header:
+        with Image.open(io.BytesIO(image), formats=pillow.FORMATS) as header:
             gray = header.mode == "L"
         picture = Image.fromarray(pixels[..., 0] if gray else pixels)
     else:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from imgcls_jax import salvage
+from imgcls_jax.data import decoding, salvage
+from imgcls_jax.data.decoding import pillow
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import DataError
-from imgcls_jax.transforms import _decode, _pillow
 from imgcls_jax.types import Lookup, Shards
 
 AHEAD = 8  # examples in work per thread
@@ -45,16 +46,15 @@ def each(split: Lookup | Shards, work: Callable[[int, Any, Any], Any],
 
 def decoder() -> Callable[[bytes], np.ndarray]:
     """bytes -> u8[H,W,3], by the code that training decodes with. DataError says what is wrong."""
-    import tensorflow as tf
-
-    traced = tf.function(lambda data: _decode.decode(data, 3), autograph=False, input_signature=[
+    tf = tensorflow()
+    traced = tf.function(lambda data: decoding.decode(data, 3), autograph=False, input_signature=[
         tf.TensorSpec((), tf.string)]).get_concrete_function()
 
     def decode(data):
         try:
             return traced(tf.constant(data)).numpy()
         except tf.errors.OpError as error:
-            _pillow.decode(data)  # says more; TensorFlow refuses some of what Pillow reads
+            pillow.decode(data)  # says more; TensorFlow refuses some of what Pillow reads
             raise DataError(f"the image is damaged: {_named(error, '').what}") from error
 
     return decode
@@ -78,8 +78,7 @@ def _in_order(work: Callable, rows: Iterable[tuple], threads: int) -> Iterator:
 
 def _reader(split: Lookup | Shards) -> Callable[[Any], tuple]:
     """(index or undecoded record) -> (image, label)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     load, kind = ((split.read, tf.int64) if isinstance(split, Lookup)
                   else (split.parse, tf.string))
     try:
@@ -118,8 +117,7 @@ def _records(split: Shards) -> Iterator[tuple[int | None, bytes | DataError]]:
 
 def _file(split: Shards, path: str) -> Iterator[bytes | DataError]:
     """The records of one file. DataError where no record behind a fault can be found."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     read = 0
     try:
         for record in split.records(tf.constant(os.fsencode(path))):

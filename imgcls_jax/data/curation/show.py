@@ -9,9 +9,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from imgcls_jax import config as configs
-from imgcls_jax import datasets, feed, pipeline
+from imgcls_jax import datasets
 from imgcls_jax.cli import data
 from imgcls_jax.cli.data import FLAGS, printable
+from imgcls_jax.data import feed
+from imgcls_jax.data.batches import eval_batches, train_batches
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import EnvironmentFailure
 from imgcls_jax.registry import bind
 from imgcls_jax.types import Lookup, Shards, Source
@@ -43,7 +46,7 @@ def show(loaded: Mapping, *, split: str | None = None, rows: int = 6, columns: i
     source = feed.select(data.source(loaded), options, loaded["seed"])
     name = split or options["train"]
     sample = _sample(datasets.split(source, name), rows, seed)
-    originals = [(batch["image"][0], batch["label"][0]) for batch in pipeline.eval_batches(
+    originals = [(batch["image"][0], batch["label"][0]) for batch in eval_batches(
         sample, [], batch_size=1, rows=slice(0, 1), channels=source.channels,
         classes=len(source.classes))]
     augmented = _augmented(loaded, source, sample, columns, seed)
@@ -59,7 +62,7 @@ def _sample(split: Lookup | Shards, count: int, seed: int) -> Lookup:
     """A few examples of a split, which stay undecoded."""
     chosen = np.sort(np.random.default_rng(seed).choice(split.size, min(count, split.size),
                                                         replace=False))
-    tf = pipeline.tensorflow()
+    tf = tensorflow()
     if isinstance(split, Lookup):
         def read(index):
             return split.read(tf.gather(chosen, index))
@@ -73,7 +76,7 @@ def _sample(split: Lookup | Shards, count: int, seed: int) -> Lookup:
 
 
 def _record(split: Shards, index: int) -> bytes:
-    tf = pipeline.tensorflow()
+    tf = tensorflow()
     path, place = split.place(index)
     for record in split.records(tf.constant(os.fsencode(path))).skip(place).take(1):
         return record.numpy()
@@ -86,7 +89,7 @@ def _augmented(loaded: Mapping, source: Source, sample: Lookup, columns: int, se
     from imgcls_jax.transforms import TRANSFORMS
 
     transforms = chain(loaded["transforms"], TRANSFORMS, "config.transforms")
-    batches = pipeline.train_batches(
+    batches = train_batches(
         sample, transforms, batch_size=sample.size, seed=seed, start_step=0,
         rows=slice(0, sample.size), channels=source.channels, classes=len(source.classes))
     on_device = _device_transforms(loaded, source, seed)

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from imgcls_jax.transforms import _pillow
+from imgcls_jax.data.decoding import pillow
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 
 # The first bytes of a PNG that TensorFlow decodes, and which of their bits are as here: signature
 # and length, IHDR, width, height, depth, color type, methods and checksum, length, IDAT.
@@ -34,8 +35,7 @@ Box = tuple[Tensor, Tensor, Tensor, Tensor]  # top, left, height, width: i32[]
 
 def pixels(example: dict) -> Tensor:
     """The image of an example as u8[H,W,channels], decoded if it still is bytes."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     if example["image"].dtype == tf.string:
         return decode(example["image"], example["channels"])
     return to_channels(example["image"], example["channels"])
@@ -43,8 +43,7 @@ def pixels(example: dict) -> Tensor:
 
 def decode(data: Tensor, channels: int, *, fast: bool = False) -> Tensor:
     """bytes[] -> u8[H,W,channels]. fast: JPEG, CMYK as well, as TensorFlow reads it by default."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     jpeg, components = _is_jpeg(data), (1, 3, 4) if fast else (1, 3)
     plain = tf.cond(jpeg, lambda: _is_plain(tf.image.extract_jpeg_shape(data), components),
                     lambda: _is_plain_png(data))
@@ -59,8 +58,7 @@ def decode_and_crop(data: Tensor, channels: int, choose: Callable[[Tensor, Tenso
 
     Of a JPEG only the rows and columns of the box are decoded, to the same pixels.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     # A JPEG without its end mark may be cut off below the box, which only a whole decode notices.
     complete = _is_jpeg(data) & (tf.strings.substr(data, -2, 2) == b"\xff\xd9")
     shape = tf.cond(complete, lambda: tf.image.extract_jpeg_shape(data),
@@ -88,8 +86,7 @@ def crop(image: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor
 
 def to_channels(image: Tensor, channels: int) -> Tensor:
     """u8[H,W,C] -> u8[H,W,channels]: gray is repeated, color becomes luma, alpha lies on white."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     given = image.shape[-1]
     if given in (2, 4):
         wide = tf.cast(image, tf.int32)
@@ -107,18 +104,16 @@ def to_channels(image: Tensor, channels: int) -> Tensor:
 
 
 def _is_jpeg(data: Tensor) -> Tensor:
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
 
 
 def _is_plain(shape: Tensor, components: tuple[int, ...]) -> Tensor:
     """bool[]: of a JPEG that TensorFlow decodes, by its height, width and components."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     height, width, given = tf.unstack(shape)
     # In f32, as a product of i32 might overflow; near the limit Pillow decides.
-    small = tf.cast(height, tf.float32) * tf.cast(width, tf.float32) < 0.999 * _pillow.PIXEL_LIMIT
+    small = tf.cast(height, tf.float32) * tf.cast(width, tf.float32) < 0.999 * pillow.PIXEL_LIMIT
     return small & functools.reduce(operator.or_, [given == count for count in components])
 
 
@@ -127,15 +122,13 @@ def _is_plain_png(data: Tensor) -> Tensor:
 
     So nothing comes before them that could make some transparent.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     head = tf.io.decode_raw(tf.strings.substr(data, 0, len(PLAIN_PNG)), tf.uint8,
                             fixed_length=len(PLAIN_PNG))
     return tf.reduce_all(head & PNG_BITS == PLAIN_PNG)
 
 
 def _decode_by_pillow(data: Tensor) -> Tensor:
-    import tensorflow as tf
-
-    image = tf.numpy_function(_pillow.decode, [data], tf.uint8)
+    tf = tensorflow()
+    image = tf.numpy_function(pillow.decode, [data], tf.uint8)
     return tf.ensure_shape(image, (None, None, 3))

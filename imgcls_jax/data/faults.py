@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from imgcls_jax import salvage
+from imgcls_jax.data import salvage
+from imgcls_jax.data.decoding import pillow
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError, DataError
-from imgcls_jax.transforms import _pillow
 from imgcls_jax.types import Lookup, Shards
 
 LABELS = "labels must be"  # how the pipeline's check of the labels begins
@@ -57,8 +58,7 @@ class Faults:
         rows: () -> (index or undecoded record, epoch, id) of the batch, which `example` makes a row
         of the batch of.
         """
-        import tensorflow as tf
-
+        tf = tensorflow()
         known, shapes = (len(self.stand_ins), len(self._copies)), {}
         try:
             for row in rows():
@@ -121,8 +121,7 @@ class Faults:
 
     def _reason(self, raw, reason: Exception) -> tuple:
         """(what, label, fix) of an example that raised `reason`."""
-        import tensorflow as tf
-
+        tf = tensorflow()
         if isinstance(self.split, Shards) and not np.asarray(raw).item():
             return "the file holds fewer records than its metadata says", None, ANEW
         what, label = _say(reason), None
@@ -133,7 +132,7 @@ class Faults:
             if what.startswith(LABELS):
                 what = f"label {str(label)[:60]}: {what}"
             elif row["image"].dtype == tf.string:
-                _pillow.decode(row["image"].numpy())
+                pillow.decode(row["image"].numpy())
         except DataError as error:
             what = error.what
         except Exception as error:
@@ -142,8 +141,7 @@ class Faults:
 
     def _repair(self, error: Exception):
         """Finds the record file that cannot be read to its end and leaves its bad records out."""
-        import tensorflow as tf
-
+        tf = tensorflow()
         first = 0
         for path, begin, count in self.split.files:
             try:

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from imgcls_jax import pipeline
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Shards
 
@@ -25,7 +25,7 @@ def cached(split: Lookup | Shards, place: str, name: str) -> Lookup:
     labels = split.labels()
 
     def read(index):
-        tf = pipeline.tensorflow()
+        tf = tensorflow()
 
         def first_time():
             image = split.read(index)["image"]

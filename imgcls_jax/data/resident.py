@@ -7,9 +7,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from imgcls_jax import pipeline, sampling, sharding
+from imgcls_jax import sharding
+from imgcls_jax.data import streams
+from imgcls_jax.data.batches import eval_batches
+from imgcls_jax.data.feed import Feed
+from imgcls_jax.data.order import Order
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.feed import Feed
 from imgcls_jax.types import Batch
 
 AT_ONCE = 1024  # examples decoded into one batch
@@ -46,7 +49,7 @@ class Resident:
 
     def _read(self, seed: int) -> Iterator[Batch]:
         count = min(self._feed.split(self._split).size, AT_ONCE)
-        return pipeline.eval_batches(
+        return eval_batches(
             self._feed.split(self._split), self._transforms, batch_size=count, seed=seed,
             rows=slice(0, count), channels=self._feed.source.channels,
             classes=len(self._feed.source.classes))
@@ -60,10 +63,10 @@ class Resident:
 
     def train(self, batch_size: int, start_step: int, rows: slice) -> Iterator[Batch]:
         """This process's part of the batches from a step on, as numbers."""
-        order = self._feed.order(self._split) or sampling.Order(
+        order = self._feed.order(self._split) or Order(
             self._feed.split(self._split).size, self._feed.seed,
             repeats=self._feed.options["repeats"])
-        draws = pipeline.spread(rows, batch_size, order.repeats)
+        draws = streams.spread(rows, batch_size, order.repeats)
         ones = np.ones(len(draws), np.float32)
         step = start_step
         while True:

@@ -9,9 +9,13 @@ from typing import Literal
 
 import numpy as np
 
-from imgcls_jax import caching, datasets, pipeline, sampling
+from imgcls_jax import datasets
+from imgcls_jax.data.batches import eval_batches, train_batches
+from imgcls_jax.data.cache import cached
+from imgcls_jax.data.faults import LABELS, MEND, Faults
+from imgcls_jax.data.order import Order, generator
 from imgcls_jax.errors import ConfigError, DataError
-from imgcls_jax.input_faults import LABELS, MEND, Faults
+from imgcls_jax.samplers import SAMPLERS
 from imgcls_jax.types import Batch, Lookup, Shards, Source
 
 
@@ -61,16 +65,16 @@ class Feed:
         sampled."""
         return functools.cache(self._make_order)
 
-    def _make_order(self, name: str) -> sampling.Order | None:
+    def _make_order(self, name: str) -> Order | None:
         choice, repeats = self.options["sampling"], self.options["repeats"]
         if choice is None:
             split = self.split(name)
-            return (sampling.Order(split.size, self.seed, repeats=repeats)
+            return (Order(split.size, self.seed, repeats=repeats)
                     if isinstance(split, Lookup) else None)
-        sampler = sampling.SAMPLERS.bind(choice, "config.data.sampling")
+        sampler = SAMPLERS.bind(choice, "config.data.sampling")
         labels = datasets.labels(self.source, name, "config.data.sampling")
         weights = sampler(labels, len(self.source.classes))
-        return sampling.Order(len(labels), self.seed, repeats=repeats, weights=weights)
+        return Order(len(labels), self.seed, repeats=repeats, weights=weights)
 
     def examples(self, split: str) -> int:
         """The number of draws in an epoch of a split."""
@@ -86,7 +90,7 @@ class Feed:
     def _open(self, name: str) -> Lookup | Shards:
         opened = datasets.split(self.source, name)
         where = self.options["cache"]
-        return caching.cached(opened, where, f"{self.source.name}-{name}") if where else opened
+        return cached(opened, where, f"{self.source.name}-{name}") if where else opened
 
     @functools.cached_property
     def _faults(self):
@@ -119,7 +123,7 @@ class Feed:
         """Batches of training from a step on, as of pipeline.train_batches."""
         if self.options["on_error"] == "fail":
             self._check_labels(name)
-        return pipeline.train_batches(
+        return train_batches(
             self.split(name), transforms, batch_size=batch_size, seed=self.seed,
             start_step=start_step, rows=rows, channels=self.source.channels,
             classes=len(self.source.classes), order=self.order(name),
@@ -132,7 +136,7 @@ class Feed:
         faults = self._faults(name) if on_error == "skip" else None
         if not faults:
             self._check_labels(name)
-        return pipeline.eval_batches(
+        return eval_batches(
             self.split(name), transforms, batch_size=batch_size, rows=rows,
             channels=self.source.channels, classes=len(self.source.classes), faults=faults)
 
@@ -143,6 +147,6 @@ def select(source: Source, options: Mapping, seed: int) -> Source:
         source = datasets.only(source, tuple(options["only"]))
     if options["per_class"]:
         source = datasets.per_class(source, options["train"], options["per_class"],
-                                    lambda label: sampling.generator(seed, label))
+                                    lambda label: generator(seed, label))
     return source
 
