@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from imgcls_jax import hlo, sharding
+from imgcls_jax import sharding
+from imgcls_jax.bench import hlo
 
 
 def compiled(function, out, *arguments):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from imgcls_jax import topology
+from imgcls_jax.bench import topology
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
 from tests.commands import error_lines, imgcls
 

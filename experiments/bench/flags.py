@@ -49,8 +49,9 @@ def try_one(flag: str, model: str, size: dict) -> dict:
     import jax
 
     from imgcls_jax import runtime
-    from imgcls_jax.cli import _rounds, bench
-    from imgcls_jax.cli._bench_step import Step
+    from imgcls_jax.bench import rounds
+    from imgcls_jax.bench.step import Step
+    from imgcls_jax.cli import bench
 
     runtime.enable_cache()
     config = bench.plain_config(model, size["batch"], size["size"], size["precision"])
@@ -59,10 +60,10 @@ def try_one(flag: str, model: str, size: dict) -> dict:
     plain = Step(config, clock=clock)
     flagged = Step(config, None if flag == "none" else {name: value(word)}, clock=clock)
     steps = size["steps"]
-    done = _rounds.alternate({"without": lambda: plain.go(steps),
+    done = rounds.alternate({"without": lambda: plain.go(steps),
                               "with": lambda: flagged.go(steps)},
-                             _rounds.matmul(clock), rounds=size["rounds"],
-                             tolerance=_rounds.tolerance())
+                             rounds.matmul(clock), rounds=size["rounds"],
+                             tolerance=rounds.tolerance())
     ratio, void = done.ratio("with", "without"), done.void
     return {"case": f"{model}, {jax.devices()[0].device_kind}, {flag}",
             "batch": size["batch"], "size": size["size"], "dtype": size["precision"],

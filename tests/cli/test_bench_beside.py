@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from imgcls_jax.cli import _beside
+from imgcls_jax.bench import compare
 from imgcls_jax.errors import EnvironmentFailure
 from tests.commands import error_lines, imgcls
 
@@ -88,7 +88,7 @@ def test_without_torch_the_mending_is_named(tmp_path):
 
 def test_a_python_that_is_not_there_is_named(tmp_path):
     with pytest.raises(EnvironmentFailure, match="cannot be run"):
-        _beside.Child(str(tmp_path / "nothing"))
+        compare.Child(str(tmp_path / "nothing"))
 
 
 def test_a_process_that_dies_shows_its_last_words(tmp_path):
@@ -96,7 +96,7 @@ def test_a_process_that_dies_shows_its_last_words(tmp_path):
     child = tmp_path / "dies.py"
     child.write_text(code)
     with pytest.raises(EnvironmentFailure, match="killed by a fact"):
-        with _beside.Child(sys.executable, child):
+        with compare.Child(sys.executable, child):
             pass
 
 
@@ -105,7 +105,7 @@ def test_what_the_other_side_refuses_is_an_error_of_ours(tmp_path):
     child.write_text("import json\ninput()\nprint(json.dumps("
                      "{'error': 'no such model', 'fix': 'another'}), flush=True)\n")
     with pytest.raises(EnvironmentFailure, match="no such model") as error:
-        with _beside.Child(sys.executable, child):
+        with compare.Child(sys.executable, child):
             pass
     assert error.value.fix == "another"
 
@@ -130,4 +130,4 @@ def test_one_device_is_compared(tmp_path):
     ("vit_b16", "vit_base_patch16_224"), ("vit_ti16", "vit_tiny_patch16_224"),
     ("efficientnet_b0", "efficientnet_b0"), ("vit_mini", "vit_mini")])
 def test_models_have_timms_names(ours, theirs):
-    assert _beside.timm_name(ours) == theirs
+    assert compare.timm_name(ours) == theirs

@@ -2,8 +2,10 @@
 
 import pytest
 
-from imgcls_jax import assembly, hlo, programs
-from imgcls_jax.cli import _bench_step, _peaks, _rounds, bench
+from imgcls_jax import assembly, programs
+from imgcls_jax.bench import hlo, peaks, step
+from imgcls_jax.bench import rounds as _rounds
+from imgcls_jax.cli import bench
 
 
 def rounds(ours, theirs, probes, tolerance=0.05):
@@ -61,7 +63,7 @@ def test_there_is_an_end_to_making_up():
 
 def test_the_roofline_is_the_larger_share_of_the_two_peaks():
     h100 = "NVIDIA H100 80GB HBM3"
-    found = _peaks.shares(h100, "bfloat16", flops=989e12 / 4, moved=3350e9, seconds=2.0)
+    found = peaks.shares(h100, "bfloat16", flops=989e12 / 4, moved=3350e9, seconds=2.0)
     assert found == pytest.approx({"share_of_peak": 1 / 8, "share_of_bandwidth": 1 / 2,
                                    "share_of_roofline": 1 / 2})
 
@@ -73,12 +75,12 @@ def test_flops_before_compiling_are_those_of_all_devices():
     run = assembly.build(config)
     compiled = hlo.summary(programs.lower_step(run).compile())["flops"] * run.mesh.devices.size
     assert run.mesh.devices.size == 8
-    assert _bench_step.flops(config) == pytest.approx(compiled, rel=0.1)
+    assert step.flops(config) == pytest.approx(compiled, rel=0.1)
 
 
 def test_what_is_unknown_has_no_share():
-    assert set(_peaks.shares("cpu", "float32", flops=1, moved=1, seconds=1).values()) == {None}
-    f32 = _peaks.shares("NVIDIA H100 PCIe", "float32", flops=1, moved=1, seconds=1)
+    assert set(peaks.shares("cpu", "float32", flops=1, moved=1, seconds=1).values()) == {None}
+    f32 = peaks.shares("NVIDIA H100 PCIe", "float32", flops=1, moved=1, seconds=1)
     assert f32["share_of_peak"] is None and f32["share_of_bandwidth"] == pytest.approx(1 / 2e12)
     assert f32["share_of_roofline"] is None
 
@@ -89,4 +91,4 @@ def test_what_is_unknown_has_no_share():
     ("NVIDIA A100-SXM4-80GB", (312e12, 2039e9)), ("NVIDIA A10G", (70e12, 600e9)),
     ("TPU v5 lite", (197e12, 819e9)), ("TPU v5", (459e12, 2765e9)), ("cpu", (None, None))])
 def test_one_device_is_not_taken_for_another(device, peak):
-    assert _peaks.of(device) == peak
+    assert peaks.of(device) == peak

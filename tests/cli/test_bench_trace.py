@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from imgcls_jax.cli import _trace
+from imgcls_jax.bench import trace
 
 
 def plane(name, **lines):
@@ -19,13 +19,13 @@ HOST = plane("/host:CPU", python=[(None, 900)], thread_1=[("fusion.1", 40), (Non
 
 
 def test_on_a_cpu_the_hosts_operations_count():
-    assert _trace.events([HOST]) == [("fusion.1", 40)]
+    assert trace.events([HOST]) == [("fusion.1", 40)]
 
 
 def test_on_a_gpu_the_kernels_of_its_streams_count_alone():
     device = plane("/device:GPU:0", Stream_13=[("fusion.1", 5), (None, 1)],
                    Stream_14=[("gemm.2", 3)], XLA_Ops=[("fusion.1", 5)])
-    assert _trace.events([HOST, device]) == [("fusion.1", 5), ("gemm.2", 3)]
+    assert trace.events([HOST, device]) == [("fusion.1", 5), ("gemm.2", 3)]
 
 
 def test_time_is_summed_by_place_over_blocks_and_steps():
@@ -33,7 +33,7 @@ def test_time_is_summed_by_place_over_blocks_and_steps():
                "dot.2": ("fusion", "jvp(ViT)/block11/mlp/dot"),
                "while.3": ("while", "jvp(ViT)/scan"), "copy.4": ("copy", "")}
     runs = [("dot.1", 2e6), ("dot.2", 3e6), ("while.3", 50e6), ("copy.4", 1e6)] * 2
-    found = _trace.costliest([*runs, ("copy.5", 4e6)], sources, steps=2, top=5)
+    found = trace.costliest([*runs, ("copy.5", 4e6)], sources, steps=2, top=5)
     assert found["runs_per_step"] == 3.5
     assert found["milliseconds_per_step"] == pytest.approx(8)
     assert found["costliest"] == [

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from imgcls_jax import assembly, hlo, sharding, tree
+from imgcls_jax import assembly, sharding, tree
+from imgcls_jax.bench import hlo
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models import resnet
 from tests.workdirs import save_workdir

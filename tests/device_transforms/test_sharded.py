@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls_jax import hlo, sharding
+from imgcls_jax import sharding
+from imgcls_jax.bench import hlo
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 
 BATCH, SIDE, CLASSES = 16, 12, 5

@@ -4,15 +4,16 @@ import dataclasses
 import json
 import time
 
-from imgcls_jax.cli import _flags, _slice
+from imgcls_jax.bench import slices
+from imgcls_jax.cli import _flags
 from imgcls_jax.cli.bench import FLAGS, chosen
 
 
 def main(overrides):
     _flags.start(FLAGS)
     # First of all: what asks JAX for a device would make it look for a TPU that is not there.
-    devices = _slice.devices(FLAGS.topology)
-    facts = measure(_slice.fit(chosen(overrides), devices, FLAGS.batch_per_device), devices,
+    devices = slices.devices(FLAGS.topology)
+    facts = measure(slices.fit(chosen(overrides), devices, FLAGS.batch_per_device), devices,
                     images=FLAGS.images, onehot=FLAGS.labels == "onehot")
     print(json.dumps(facts, indent=1) if FLAGS.json else render(facts))
 
@@ -32,7 +33,7 @@ def measure(chosen: dict, devices: list, *, images: str = "uint8", onehot: bool 
     program = lowered.compile()
     seconds = time.perf_counter() - began
     return {"model": run.spec.name, "dtype": runtime.compute_dtype(chosen["precision"]),
-            **_slice.figures(run, program), "compile_seconds": seconds,
+            **slices.figures(run, program), "compile_seconds": seconds,
             "versions": runtime.versions(), "commit": runtime.commit()}
 
 
@@ -56,4 +57,4 @@ def render(facts: dict) -> str:
     return "\n".join((
         f"{facts['model']}, {facts['images_per_device']:g} images on each of {facts['devices']} "
         f"{facts['device']}, {facts['dtype']}",
-        *_slice.lines(facts), f"compiled in {facts['compile_seconds']:.0f} s, {made}"))
+        *slices.lines(facts), f"compiled in {facts['compile_seconds']:.0f} s, {made}"))

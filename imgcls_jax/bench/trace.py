@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from imgcls_jax import hlo
+from imgcls_jax.bench import hlo
 from imgcls_jax.errors import EnvironmentFailure
 
 

@@ -6,21 +6,23 @@ import statistics
 import sys
 import time
 
-from imgcls_jax.cli import _beside, _flags, _peaks, _rounds, _trace
+from imgcls_jax.bench import compare, peaks, trace
+from imgcls_jax.bench import rounds as _rounds
+from imgcls_jax.cli import _flags
 from imgcls_jax.cli.bench import FLAGS, chosen
 from imgcls_jax.errors import EnvironmentFailure
 
 
 def main(overrides):
     if FLAGS.beside:
-        _beside.share_device()  # before anything asks JAX for one
+        compare.share_device()  # before anything asks JAX for one
     _flags.start(FLAGS)
     config = chosen(overrides)
     choices = dict(steps=FLAGS.steps, rounds=FLAGS.rounds, tolerance=FLAGS.probe_tolerance,
                    profile=FLAGS.profile)
     if FLAGS.beside:
-        _beside.check(config, FLAGS)
-        with _beside.Child(FLAGS.beside_python or sys.executable) as child:
+        compare.check(config, FLAGS)
+        with compare.Child(FLAGS.beside_python or sys.executable) as child:
             found = measure(config, child, compiling=FLAGS.beside_compile, **choices)
     else:
         found = measure(config, **choices)
@@ -37,8 +39,9 @@ class Step:
         import jax
         import numpy as np
 
-        from imgcls_jax import hlo, sharding
+        from imgcls_jax import sharding
         from imgcls_jax.assembly import build
+        from imgcls_jax.bench import hlo
         from imgcls_jax.programs import lower_step
 
         self.run = run = build(chosen)
@@ -110,7 +113,7 @@ def measure(chosen: dict, child=None, *, steps: int, rounds: int, tolerance: flo
     step = Step(chosen)
     sides = {"ours": lambda: step.go(steps)}
     if child:
-        theirs = child.prepare(_beside.spec(step.run, chosen, compiling))
+        theirs = child.prepare(compare.spec(step.run, chosen, compiling))
         sides["theirs"] = lambda: child.go(steps)
     done = _rounds.alternate(sides, _rounds.matmul(), rounds=rounds,
                              tolerance=_rounds.tolerance() if tolerance is None else tolerance)
@@ -124,7 +127,7 @@ def measure(chosen: dict, child=None, *, steps: int, rounds: int, tolerance: flo
                            "loss": child.loss}
         found["ratio"] = done.ratio("ours", "theirs")
     if profile:
-        found["profile"] = _trace.record(step.go, min(steps, 5), profile, step.text)
+        found["profile"] = trace.record(step.go, min(steps, 5), profile, step.text)
     if jax.default_backend() == "cpu":
         found["warning"] = "measured on a CPU: this says nothing of a GPU or TPU"
     return {**found, **runtime.environment()}
@@ -143,7 +146,8 @@ def figures(step: Step, done: _rounds.Rounds, steps: int) -> dict:
     """What is known of our own step."""
     import jax
 
-    from imgcls_jax import hlo, runtime
+    from imgcls_jax import runtime
+    from imgcls_jax.bench import hlo
 
     run, facts = step.run, step.facts
     devices, images = run.mesh.devices.size, run.batch_size
@@ -154,7 +158,7 @@ def figures(step: Step, done: _rounds.Rounds, steps: int) -> dict:
         "flops_per_image": facts["flops"] * devices / images,
         "bytes_accessed_per_image": facts["bytes_accessed"] * devices / images,
         "peak_bytes": facts["peak_bytes"], "collectives": facts["collectives"],
-        **_peaks.shares(jax.devices()[0].device_kind,
+        **peaks.shares(jax.devices()[0].device_kind,
                         runtime.compute_dtype(run.config["precision"]), flops=facts["flops"],
                         moved=facts["bytes_accessed"],
                         seconds=found["step_milliseconds"]["median"] / 1e3),

@@ -3,7 +3,7 @@
 
 def devices(topology: str) -> list:
     """As topology.devices; call it before anything asks JAX for a device."""
-    from imgcls_jax import topology as topologies
+    from imgcls_jax.bench import topology as topologies
 
     return topologies.devices(topology)
 
@@ -25,8 +25,8 @@ def figures(run, program) -> dict:
     the compiler's other estimate, a model of traffic, in which it books every ConcatBitcast as -1
     second: put right here.
     """
-    from imgcls_jax import hlo
-    from imgcls_jax.topology import CLOCK
+    from imgcls_jax.bench import hlo
+    from imgcls_jax.bench.topology import CLOCK
 
     summary, estimated = hlo.summary(program), hlo.cycles(program.as_text())
     kind, count = run.mesh.devices.flat[0].device_kind, run.mesh.devices.size

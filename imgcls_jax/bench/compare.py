@@ -16,7 +16,7 @@ from imgcls_jax.cli import bench
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
 from imgcls_jax.models import MODELS
 
-SCRIPT = Path(__file__).with_name("_beside_timm.py")
+SCRIPT = Path(__file__).with_name("_timm.py")
 SIZES = {"ti": "tiny", "s": "small", "b": "base", "l": "large"}
 
 
