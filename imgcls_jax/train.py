@@ -15,10 +15,11 @@ import jax
 import numpy as np
 
 from imgcls_jax import config as configs
-from imgcls_jax import programs, runtime, sharding, tree, workdir
-from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax import environment, programs, tree, workdir
+from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.errors import ConfigError, Diverged, Preempted
 from imgcls_jax.log import Log, duration, read_rows
+from imgcls_jax.parallel import transfer
 from imgcls_jax.registry import near
 from imgcls_jax.types import Run, TrainState
 
@@ -93,7 +94,7 @@ def _restore(run: Run, checkpoints: Checkpoints, directory: Path):
         raise ConfigError("the classes of the data are not those this workdir was trained with",
                           where=str(directory),
                           fix=f"compare {run.source.name} with {directory / 'labels.json'}")
-    old, new = saved["versions"], runtime.versions()
+    old, new = saved["versions"], environment.versions()
     changed = [f"{k} {old.get(k)} -> {new.get(k)}" for k in new if old.get(k) != new[k]]
     if changed:
         warnings.warn(f"versions changed since the checkpoint: {', '.join(changed)}; the run goes "
@@ -117,7 +118,7 @@ def _headline(run: Run, directory: Path, start: int, name: str) -> str:
 
 def _describe(run: Run, directory: Path):
     workdir.write_json(directory / "config.json", run.config)
-    workdir.write_json(directory / "env.json", runtime.environment())
+    workdir.write_json(directory / "env.json", environment.environment())
     workdir.write_json(directory / "labels.json", run.source.classes)
     if run.source.files:
         workdir.write_json(directory / "splits.json", run.source.files)
@@ -227,9 +228,9 @@ class _Loop:
         run = self.run
         began = time.perf_counter()
         host = _Timed(phase.batches(step))
-        batches = sharding.prefetch(host, phase.put)
+        batches = transfer.prefetch(host, phase.put)
         first = next(batches)
-        sharding.check_arrays(first[1], phase.abstract_batch, "config.transforms")
+        transfer.check_arrays(first[1], phase.abstract_batch, "config.transforms")
         waited = time.perf_counter() - began
         # Beside the step's compilation. Traced sooner, they would delay the first batch, for
         # importing TensorFlow holds Python's lock as tracing does.
@@ -395,7 +396,7 @@ class _Loop:
         score = last.get(run.checkpoint["best"]) if last.get("step") == step else None
         self.checkpoints.save(step, state, {
             "config": run.config, "classes": run.source.classes, "model": run.spec.name,
-            "preprocessing": run.preprocessing, "versions": runtime.versions(),
+            "preprocessing": run.preprocessing, "versions": environment.versions(),
             "history": self.history, "stopped": stopped}, score)
         self._since += time.perf_counter() - began
 
@@ -461,4 +462,4 @@ def record(run: Run, directory: Path, name: str, results: Mapping) -> dict:
             "config_digest": configs.digest(run.config), "seed": run.config["seed"],
             "finished": time.strftime("%Y-%m-%d"),
             "images_per_second": statistics.median(rates) if rates else None,
-            **runtime.environment(), "curve": curve}
+            **environment.environment(), "curve": curve}

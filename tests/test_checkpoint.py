@@ -14,9 +14,13 @@ import optax
 import pytest
 from jax.sharding import Mesh
 
-from imgcls_jax import checkpoint, manifest, sharding, tree
-from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax import tree
+from imgcls_jax.checkpoint import digests, reading
+from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.errors import CheckpointError, EnvironmentFailure
+from imgcls_jax.parallel import rules, transfer
+from imgcls_jax.parallel.mesh import make_mesh
+from imgcls_jax.parallel.rules import state_shardings
 from imgcls_jax.types import TrainState
 from tests.commands import environment
 
@@ -24,7 +28,7 @@ META = {"config": {"seed": 0}, "classes": ["a", "b"]}
 
 
 def mesh(devices: int, fsdp: int = 1) -> Mesh:
-    return sharding.make_mesh(jax.devices()[:devices], fsdp=fsdp)
+    return make_mesh(jax.devices()[:devices], fsdp=fsdp)
 
 
 def make_state(where: Mesh, fill: float = 0.0) -> TrainState:
@@ -37,11 +41,11 @@ def make_state(where: Mesh, fill: float = 0.0) -> TrainState:
     state = TrainState(np.int32(7), params, model_state, optimizer.init(params),
                        {"params": params, "model_state": model_state})
     state = jax.tree.map(np.asarray, state)
-    return sharding.place(state, sharding.state_shardings(state, where))
+    return transfer.place(state, state_shardings(state, where))
 
 
 def abstract(state: TrainState, where: Mesh):
-    return sharding.abstract(state, sharding.state_shardings(state, where))
+    return rules.abstract(state, state_shardings(state, where))
 
 
 def assert_equal(one, other):
@@ -170,7 +174,7 @@ def test_two_hundred_flipped_bits_are_never_restored_silently(two_steps, tmp_pat
         directory = tmp_path / str(i) / "checkpoints"
         shutil.copytree(two_steps[0], directory)
         flip(directory / "2" / names[rng.integers(len(names))], rng)
-        problem = manifest.verify(directory / "2")
+        problem = digests.verify(directory / "2")
         assert problem and "damaged" in problem
         shutil.rmtree(directory.parent)
 
@@ -265,8 +269,8 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     checkpoints.wait()
     checkpoints.close()
     assert sorted(int(p.name) for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == [2, 4, 5]
-    assert checkpoint.choose(tmp_path / "c", "best") == 2
-    assert checkpoint.choose(tmp_path / "c") == 5
+    assert reading.choose(tmp_path / "c", "best") == 2
+    assert reading.choose(tmp_path / "c") == 5
     again = Checkpoints(tmp_path / "c", keep=2)  # the scores are part of the commits
     again.restore(abstract(state, mesh(1)))
     again.save(6, state, META, 0.4)
@@ -281,7 +285,7 @@ def test_the_lowest_score_is_best_where_the_config_says_min(tmp_path):
         checkpoints.save(step, make_state(mesh(1)), META, score)
     checkpoints.wait()
     checkpoints.close()
-    assert checkpoint.choose(tmp_path / "c", "best") == 2
+    assert reading.choose(tmp_path / "c", "best") == 2
 
 
 def test_the_best_is_the_best_good_one(tmp_path):
@@ -292,23 +296,23 @@ def test_the_best_is_the_best_good_one(tmp_path):
     checkpoints.close()
     (directory / "3" / "weights" / "_METADATA").write_text("{")
     with pytest.warns(UserWarning, match="checkpoint 3 is not used: weights/_METADATA is damaged"):
-        assert checkpoint.choose(directory, "best") == 2
+        assert reading.choose(directory, "best") == 2
     (directory / "2" / "config" / "metadata").write_text("{")
     with pytest.warns(UserWarning):
-        assert checkpoint.choose(directory, "best") == 1
+        assert reading.choose(directory, "best") == 1
 
 
 def test_weights_come_without_the_optimizer(two_steps, tmp_path):
     directory, states = copy(two_steps, tmp_path)
-    weights, config, step = checkpoint.restore_weights(directory, 1)
+    weights, config, step = reading.restore_weights(directory, 1)
     assert step == 1 and config["config"] == {"seed": 0}
     assert_equal(weights["params"], states[1].params)
     shutil.rmtree(directory / "2" / "training" / "d")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert checkpoint.restore_weights(directory)[2] == 1
+        assert reading.restore_weights(directory)[2] == 1
     with pytest.raises(CheckpointError, match=r"there is no checkpoint '5'"):
-        checkpoint.restore_weights(directory, "5")
+        reading.restore_weights(directory, "5")
 
 
 def test_a_full_disk_is_told_before_anything_is_written(two_steps, tmp_path, monkeypatch):
@@ -331,7 +335,7 @@ def test_a_disk_that_fills_while_saving_leaves_no_remains(two_steps, tmp_path, m
     def full(folder):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(manifest, "sign", full)
+    monkeypatch.setattr(digests, "sign", full)
     checkpoints.save(3, states[2], META)
     with pytest.raises(EnvironmentFailure, match="No space left"):
         checkpoints.wait()
@@ -410,7 +414,7 @@ def test_two_processes_restore_and_save_one_checkpoint(two_steps, tmp_path):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], said
-    assert manifest.steps(directory) == [4, 3]
+    assert digests.steps(directory) == [4, 3]
     state, _, step = restored(directory, states[1], mesh(8, fsdp=2))
     assert step == 4
     assert_equal(state, make_state(mesh(1), 4.0))
@@ -502,7 +506,7 @@ def test_a_kill_at_any_point_of_a_save_leaves_a_whole_step(two_steps, tmp_path):
         checkpoints.close()
         found = {int(p.name) for p in directory.iterdir()}
         assert found - {1, 2} == {step, 4} - {1, 2}, f"no remains of a save killed {point}"
-        assert manifest.verify(directory / "4") is None
+        assert digests.verify(directory / "4") is None
         assert not (directory.parent / "damaged").exists()
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from imgcls_jax import config, datasets, train
 from imgcls_jax.assembly import build
-from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.data import feed, resident
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError, DataError, Preempted

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from imgcls_jax import sharding
 from imgcls_jax.bench import hlo
+from imgcls_jax.parallel.mesh import make_mesh
 
 
 def compiled(function, out, *arguments):
-    mesh = sharding.make_mesh()
+    mesh = make_mesh()
     arguments = [jax.ShapeDtypeStruct(shape, jnp.float32,
                                       sharding=NamedSharding(mesh, PartitionSpec(*spec)))
                  for shape, spec in arguments]

@@ -9,7 +9,7 @@ import pytest
 
 from imgcls_jax import config, tree
 from imgcls_jax.assembly import build
-from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.log import read_rows
 from tests.commands import imgcls, start
 

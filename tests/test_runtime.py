@@ -10,8 +10,8 @@ import jax
 import pytest
 
 import imgcls_jax
-from imgcls_jax import runtime
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.parallel import processes
 
 
 @pytest.fixture
@@ -25,25 +25,25 @@ def settings(monkeypatch):
 
 
 def test_the_cache_is_where_the_flag_then_the_environment_says(settings, monkeypatch):
-    assert runtime.enable_cache() == str(Path.home() / ".cache" / "imgcls_jax" / "xla")
+    assert processes.enable_cache() == str(Path.home() / ".cache" / "imgcls_jax" / "xla")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/jax")
-    assert runtime.enable_cache() == "/jax"
+    assert processes.enable_cache() == "/jax"
     monkeypatch.setenv("IMGCLS_CACHE", "/ours")
-    assert runtime.enable_cache() == "/ours" and runtime.enable_cache("/flag") == "/flag"
+    assert processes.enable_cache() == "/ours" and processes.enable_cache("/flag") == "/flag"
     assert settings["jax_compilation_cache_dir"] == "/flag"
-    assert runtime.enable_cache("off") is None and settings["jax_compilation_cache_dir"] is None
+    assert processes.enable_cache("off") is None and settings["jax_compilation_cache_dir"] is None
 
 
 @pytest.mark.parametrize("precision, dtype", [("auto", "float32"), ("f32", "float32"),
                                               ("bf16", "bfloat16"), ("f64", "float64")])
 def test_precision_is_a_dtype_and_f64_alone_turns_64_bits_on(settings, precision, dtype):
-    assert runtime.compute_dtype(precision) == dtype
+    assert processes.compute_dtype(precision) == dtype
     assert settings == ({"jax_enable_x64": True} if precision == "f64" else {})
 
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ConfigError, match="fp16") as caught:
-        runtime.compute_dtype("fp16")
+        processes.compute_dtype("fp16")
     assert "bf16" in caught.value.fix
 
 
@@ -51,7 +51,7 @@ def test_an_unknown_precision_is_refused():
                                    dict(coordinator="a:1", processes=2)])
 def test_plain_processes_need_all_three_flags(settings, given):
     with pytest.raises(ConfigError, match="process_id"):
-        runtime.start(**given)
+        processes.start(**given)
 
 
 @pytest.mark.parametrize("variables, parallel", [
@@ -65,7 +65,7 @@ def test_launchers_are_known_by_what_they_set(settings, monkeypatch, variables, 
         monkeypatch.setenv(name, value)
     joined = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **given: joined.append(given))
-    runtime.start()
+    processes.start()
     assert joined == ([{}] if parallel else [])
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from imgcls_jax import checkpoint
 from imgcls_jax.__main__ import main
+from imgcls_jax.checkpoint import reading, saving
 from imgcls_jax.log import read_rows
 
 WORDS = ("train", "--config=digits", "--config.model.name=vit_mini", "--config.model.width=16",
@@ -102,7 +102,7 @@ def test_it_stops_early_and_stays_stopped(tmp_path):
              "--config.stop.patience.steps=8", "--config.schedule.base=0.0")
     results = train(workdir, *words)  # at a learning rate of 0 nothing ever rises
     assert results["step"] == 12 and "has not risen since step 4" in results["stopped"]
-    assert checkpoint.choose(workdir / "checkpoints") == 12
+    assert reading.choose(workdir / "checkpoints") == 12
     assert train(workdir, *words) == results
     more = train(workdir, *words[:2], "--config.stop.patience.steps=12", words[3])
     assert more["step"] == 16, "asked for more patience, it goes on"
@@ -113,7 +113,7 @@ def test_an_evaluation_that_a_preemption_cut_off_is_made_up_for(run, step, tmp_p
     words = ("--config.total.steps=8", "--config.checkpoint.best=test/top1",
              f"--workdir={tmp_path / 'w'}")
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.Checkpoints, "reached_preemption", lambda self, at: at == step)
+        patch.setattr(saving.Checkpoints, "reached_preemption", lambda self, at: at == step)
         assert main([*WORDS, *words]) == 75
     assert main([*WORDS, *words]) == 0
     results = json.loads((tmp_path / "w" / "results.json").read_text())

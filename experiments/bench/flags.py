@@ -48,12 +48,12 @@ def try_one(flag: str, model: str, size: dict) -> dict:
     """Rounds without and with a flag, in this process."""
     import jax
 
-    from imgcls_jax import runtime
     from imgcls_jax.bench import rounds
     from imgcls_jax.bench.step import Step
     from imgcls_jax.cli import bench
+    from imgcls_jax.parallel import processes
 
-    runtime.enable_cache()
+    processes.enable_cache()
     config = bench.plain_config(model, size["batch"], size["size"], size["precision"])
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     name, _, word = flag.partition("=")

@@ -17,9 +17,10 @@ from pathlib import Path
 import jax
 import record
 
-from imgcls_jax import config, runtime
+from imgcls_jax import config
 from imgcls_jax.assembly import build
 from imgcls_jax.cli._command import GC_THRESHOLD, gc
+from imgcls_jax.parallel import processes
 from imgcls_jax.train import train
 
 WORDS = {"model": {"name": "vit_mini", "width": 16, "depth": 2, "heads": 2, "stem": ()},
@@ -67,7 +68,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     gc.set_threshold(*GC_THRESHOLD)  # as the command does
-    runtime.enable_cache()
+    processes.enable_cache()
     run = idle(make(asked.steps))
     batch = next(run.batches(0))
     inputs = {"one batch in memory": lambda start: itertools.repeat(batch),

@@ -19,9 +19,10 @@ import jax
 import numpy as np
 import record
 
-from imgcls_jax import config, programs, runtime
+from imgcls_jax import config, programs
 from imgcls_jax.assembly import build
 from imgcls_jax.cli._command import GC_THRESHOLD, gc
+from imgcls_jax.parallel import processes
 from imgcls_jax.train import train
 
 WARM = 5  # steps that are not counted
@@ -97,7 +98,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     asked = parser.parse_args()
     gc.set_threshold(*GC_THRESHOLD)  # as the command does
-    runtime.enable_cache()
+    processes.enable_cache()
     run = make(asked.batch_size, asked.steps)
     alone = images_per_second(run, asked.steps)
     batch = next(run.batches(0))

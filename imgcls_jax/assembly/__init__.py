@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from imgcls_jax import config as configs
-from imgcls_jax import features, init, optim, runtime, sharding, steps
+from imgcls_jax import features, init, optim, steps
 from imgcls_jax.assembly import evaluation, inputs, network, objective
 from imgcls_jax.data import feed
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.parallel import processes, transfer
+from imgcls_jax.parallel.mesh import by_shard, check_batch, make_mesh
+from imgcls_jax.parallel.rules import abstract, state_shardings
 from imgcls_jax.registry import bind
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Evaluation, ModelSpec, Run, Task, TrainState
@@ -51,16 +54,16 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
 
 def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> Run:
     """Everything of a run, or of one phase of it."""
-    dtype = runtime.compute_dtype(config["precision"])
+    dtype = processes.compute_dtype(config["precision"])
     source, batch_size = data.source, config["batch_size"]
     counted = {"examples": data.examples(data.options["train"]), "batch_size": batch_size}
     c = {key: value if key == "data" else configs.resolve(value, **counted, where=key)
          for key, value in config.items()}
     total_steps = configs.steps(config["total"], **counted, where="total")
 
-    mesh = bind(sharding.make_mesh, c["mesh"], "config.mesh")(devices)
+    mesh = bind(make_mesh, c["mesh"], "config.mesh")(devices)
     make_step = steps.STEPS.bind(c["step"], "config.step")
-    sharding.check_batch(batch_size, mesh, make_step.keywords.get("accumulate", 1))
+    check_batch(batch_size, mesh, make_step.keywords.get("accumulate", 1))
 
     # ---- input
     on_host = inputs.chain(c["transforms"], TRANSFORMS, "config.transforms")
@@ -134,9 +137,9 @@ def _learning(c: Mapping, net: _Net, task: Task, make_step, mesh, total_steps: i
     """
     optimizer, schedule, average = optim.build(c, net.shapes["params"], total_steps)
 
-    def by_shard(gradients, dtype: str):
+    def each_shard(gradients, dtype: str):
         _check_separable(c["model"], mesh, batch_statistics="batch_stats" in net.shapes)
-        return sharding.by_shard(gradients, mesh, dtype)
+        return by_shard(gradients, mesh, dtype)
 
     apply = net.module.apply if not c["freeze"] else features.apply_frozen(
         net.module, optim.frozen(c["freeze"], net.shapes["params"]))
@@ -145,24 +148,24 @@ def _learning(c: Mapping, net: _Net, task: Task, make_step, mesh, total_steps: i
         teach, taught, read_teacher = network.teacher(
             make_step.keywords["teacher"], task, net.sample, *net.seen, net.dtype)
     step = make_step(steps.Parts(apply=apply, task=task, optimizer=optimizer, ema=average,
-                                 by_shard=by_shard, prepare=prepare, seed=c["seed"],
+                                 by_shard=each_shard, prepare=prepare, seed=c["seed"],
                                  teacher=teach))
     make_state = functools.partial(_state, optimizer=optimizer, averaged=average is not None)
     state = jax.eval_shape(make_state, net.shapes).replace(constants=taught)
-    shardings = sharding.state_shardings(state, mesh, tuple(c["mesh"].get("rules", ())))
+    shardings = state_shardings(state, mesh, tuple(c["mesh"].get("rules", ())))
     if teach:
         def constants():
-            return sharding.place(read_teacher(), shardings.constants)
+            return transfer.place(read_teacher(), shardings.constants)
 
     def initial() -> TrainState:
         variables = init.initialise(net.module, net.sample, c["seed"], dtype=net.wide)
         if c["init"] is not None:
             variables = network.initial(c["init"], variables, net.spec)
-        placed = sharding.place(variables, {"params": shardings.params, **shardings.model_state})
+        placed = transfer.place(variables, {"params": shardings.params, **shardings.model_state})
         fresh = jax.jit(make_state, out_shardings=shardings.replace(constants=None))(placed)
         return fresh.replace(constants=constants()) if constants else fresh
 
-    return step, schedule, sharding.abstract(state, shardings), initial, constants
+    return step, schedule, abstract(state, shardings), initial, constants
 
 
 def _state(variables: Mapping, optimizer, averaged: bool) -> TrainState:

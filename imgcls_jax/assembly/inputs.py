@@ -6,10 +6,11 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from imgcls_jax import sharding
 from imgcls_jax.data import feed, resident
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.parallel import transfer
+from imgcls_jax.parallel.mesh import BATCH
 from imgcls_jax.registry import bind
 
 
@@ -71,7 +72,7 @@ def image_size(transforms, source, where: str) -> tuple[int, int]:
 
 def abstract_batch(size: int, image_size: tuple[int, int], source, mesh) -> dict:
     """Shapes, dtypes and shardings of a batch on the mesh."""
-    where = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+    where = jax.sharding.NamedSharding(mesh, BATCH)
     label = (((size, len(source.classes)), jnp.float32) if source.kind == "multilabel" else
              ((size,), jnp.int32))
     shapes = {"image": ((size, *image_size, source.channels), jnp.uint8), "label": label,
@@ -84,13 +85,13 @@ def training(data: feed.Feed, transforms: list, batch_size: int, mesh):
 
     kept: (split, transforms) -> Resident where data is on the devices, else None.
     """
-    split, rows = data.options["train"], sharding.rows(batch_size, mesh)
+    split, rows = data.options["train"], transfer.rows(batch_size, mesh)
     if not data.options["on_device"]:
         def from_host(start_step: int):
             return data.train(split, transforms, batch_size=batch_size, start_step=start_step,
                               rows=rows)
 
-        return from_host, functools.partial(sharding.to_device, batch_size=batch_size,
+        return from_host, functools.partial(transfer.to_device, batch_size=batch_size,
                                             mesh=mesh), None
 
     @functools.cache
@@ -110,14 +111,14 @@ def eval_batches(data: feed.Feed, split: str, transforms, abstract_batch, mesh, 
                  where: str):
     """Batches on the mesh. kept: as of `training`."""
     batch_size = abstract_batch["mask"].shape[0]
-    rows = sharding.rows(batch_size, mesh)
+    rows = transfer.rows(batch_size, mesh)
     if kept:
         resident = kept(split, tuple(transforms))
         host, put = resident.evaluate(batch_size, rows), resident.put
     else:
         host = data.evaluate(split, transforms, batch_size=batch_size, rows=rows,
                              on_error=on_error)
-        put = functools.partial(sharding.to_device, mesh=mesh)
-    for _, batch in sharding.prefetch(host, functools.partial(put, batch_size=batch_size)):
-        sharding.check_arrays(batch, abstract_batch, where)
+        put = functools.partial(transfer.to_device, mesh=mesh)
+    for _, batch in transfer.prefetch(host, functools.partial(put, batch_size=batch_size)):
+        transfer.check_arrays(batch, abstract_batch, where)
         yield batch

@@ -10,8 +10,9 @@ import flax.errors
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls_jax import checkpoint, init, tree
 from imgcls_jax import config as configs
+from imgcls_jax import init, tree
+from imgcls_jax.checkpoint import reading
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import catalogue, load
@@ -106,7 +107,7 @@ def teacher(weights: str, task: Task, sample: tuple, mean, std, dtype: str):
     where, name = "config.step.teacher", weights.partition("/")[0]
     choice, kind, classes = {"name": name}, "multiclass", None
     if (Path(weights) / "checkpoints").is_dir():
-        saved, _ = checkpoint.read_config(Path(weights) / "checkpoints")
+        saved, _ = reading.read_config(Path(weights) / "checkpoints")
         config = configs.plain(saved["config"])
         choice, kind, classes = config["model"], config["task"], tuple(saved["classes"])
     elif weights.partition("/")[2] not in catalogue.weights(name):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import jax
 
-from imgcls_jax import runtime
 from imgcls_jax.cli import bench
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
 from imgcls_jax.models import MODELS
+from imgcls_jax.parallel import processes
 
 SCRIPT = Path(__file__).with_name("_timm.py")
 SIZES = {"ti": "tiny", "s": "small", "b": "base", "l": "large"}
@@ -43,7 +43,7 @@ def check(chosen: dict, flags):
     if jax.default_backend() not in ("cpu", "gpu"):
         raise ConfigError(f"torch does not run on {jax.default_backend()}", where=where,
                           fix="leave --beside out")
-    if runtime.compute_dtype(chosen["precision"]) not in ("float32", "bfloat16"):
+    if processes.compute_dtype(chosen["precision"]) not in ("float32", "bfloat16"):
         raise ConfigError(f"precision={chosen['precision']} has nothing beside it", where=where,
                           fix="use bf16 or f32")
 
@@ -65,7 +65,7 @@ def spec(run, chosen: dict, compiling: str) -> dict:
     schedule = chosen["schedule"]
     return {"name": timm_name(run.spec.name), "size": size, "channels": channels,
             "batch_size": run.batch_size, "classes": len(run.source.classes),
-            "dtype": runtime.compute_dtype(chosen["precision"]),
+            "dtype": processes.compute_dtype(chosen["precision"]),
             "platform": jax.default_backend(), "compile": compiling,
             "dropout": _default(arguments, "dropout"), "drop_path": _default(arguments,
                                                                              "drop_path"),

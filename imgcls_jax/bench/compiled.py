@@ -23,8 +23,9 @@ def measure(chosen: dict, devices: list, *, images: str = "uint8", onehot: bool 
 
     images: dtype of the images it is fed. onehot: whether the labels are f32[B,K].
     """
-    from imgcls_jax import runtime
+    from imgcls_jax import environment
     from imgcls_jax.assembly import build
+    from imgcls_jax.parallel import processes
     from imgcls_jax.programs import lower_step
 
     run = fed(build(chosen, devices=devices), images, onehot)
@@ -32,9 +33,9 @@ def measure(chosen: dict, devices: list, *, images: str = "uint8", onehot: bool 
     began = time.perf_counter()
     program = lowered.compile()
     seconds = time.perf_counter() - began
-    return {"model": run.spec.name, "dtype": runtime.compute_dtype(chosen["precision"]),
+    return {"model": run.spec.name, "dtype": processes.compute_dtype(chosen["precision"]),
             **slices.figures(run, program), "compile_seconds": seconds,
-            "versions": runtime.versions(), "commit": runtime.commit()}
+            "versions": environment.versions(), "commit": environment.commit()}
 
 
 def fed(run, images: str, onehot: bool):

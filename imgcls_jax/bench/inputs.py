@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax import runtime
+from imgcls_jax import environment
 from imgcls_jax.cli import _flags
 from imgcls_jax.cli.bench import FLAGS, chosen
 from imgcls_jax.data.feed import OPTIONS
@@ -50,7 +50,7 @@ def main(overrides):
                 sides, files = of_photos(Path(folder), FLAGS.photos, FLAGS.batch or 64,
                                          FLAGS.case or list(CASES))
                 found = measure(sides, files, rounds=FLAGS.rounds)
-    print(json.dumps({**found, **runtime.environment()}, indent=1))
+    print(json.dumps({**found, **environment.environment()}, indent=1))
 
 
 @contextlib.contextmanager

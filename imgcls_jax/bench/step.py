@@ -39,9 +39,9 @@ class Step:
         import jax
         import numpy as np
 
-        from imgcls_jax import sharding
         from imgcls_jax.assembly import build
         from imgcls_jax.bench import hlo
+        from imgcls_jax.parallel import transfer
         from imgcls_jax.programs import lower_step
 
         self.run = run = build(chosen)
@@ -52,7 +52,7 @@ class Step:
         host = {"image": rng.integers(0, 256, run.abstract_batch["image"].shape, np.uint8),
                 "label": rng.integers(0, len(run.source.classes), run.batch_size, np.int32),
                 "mask": np.ones(run.batch_size, np.float32)}
-        self.batch = sharding.to_device(host, run.batch_size, run.mesh)
+        self.batch = transfer.to_device(host, run.batch_size, run.mesh)
         began = time.perf_counter()
         self.program = lower_step(run).compile(compiler_options=options)
         self.compile_seconds = time.perf_counter() - began
@@ -108,7 +108,8 @@ def measure(chosen: dict, child=None, *, steps: int, rounds: int, tolerance: flo
     """
     import jax
 
-    from imgcls_jax import runtime
+    from imgcls_jax import environment
+    from imgcls_jax.parallel import processes
 
     step = Step(chosen)
     sides = {"ours": lambda: step.go(steps)}
@@ -120,7 +121,7 @@ def measure(chosen: dict, child=None, *, steps: int, rounds: int, tolerance: flo
     found = {
         "model": step.run.spec.name, "batch_size": step.run.batch_size,
         "image": list(step.run.abstract_batch["image"].shape[1:]),
-        "dtype": runtime.compute_dtype(chosen["precision"]), **figures(step, done, steps),
+        "dtype": processes.compute_dtype(chosen["precision"]), **figures(step, done, steps),
         "rounds": done.summary()}
     if child:
         found["beside"] = {**theirs, **speed(done.counted("theirs"), steps, step.run.batch_size),
@@ -130,7 +131,7 @@ def measure(chosen: dict, child=None, *, steps: int, rounds: int, tolerance: flo
         found["profile"] = trace.record(step.go, min(steps, 5), profile, step.text)
     if jax.default_backend() == "cpu":
         found["warning"] = "measured on a CPU: this says nothing of a GPU or TPU"
-    return {**found, **runtime.environment()}
+    return {**found, **environment.environment()}
 
 
 def speed(taken: list[float], steps: int, images: int) -> dict:
@@ -146,8 +147,8 @@ def figures(step: Step, done: _rounds.Rounds, steps: int) -> dict:
     """What is known of our own step."""
     import jax
 
-    from imgcls_jax import runtime
     from imgcls_jax.bench import hlo
+    from imgcls_jax.parallel import processes
 
     run, facts = step.run, step.facts
     devices, images = run.mesh.devices.size, run.batch_size
@@ -159,7 +160,7 @@ def figures(step: Step, done: _rounds.Rounds, steps: int) -> dict:
         "bytes_accessed_per_image": facts["bytes_accessed"] * devices / images,
         "peak_bytes": facts["peak_bytes"], "collectives": facts["collectives"],
         **peaks.shares(jax.devices()[0].device_kind,
-                        runtime.compute_dtype(run.config["precision"]), flops=facts["flops"],
+                        processes.compute_dtype(run.config["precision"]), flops=facts["flops"],
                         moved=facts["bytes_accessed"],
                         seconds=found["step_milliseconds"]["median"] / 1e3),
         "kernels": hlo.kernels(step.text), "loss": step.loss}

@@ -58,8 +58,9 @@ def main(words, overrides):
 
 def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, list]:
     """(rates, mean losses of the batches in nats), each of the step that was made with the rate."""
-    from imgcls_jax import programs, sharding
+    from imgcls_jax import programs
     from imgcls_jax.assembly import build
+    from imgcls_jax.parallel import transfer
 
     factor = (high / low) ** (1 / (steps - 1))
     given = config.at_phase(given, 0)  # where training begins
@@ -69,7 +70,7 @@ def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, lis
         "checkpoint": {**given["checkpoint"], "best": None}})
     step, _ = programs.compile_step(run).result()
     state, rates, losses, mean, lowest = run.init(), [], [], 0.0, math.inf
-    for _, batch in sharding.prefetch(run.batches(0), run.put):
+    for _, batch in transfer.prefetch(run.batches(0), run.put):
         state, sums = step(state, batch)
         loss = float(sums["loss"]) / run.batch_size
         if sums["nonfinite"]:

@@ -62,7 +62,7 @@ def source(place: Path) -> dict:
 
 def measure(chosen: dict, name: str) -> dict:
     """Top-1 and top-5 in percent over the whole split, with 95% intervals, and with what."""
-    from imgcls_jax import config, datasets, predict, runtime
+    from imgcls_jax import config, datasets, environment, predict
     from imgcls_jax.assembly import build
 
     run = build(chosen)
@@ -82,7 +82,7 @@ def measure(chosen: dict, name: str) -> dict:
                                       for key, value in scores.items()}},
             "config": chosen, "config_digest": config.digest(chosen),
             "finished": time.strftime("%Y-%m-%d"), "images_per_second": images / seconds,
-            **runtime.environment()}
+            **environment.environment()}
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

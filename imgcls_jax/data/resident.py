@@ -7,12 +7,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from imgcls_jax import sharding
 from imgcls_jax.data import streams
 from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.data.feed import Feed
 from imgcls_jax.data.order import Order
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.parallel import transfer
+from imgcls_jax.parallel.mesh import BATCH
 from imgcls_jax.types import Batch
 
 AT_ONCE = 1024  # examples decoded into one batch
@@ -27,7 +28,7 @@ class Resident:
 
     def __init__(self, feed: Feed, split: str, transforms: Sequence[Callable], mesh: Mesh):
         self._feed, self._split, self._transforms, self._mesh = feed, split, transforms, mesh
-        self._batched = NamedSharding(mesh, sharding.BATCH)
+        self._batched = NamedSharding(mesh, BATCH)
 
     @functools.cached_property
     def _arrays(self) -> dict:
@@ -45,7 +46,7 @@ class Resident:
                 array[filled:filled + real] = batch[name][:real]
             filled += real
         everywhere = NamedSharding(self._mesh, PartitionSpec())
-        return sharding.place(whole, dict.fromkeys(whole, everywhere))
+        return transfer.place(whole, dict.fromkeys(whole, everywhere))
 
     def _read(self, seed: int) -> Iterator[Batch]:
         count = min(self._feed.split(self._split).size, AT_ONCE)
@@ -84,7 +85,7 @@ class Resident:
     def put(self, batch: Batch, batch_size: int) -> Batch:
         """Numbers -> the global batch on the mesh."""
         sent = {"number": np.maximum(batch["id"], 0).astype(np.int32), "mask": batch["mask"]}
-        sent = sharding.to_device(sent, batch_size, self._mesh)
+        sent = transfer.to_device(sent, batch_size, self._mesh)
         return self._gather(self._arrays, sent["number"], sent["mask"])
 
     @functools.cached_property

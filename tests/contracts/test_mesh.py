@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from imgcls_jax import assembly, sharding, tree
+from imgcls_jax import assembly, tree
 from imgcls_jax.bench import hlo
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models import resnet
+from imgcls_jax.parallel import transfer
 from tests.workdirs import save_workdir
 
 MESHES = {"1": (1, dict()), "8x1": (8, dict(data=8)), "2x4": (8, dict(data=2, fsdp=4))}
@@ -65,7 +66,7 @@ def trained(model, optimizer, precision, mesh, **changes):
     step = jax.jit(run.step, donate_argnums=0, out_shardings=(where, None),
                    compiler_options=FAST)
     for batch in batches():
-        state, sums = step(state, sharding.to_device(batch, BATCH, run.mesh))
+        state, sums = step(state, transfer.to_device(batch, BATCH, run.mesh))
         losses.append(float(sums["loss"]))
     if mesh == "2x4":
         held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
@@ -114,7 +115,7 @@ def test_the_first_f32_loss_agrees(model):
     losses = []
     for devices, sizes in MESHES.values():
         run = assembly.build(config(model, "sgd", "f32", sizes), devices=jax.devices()[:devices])
-        batch = sharding.to_device(next(batches()), BATCH, run.mesh)
+        batch = transfer.to_device(next(batches()), BATCH, run.mesh)
         first = jax.jit(lambda state, batch, run=run: run.step(state, batch)[1]["loss"],
                         compiler_options=FAST)
         losses.append(first(run.init(), batch))
@@ -144,7 +145,7 @@ def test_one_sum_over_shards_gives_the_step_of_the_whole_batch(reduce, devices, 
     for run in (by_shard(None, 1, accumulate=accumulate),
                 by_shard(reduce, devices, accumulate=accumulate)):
         state = run.init()
-        batch = sharding.to_device(next(batches()), BATCH, run.mesh)
+        batch = transfer.to_device(next(batches()), BATCH, run.mesh)
         new, sums = lowered(run).compile(FAST)(state, batch)
         change = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b),
                               (new.params, new.model_state), (state.params, state.model_state))

@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 
 from imgcls_jax import assembly, predict, train, tree
-from imgcls_jax.checkpoint import restore_weights
+from imgcls_jax.checkpoint.reading import restore_weights
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.steps.distill import distill, hard, soft
 from tests.steps.test_supervised import BATCH, RATE, Net, close, make, pixels
