@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls_jax import assembly, config, features, programs, tree
+from imgcls_jax import assembly, config, features, tree
 from imgcls_jax.models import MODELS
+from imgcls_jax.training import programs
 
 FROZEN = r"(stem|stage[12]).*"
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax import config, datasets, train
+from imgcls_jax import config, datasets
 from imgcls_jax.assembly import build
 from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.data import feed, resident
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError, DataError, Preempted
-from imgcls_jax.log import read_rows
+from imgcls_jax.training import loop
+from imgcls_jax.training.log import read_rows
 
 SMALL = ("model.name=vit_mini", "model.width=8", "model.depth=1", "model.heads=2",
          "model.patch_size=4", "model.stem=()", "batch_size=32", "log.every.steps=1",
@@ -135,10 +136,10 @@ def test_bad_images_are_left_out_and_listed(photos, tmp_path):
     bad.write_bytes(b"<html>")
     given = (*FOLDER, f"data.dir={photos}/photos", "data.max_bad_fraction=0.1", "data.channels=3")
     with pytest.raises(DataError, match="not an image") as error:
-        train.train(built(*given), tmp_path / "strict", quiet=True)
+        loop.train(built(*given), tmp_path / "strict", quiet=True)
     assert error.value.where == str(bad)
     for _ in range(2):  # the second ends at once: nothing is listed twice
-        train.train(built(*given, "data.on_error=skip"), tmp_path / "w", quiet=True)
+        loop.train(built(*given, "data.on_error=skip"), tmp_path / "w", quiet=True)
     rows = [json.loads(line) for line in open(tmp_path / "w/bad_samples.jsonl")]
     assert [(row["where"], row["split"], row["label"]) for row in rows] == [(str(bad), "train", 0)]
     counts = [row.get("bad_samples", 0) for _, row in read_rows(tmp_path / "w/metrics.jsonl")
@@ -204,7 +205,7 @@ def test_the_wait_for_a_slow_input_is_told_and_what_to_do(tmp_path):
             time.sleep(slept)
             yield batch
 
-    train.train(dataclasses.replace(run, batches=slow), tmp_path, quiet=True)
+    loop.train(dataclasses.replace(run, batches=slow), tmp_path, quiet=True)
     rows = [row for _, row in read_rows(tmp_path / "metrics.jsonl") if "data_wait" in row]
     waited = rows[-1]["data_wait"] * 6 * 32 / rows[-1]["images_per_second"]
     assert abs(waited - 6 * slept) < 0.1 * 6 * slept
@@ -277,16 +278,16 @@ def test_phases_change_the_images_on_the_way_and_resume_anywhere(tmp_path, monke
     run = network()
     assert [(first, phase.abstract_batch["image"].shape[1]) for first, phase in run.phases] == [
         (0, 4), (4, 8), (8, 12)]
-    assert [part[:2] for part in train.phases(run, 5)] == [(5, 8), (8, 12)]
+    assert [part[:2] for part in loop.phases(run, 5)] == [(5, 8), (8, 12)]
     assert run.preprocessing["image_size"] == (12, 12)
-    train.train(run, tmp_path / "whole", quiet=True)
+    loop.train(run, tmp_path / "whole", quiet=True)
     log = (tmp_path / "whole/train.log").read_text()
     assert log.count("compiled in") == 3 and "step 8: the next phase, images of 12 x 12" in log
     for end in (3, 8, None):  # told to stop within and between phases
         monkeypatch.setattr(Checkpoints, "reached_preemption",
                             lambda self, step, end=end: step == end)
         with pytest.raises(Preempted) if end else contextlib.nullcontext():
-            train.train(network(), tmp_path / "parts", quiet=True)
+            loop.train(network(), tmp_path / "parts", quiet=True)
     for one, other in zip(*(jax.tree.leaves(final(tmp_path / name, run))
                             for name in ("whole", "parts")), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -294,7 +295,7 @@ def test_phases_change_the_images_on_the_way_and_resume_anywhere(tmp_path, monke
 
 def test_phases_of_the_host_alone_are_one_program(tmp_path):
     run = built("transforms=({'name': 'pad_crop', 'padding': {'phases': (0, 1, 2)}},)")
-    train.train(run, tmp_path, quiet=True)
+    loop.train(run, tmp_path, quiet=True)
     log = (tmp_path / "train.log").read_text()
     assert log.count("compiled in") == 1 and log.count("the next phase") == 2
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from imgcls_jax.log import Log, duration, read_rows
+from imgcls_jax.training.log import Log, duration, read_rows
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_tensorboard_that_cannot_be_written_ends_nothing(tmp_path, capsys):
 
 def test_a_reader_that_has_gone_ends_nothing(tmp_path):
     # As `imgcls train | head -1`: the pipe is closed while the run goes on.
-    program = ("import sys; from pathlib import Path; from imgcls_jax.log import Log\n"
+    program = ("import sys; from pathlib import Path; from imgcls_jax.training.log import Log\n"
                "log = Log(Path(sys.argv[1]), step=0, total=10)\n"
                "for i in range(3): log.line(f'line {i}'); sys.stdin.readline()\n")
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], text=True,

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax import programs
 from imgcls_jax.__main__ import main
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.losses import LOSSES
+from imgcls_jax.training import programs
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Lookup
 from tests.commands import environment, error_lines, imgcls
@@ -324,7 +324,7 @@ def test_a_changed_config_is_refused_and_nothing_is_touched(told, trained):
 
 
 def test_two_jobs_in_one_workdir(told, trained):
-    from imgcls_jax.workdir import Lock
+    from imgcls_jax.training.workdir import Lock
 
     lock = Lock(trained)
     try:

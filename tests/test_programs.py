@@ -4,10 +4,11 @@ import jax
 import pytest
 from jax import monitoring
 
-from imgcls_jax import config, programs
+from imgcls_jax import config
 from imgcls_jax.assembly import build
-from imgcls_jax.log import read_rows
-from imgcls_jax.train import train
+from imgcls_jax.training import programs
+from imgcls_jax.training.log import read_rows
+from imgcls_jax.training.loop import train
 
 PHASES = {"jit(_state)": "init", "jit(step)": "train step", "jit(count)": "evaluation"}
 WORDS = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=1",

@@ -10,7 +10,7 @@ import pytest
 from imgcls_jax import config, tree
 from imgcls_jax.assembly import build
 from imgcls_jax.checkpoint.saving import Checkpoints
-from imgcls_jax.log import read_rows
+from imgcls_jax.training.log import read_rows
 from tests.commands import imgcls, start
 
 # A convolutional stem with BatchNorm, a Transformer block, dropout, mixup, an average: all of

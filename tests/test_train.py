@@ -6,7 +6,7 @@ import pytest
 
 from imgcls_jax.__main__ import main
 from imgcls_jax.checkpoint import reading, saving
-from imgcls_jax.log import read_rows
+from imgcls_jax.training.log import read_rows
 
 WORDS = ("train", "--config=digits", "--config.model.name=vit_mini", "--config.model.width=16",
          "--config.model.depth=1", "--config.model.heads=2", "--config.model.stem=()",

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from imgcls_jax import workdir
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
+from imgcls_jax.training import workdir
 
 
 def test_two_jobs_in_one_workdir_are_refused_until_the_first_ends(tmp_path):

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from imgcls_jax import assembly, programs, xla_flags
+from imgcls_jax import assembly
 from imgcls_jax.cli import bench
+from imgcls_jax.training import programs, xla_flags
 
 FLAG = xla_flags.Flag(value=512, gain=1.05, measured="a test")
 

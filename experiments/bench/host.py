@@ -21,7 +21,7 @@ from imgcls_jax import config
 from imgcls_jax.assembly import build
 from imgcls_jax.cli._command import GC_THRESHOLD, gc
 from imgcls_jax.parallel import processes
-from imgcls_jax.train import train
+from imgcls_jax.training.loop import train
 
 WORDS = {"model": {"name": "vit_mini", "width": 16, "depth": 2, "heads": 2, "stem": ()},
          "batch_size": 32, "schedule": {"name": "constant", "base": 0.1}, "evals": {}}

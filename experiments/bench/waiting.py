@@ -19,11 +19,12 @@ import jax
 import numpy as np
 import record
 
-from imgcls_jax import config, programs
+from imgcls_jax import config
 from imgcls_jax.assembly import build
 from imgcls_jax.cli._command import GC_THRESHOLD, gc
 from imgcls_jax.parallel import processes
-from imgcls_jax.train import train
+from imgcls_jax.training import programs
+from imgcls_jax.training.loop import train
 
 WARM = 5  # steps that are not counted
 

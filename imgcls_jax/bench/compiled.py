@@ -26,7 +26,7 @@ def measure(chosen: dict, devices: list, *, images: str = "uint8", onehot: bool 
     from imgcls_jax import environment
     from imgcls_jax.assembly import build
     from imgcls_jax.parallel import processes
-    from imgcls_jax.programs import lower_step
+    from imgcls_jax.training.programs import lower_step
 
     run = fed(build(chosen, devices=devices), images, onehot)
     lowered = lower_step(run)

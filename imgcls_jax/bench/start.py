@@ -16,7 +16,7 @@ from imgcls_jax.cli.bench import FLAGS, chosen
 from imgcls_jax.errors import EnvironmentFailure
 
 # With all that they import.
-MODULES = ("imgcls_jax.cli.train", "imgcls_jax.assembly", "imgcls_jax.train")
+MODULES = ("imgcls_jax.cli.train", "imgcls_jax.assembly", "imgcls_jax.training.loop")
 
 
 def main(overrides):
@@ -105,8 +105,8 @@ def _train(overrides):
     compile: seconds of XLA, or of reading what it made from the cache; trace: what comes before.
     """
     with tempfile.TemporaryDirectory() as workdir:
-        from imgcls_jax import programs
         from imgcls_jax.cli import train
+        from imgcls_jax.training import programs
 
         compile_step = programs.compile_step
 

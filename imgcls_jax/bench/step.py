@@ -42,7 +42,7 @@ class Step:
         from imgcls_jax.assembly import build
         from imgcls_jax.bench import hlo
         from imgcls_jax.parallel import transfer
-        from imgcls_jax.programs import lower_step
+        from imgcls_jax.training.programs import lower_step
 
         self.run = run = build(chosen)
         began = time.perf_counter()
@@ -86,7 +86,7 @@ def flops(chosen: dict) -> float:
     import jax
 
     from imgcls_jax.assembly import build
-    from imgcls_jax.programs import lower_step
+    from imgcls_jax.training.programs import lower_step
 
     try:
         device = jax.devices("cpu")[:1]

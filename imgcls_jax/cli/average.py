@@ -96,9 +96,10 @@ def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tup
     import jax
     import numpy as np
 
-    from imgcls_jax import programs, tree
+    from imgcls_jax import tree
     from imgcls_jax.assembly import build
     from imgcls_jax.parallel import transfer
+    from imgcls_jax.training import programs
 
     last = config.at_phase(changed, config.phases(changed) - 1)  # as it is evaluated
     run = build({**last, "step": {"name": "batch_norm"}, "total": {"examples": examples},

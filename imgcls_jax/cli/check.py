@@ -57,7 +57,7 @@ def examine(run, *, compiled: bool = False) -> dict:
 
     from imgcls_jax import tree
     from imgcls_jax.assembly.network import tracing
-    from imgcls_jax.programs import lower_step
+    from imgcls_jax.training.programs import lower_step
 
     with tracing("config"):
         lowered = lower_step(run)

@@ -28,9 +28,9 @@ def main(words, overrides):
     _flags.start(FLAGS)
     import jax
 
-    from imgcls_jax import workdir
     from imgcls_jax.assembly import build
     from imgcls_jax.checkpoint import reading
+    from imgcls_jax.training import workdir
     from imgcls_jax.types import TrainState
 
     directory = Path(FLAGS.workdir) / "checkpoints"

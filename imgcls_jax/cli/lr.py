@@ -58,9 +58,9 @@ def main(words, overrides):
 
 def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, list]:
     """(rates, mean losses of the batches in nats), each of the step that was made with the rate."""
-    from imgcls_jax import programs
     from imgcls_jax.assembly import build
     from imgcls_jax.parallel import transfer
+    from imgcls_jax.training import programs
 
     factor = (high / low) ** (1 / (steps - 1))
     given = config.at_phase(given, 0)  # where training begins
@@ -126,7 +126,7 @@ def draw(rates: list, losses: list, found: dict, path: Path):
     import numpy as np
     from PIL import Image, ImageDraw
 
-    from imgcls_jax.workdir import failure
+    from imgcls_jax.training.workdir import failure
 
     width, height, margin = 720, 400, 50
     x = np.log10(rates)

@@ -34,7 +34,7 @@ def main(words, overrides):
     model, tag, published = catalogue.find(words[0], "command line")
     name = f"{model}/{tag}"
     _flags.start(FLAGS)
-    from imgcls_jax import workdir
+    from imgcls_jax.training import workdir
 
     chosen = _published.make(model, name, overrides)
     chosen["data"] |= source(Path(FLAGS.data).expanduser())

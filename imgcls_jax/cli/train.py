@@ -40,8 +40,8 @@ def run(loaded):
     import jax
 
     from imgcls_jax.assembly import build
-    from imgcls_jax.train import train
-    from imgcls_jax.workdir import failure, read_json, write_json
+    from imgcls_jax.training.loop import train
+    from imgcls_jax.training.workdir import failure, read_json, write_json
 
     workdir = _workdir(loaded.name, jax.process_count())
     train(build(loaded.config, claim=loaded.claim), workdir, name=loaded.name, quiet=FLAGS.quiet)

@@ -2,10 +2,11 @@
 
 import pytest
 
-from imgcls_jax import assembly, programs
+from imgcls_jax import assembly
 from imgcls_jax.bench import hlo, peaks, step
 from imgcls_jax.bench import rounds as _rounds
 from imgcls_jax.cli import bench
+from imgcls_jax.training import programs
 
 
 def rounds(ours, theirs, probes, tolerance=0.05):

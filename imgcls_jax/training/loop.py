@@ -15,12 +15,13 @@ import jax
 import numpy as np
 
 from imgcls_jax import config as configs
-from imgcls_jax import environment, programs, tree, workdir
+from imgcls_jax import environment, tree
 from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.errors import ConfigError, Diverged, Preempted
-from imgcls_jax.log import Log, duration, read_rows
 from imgcls_jax.parallel import transfer
 from imgcls_jax.registry import near
+from imgcls_jax.training import programs, workdir
+from imgcls_jax.training.log import Log, duration, read_rows
 from imgcls_jax.types import Run, TrainState
 
 SLOW_INPUT = 0.2  # share of the time: from here on a line says what to do about it

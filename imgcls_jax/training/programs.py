@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import jax
 
-from imgcls_jax import xla_flags
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.training import xla_flags
 from imgcls_jax.types import Run
 
 _tracing = threading.Lock()
