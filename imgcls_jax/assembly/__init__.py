@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from imgcls_jax import config as configs
-from imgcls_jax import features, init, optim, steps
+from imgcls_jax import durations, features, init, optim, steps
 from imgcls_jax.assembly import evaluation, inputs, network, objective
 from imgcls_jax.data import feed
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
@@ -31,10 +31,10 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     """
     configs.check(config)
     data = inputs.fed(config["data"], config["seed"])
-    count = configs.phases(config)
+    count = durations.phases(config)
     if count == 1:
         return _build(config, data, claim, devices)
-    each = [configs.at_phase(config, i) for i in range(count)]
+    each = [durations.at_phase(config, i) for i in range(count)]
     runs = [_build(one, data, claim, devices) for one in each]
     for i in range(1, count):  # what differs on the host alone is one program
         if (runs[i].abstract_batch == runs[i - 1].abstract_batch
@@ -57,9 +57,9 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     dtype = processes.compute_dtype(config["precision"])
     source, batch_size = data.source, config["batch_size"]
     counted = {"examples": data.examples(data.options["train"]), "batch_size": batch_size}
-    c = {key: value if key == "data" else configs.resolve(value, **counted, where=key)
+    c = {key: value if key == "data" else durations.resolve(value, **counted, where=key)
          for key, value in config.items()}
-    total_steps = configs.steps(config["total"], **counted, where="total")
+    total_steps = durations.steps(config["total"], **counted, where="total")
 
     mesh = bind(make_mesh, c["mesh"], "config.mesh")(devices)
     make_step = steps.STEPS.bind(c["step"], "config.step")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from imgcls_jax import config
+from imgcls_jax import config, durations
 from imgcls_jax.cli import _flags, _workdir
 from imgcls_jax.errors import CheckpointError, ConfigError
 
@@ -101,7 +101,7 @@ def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tup
     from imgcls_jax.parallel import transfer
     from imgcls_jax.training import programs
 
-    last = config.at_phase(changed, config.phases(changed) - 1)  # as it is evaluated
+    last = durations.at_phase(changed, durations.phases(changed) - 1)  # as it is evaluated
     run = build({**last, "step": {"name": "batch_norm"}, "total": {"examples": examples},
                  "optimizer": {"name": "sgd"}, "schedule": {"name": "constant", "base": 0.0},
                  "weight_decay": None, "clip": None, "ema": None, "freeze": (), "init": None,

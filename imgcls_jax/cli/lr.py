@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from imgcls_jax import config
+from imgcls_jax import durations
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 
@@ -63,7 +63,7 @@ def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, lis
     from imgcls_jax.training import programs
 
     factor = (high / low) ** (1 / (steps - 1))
-    given = config.at_phase(given, 0)  # where training begins
+    given = durations.at_phase(given, 0)  # where training begins
     run = build({**given, "total": {"steps": steps}, "schedule": {
         "name": "exponential", "base": low, "every": {"steps": 1}, "factor": factor},
         "ema": None, "evals": {}, "stop": None,

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from imgcls_jax import config as configs
-from imgcls_jax import datasets
+from imgcls_jax import datasets, durations
 from imgcls_jax.cli import data
 from imgcls_jax.cli.data import FLAGS, printable
 from imgcls_jax.data import feed
@@ -40,7 +39,7 @@ def show(loaded: Mapping, *, split: str | None = None, rows: int = 6, columns: i
          seed: int = 0) -> Image.Image:
     """A grid: a row per example, drawn by the seed; first the original, then `columns` epochs of
     it, through the host transforms of the pipeline and the device transforms of the step."""
-    loaded = configs.at_phase(loaded, configs.phases(loaded) - 1)  # the strongest, if it grows
+    loaded = durations.at_phase(loaded, durations.phases(loaded) - 1)  # the strongest, if it grows
     options = bind(feed.options, {k: v for k, v in loaded["data"].items() if k in feed.OPTIONS},
                    "config.data")()
     source = feed.select(data.source(loaded), options, loaded["seed"])
