@@ -282,7 +282,7 @@ def _value(old, text: str, where: str):
     if isinstance(old, str):
         return {"None": None, "True": True, "False": False}.get(text, text)
     new = _literal(text)
-    if _phased(new, ""):
+    if durations.phased(new, ""):
         return new
     number = isinstance(old, int | float) and not isinstance(old, bool)
     wrong = ((isinstance(old, bool) and not isinstance(new, bool | None))

@@ -54,7 +54,7 @@ def phases(config) -> int:
     Training is cut into phases of equal length, and such a value takes its next at each of them, as
     image size and strength of augmentation do in EfficientNetV2 (arXiv 2104.00298, section 4.2).
     """
-    found = sorted(_phased(config, ""), key=lambda one: len(one[1]))
+    found = sorted(phased(config, ""), key=lambda one: len(one[1]))
     if found and len(found[0][1]) != len(found[-1][1]):
         (one, few), (other, many) = found[0], found[-1]
         raise ConfigError(f"{one} has {len(few)} phases and {other} has {len(many)}",
@@ -65,14 +65,14 @@ def phases(config) -> int:
     return len(found[0][1]) if found else 1
 
 
-def _phased(value, path: str) -> list[tuple[str, tuple]]:
+def phased(value, path: str) -> list[tuple[str, tuple]]:
     if isinstance(value, Mapping):
         if set(value) == {"phases"} and isinstance(value["phases"], tuple):
             return [(path, value["phases"])]
         return [one for key, inner in value.items()
-                for one in _phased(inner, f"{path}.{key}" if path else key)]
+                for one in phased(inner, f"{path}.{key}" if path else key)]
     if isinstance(value, tuple):
-        return [one for i, inner in enumerate(value) for one in _phased(inner, f"{path}[{i}]")]
+        return [one for i, inner in enumerate(value) for one in phased(inner, f"{path}[{i}]")]
     return []
 
 

@@ -7,8 +7,8 @@ Each candidate is tried alone, in a process of its own that compiles the step tw
 with it, and lets the two take turns; rounds with a disturbed probe are void. `ratio` is the speed
 with over that without. "none" changes nothing and shows how far a ratio is from 1 by chance. A flag
 `wins` where it is faster in every round that counts, and by 2% in the median; what wins for all
-models may be entered in imgcls_jax/training/xla_flags.py, with its figure. On a CPU one core is used, and
-process time. Writes flags.json.
+models may be entered in imgcls_jax/training/xla_flags.py, with its figure. On a CPU one core is
+used, and process time. Writes flags.json.
 
 Not among the candidates: --xla_cpu_enable_fast_math and fast_min_max, under which the step would no
 longer see that a loss is not finite.

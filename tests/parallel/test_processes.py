@@ -77,8 +77,9 @@ def test_a_package_inside_a_checkout_of_something_else_has_no_commit(tmp_path):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
-    code = "from imgcls_jax import runtime; print(runtime.__file__, runtime.commit())"
+    code = ("from imgcls_jax import environment; "
+            "print(environment.__file__, environment.commit())")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path,
                           env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
                           capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(tmp_path / "site" / "imgcls_jax" / "runtime.py"), "None"]
+    assert done.stdout.split() == [str(tmp_path / "site" / "imgcls_jax" / "environment.py"), "None"]

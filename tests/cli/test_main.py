@@ -11,7 +11,7 @@ import pytest
 from imgcls_jax import __main__, config, errors
 from imgcls_jax.cli import _command as command
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def imgcls(*words, code=None):

@@ -349,7 +349,7 @@ import sys, time
 from pathlib import Path
 from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.errors import EnvironmentFailure
-from tests.test_checkpoint import META, make_state, mesh
+from tests.checkpoint.test_checkpoint import META, make_state, mesh
 def refuse(*_, **__):
     raise OSError(30, "Read-only file system")
 checkpoints, state = Checkpoints(Path(sys.argv[1]), keep=2), make_state(mesh(1))
@@ -384,7 +384,7 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(process))
 from imgcls_jax import sharding
 from imgcls_jax.checkpoint import Checkpoints
-from tests.test_checkpoint import META, abstract, make_state
+from tests.checkpoint.test_checkpoint import META, abstract, make_state
 where = sharding.make_mesh(fsdp=4)
 checkpoints = Checkpoints(directory, keep=2)
 wanted = make_state(where, 2.0)
@@ -430,7 +430,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.path import atomicity
 from imgcls_jax import checkpoint, manifest
-from tests.test_checkpoint import META, POINTS, abstract, make_state, mesh
+from tests.checkpoint.test_checkpoint import META, POINTS, abstract, make_state, mesh
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -73,14 +73,14 @@ def test_nothing_is_kept_of_what_was_seen():
     made = subprocess.run([sys.executable, "-c", """
 from pathlib import Path
 from imgcls_jax import examples
-from tests.test_examples import numbers
+from tests.data.curation.test_examples import numbers
 
 after = {}
 for index, _ in examples.each(numbers(30_001), lambda *example: None, threads=2):
     if index in (5_000, 30_000):
         after[index] = int(Path("/proc/self/statm").read_text().split()[1])
 print((after[30_000] - after[5_000]) * 4096)
-"""], stdout=subprocess.PIPE, text=True, check=True, timeout=200, cwd=Path(__file__).parents[1])
+"""], stdout=subprocess.PIPE, text=True, check=True, timeout=200, cwd=Path(__file__).parents[3])
     assert int(made.stdout) < 9e6  # 15e6 otherwise
 
 

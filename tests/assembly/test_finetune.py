@@ -13,7 +13,7 @@ from imgcls_jax import predict, tree
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import names
 from tests.commands import imgcls, start
-from tests.test_resume import wait_for_step
+from tests.training.test_resume import wait_for_step
 
 KINDS = ("checks", "columns", "rows")
 WIDTH, SIZE = 8, 32
