@@ -1,11 +1,13 @@
-"""The central types: what the parts of a run hand to each other. Imports nothing of ours."""
+"""The central types: what the parts of a run hand to each other."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import flax.struct
 import jax
+
+from imgcls_jax.errors import ConfigError
 
 Array = Any  # a jax.Array or numpy.ndarray; in tf.data code a tf.Tensor
 Tree = Any  # a pytree of Array
@@ -233,6 +235,51 @@ class Evaluation:
     lower: Callable[[Tree], jax.stages.Lowered] | None = None
 
 
+def _at_least_1(where: str, **numbers: int):
+    for name, number in numbers.items():
+        if number < 1:
+            raise ConfigError(f"{name}={number}", where=f"{where}.{name}", fix="use 1 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogOptions:
+    """config.log: a line and a row of metrics.jsonl every so many steps. wandb: a project."""
+
+    every: int = 50
+    wandb: str | None = None
+
+    def __post_init__(self):
+        _at_least_1("config.log", every=self.every)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointOptions:
+    """config.checkpoint: a checkpoint every so many steps, of which the newest `keep` stay.
+
+    best: the metric, "EVALUATION/METRIC", whose best checkpoint stays too; None: none.
+    """
+
+    every: int
+    keep: int = 3
+    best: str | None = None
+    best_mode: Literal["max", "min"] = "max"
+
+    def __post_init__(self):
+        _at_least_1("config.checkpoint", every=self.every, keep=self.keep)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StopOptions:
+    """config.stop: the run ends when `metric` has not improved for `patience` steps."""
+
+    metric: str
+    patience: int
+    mode: Literal["max", "min"] = "max"
+
+    def __post_init__(self):
+        _at_least_1("config.stop", patience=self.patience)
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Everything built: what the loop receives. No config is in it, but as a record."""
@@ -255,9 +302,11 @@ class Run:
     total_steps: int
     steps_per_epoch: float
     batch_size: int
-    log: Mapping[str, Any]  # every (steps), wandb (project or None)
-    checkpoint: Mapping[str, Any]  # every, keep, best
-    stop: Mapping[str, Any] | None  # metric, patience (steps), mode
+    seed: int
+    dtype: str  # that the model computes in
+    log: LogOptions
+    checkpoint: CheckpointOptions
+    stop: StopOptions | None
     preprocessing: Mapping[str, Any]  # eval transforms, mean, std, channels, image size
     bad_samples: Any = None  # deque of rows for bad_samples.jsonl, which the loop empties
     phases: tuple[tuple[int, "Run"], ...] = ()  # (first step, what then runs), where several

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax import assembly, config, datasets, tree
-from imgcls_jax.data.feed import OPTIONS
+from imgcls_jax.data.feed import DataOptions
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.pretrained import load
@@ -114,4 +114,5 @@ def test_a_dtype_of_the_models_own_is_refused():
 @pytest.mark.parametrize("name", DATASETS.names())
 def test_no_argument_of_a_dataset_is_one_that_all_share(name):
     """config.data holds both, and what all share would never reach the dataset."""
-    assert not set(inspect.signature(DATASETS.get(name)).parameters) & set(OPTIONS)
+    assert not set(inspect.signature(DATASETS.get(name)).parameters) & set(
+        inspect.signature(DataOptions).parameters)
