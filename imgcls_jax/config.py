@@ -9,6 +9,7 @@ ConfigDict refuses what a signature allows: an argument that the file does not w
 import ast
 import dataclasses
 import hashlib
+import importlib.machinery
 import importlib.util
 import json
 import re
@@ -21,13 +22,13 @@ from imgcls_jax import durations
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import near
 
-KEYS = {  # a complete config has exactly these: name -> the types its value may have
-    "seed": int, "data": dict, "transforms": tuple, "eval_transforms": tuple,
-    "device_transforms": tuple, "model": dict, "init": (dict, type(None)), "task": str,
-    "loss": dict, "step": dict, "batch_size": int, "total": dict, "optimizer": dict,
-    "schedule": dict, "weight_decay": (dict, type(None)), "clip": (dict, type(None)),
-    "freeze": tuple, "ema": (dict, type(None)), "precision": str, "mesh": dict, "evals": dict,
-    "checkpoint": dict, "stop": (dict, type(None)), "log": dict,
+KEYS: dict[str, tuple[type, ...]] = {  # a complete config: name -> the types its value may have
+    "seed": (int,), "data": (dict,), "transforms": (tuple,), "eval_transforms": (tuple,),
+    "device_transforms": (tuple,), "model": (dict,), "init": (dict, type(None)), "task": (str,),
+    "loss": (dict,), "step": (dict,), "batch_size": (int,), "total": (dict,), "optimizer": (dict,),
+    "schedule": (dict,), "weight_decay": (dict, type(None)), "clip": (dict, type(None)),
+    "freeze": (tuple,), "ema": (dict, type(None)), "precision": (str,), "mesh": (dict,),
+    "evals": (dict,), "checkpoint": (dict,), "stop": (dict, type(None)), "log": (dict,),
 }
 DEFAULTS = {  # what a config file may leave out
     "seed": 0, "device_transforms": (), "init": None, "clip": None, "freeze": (), "ema": None,
@@ -103,10 +104,12 @@ def _read_json(path: Path) -> dict:
 
 
 def _execute(path: Path):
-    spec = importlib.util.spec_from_file_location(f"imgcls_config_{path.stem}", path)
+    loader = importlib.machinery.SourceFileLoader(f"imgcls_config_{path.stem}", str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
         line = error.lineno if isinstance(error, SyntaxError) else _line_in(path, error)
         raise ConfigError(f"the config file fails: {type(error).__name__}: {error}",
@@ -228,7 +231,7 @@ def check(config: Mapping):
         if key not in KEYS:
             raise ConfigError(f"config has no key {key!r}", where=f"config.{key}",
                               fix=near(key, KEYS))
-        kinds = KEYS[key] if isinstance(KEYS[key], tuple) else (KEYS[key],)
+        kinds = KEYS[key]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
             raise ConfigError(f"{key}={value!r} is a {type(value).__name__}",

@@ -72,9 +72,9 @@ def steps(directory: Path) -> list[int]:
     """Steps that were saved to their end, whole or damaged since, the newest first."""
     if not directory.is_dir():
         return []
-    return sorted((number(folder) for folder in directory.iterdir() if number(folder) is not None
-                   and ((folder / MARKER).is_file() or (folder / MANIFEST).is_file())),
-                  reverse=True)
+    found = [number(folder) for folder in directory.iterdir()
+             if (folder / MARKER).is_file() or (folder / MANIFEST).is_file()]
+    return sorted((step for step in found if step is not None), reverse=True)
 
 
 def first_good(directory: Path, candidates: Iterable[int]) -> tuple[int | None, list[str]]:
@@ -82,14 +82,16 @@ def first_good(directory: Path, candidates: Iterable[int]) -> tuple[int | None, 
 
     A step without a manifest is used where none is verified.
     """
-    problems = {}
-    for step in candidates:
-        problem = verify(directory / str(step))
+    problems: dict[int, str] = {}
+    step: int | None = None
+    for candidate in candidates:
+        problem = verify(directory / str(candidate))
         if problem is None:
+            step = candidate
             break
-        problems[step] = problem
+        problems[candidate] = problem
     else:
-        step = next((step for step, problem in problems.items() if problem == UNKNOWN), None)
+        step = next((other for other, problem in problems.items() if problem == UNKNOWN), None)
     complaints = [f"checkpoint {other} is not used: {problem}"
                   for other, problem in problems.items() if other != step]
     if step in problems:

@@ -49,7 +49,9 @@ def choose(directory: Path, step: int | str = "latest") -> int:
             raise none_good(directory, complaints)
         return found
 
-    return agree(chosen)
+    found = agree(chosen)
+    assert found is not None  # else `chosen` has raised
+    return found
 
 
 def read_config(directory: Path, step: int | str = "latest") -> tuple[dict, int]:

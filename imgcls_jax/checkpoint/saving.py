@@ -55,9 +55,10 @@ class _Retention(checkpoint_managers.PreservationPolicy):
     def should_preserve(self, checkpoints, *, context):
         steps = [checkpoint.step for checkpoint in checkpoints]
         kept = set(sorted(steps)[-self.keep:])
-        scored = [step for step in steps if self.scores.get(step) is not None]
+        scored = [(self.sign * score, step) for step in steps
+                  if (score := self.scores.get(step)) is not None]
         if scored:
-            kept.add(max(scored, key=lambda step: (self.sign * self.scores[step], step)))
+            kept.add(max(scored)[1])
         return [step in kept for step in steps]
 
 
@@ -133,7 +134,7 @@ class Checkpoints:
         folders = self.directory.iterdir() if self.directory.is_dir() else ()
         for folder in sorted(folder for folder in folders if folder.is_dir()):
             number = digests.number(folder)
-            if number in steps and number > step:
+            if number in steps and step is not None and number > step:
                 aside = self.directory.parent / "damaged" / folder.name
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.parent.mkdir(exist_ok=True)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import rich.console
@@ -28,7 +29,10 @@ class Log:
         self.workdir, self.total = workdir, total
         self.main = jax.process_index() == 0
         self.console = rich.console.Console(stderr=False, highlight=False, soft_wrap=True)
-        self._bar = self._task = self._tensorboard = self._wandb = None
+        self._bar: rich.progress.Progress | None = None
+        self._task = rich.progress.TaskID(0)
+        self._tensorboard: Any = None
+        self._wandb: Any = None
         self._warned: set[str] = set()
         listed = workdir / "bad_samples.jsonl"
         self._bad = {(row["split"], row["id"]) for _, row in read_rows(listed)} if (

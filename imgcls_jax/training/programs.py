@@ -5,6 +5,7 @@ are traced one after the other, for tracing holds Python's lock.
 """
 
 import concurrent.futures
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def compile_step(run: Run) -> concurrent.futures.Future:
 def compile_evaluations(run: Run) -> dict[str, concurrent.futures.Future]:
     """The same for the programs of the evaluations, by name, but for those that have none."""
     variables = run.abstract_state.eval_variables()
-    return {name: _compile(lambda lower=evaluation.lower: lower(variables), f"config.evals.{name}")
+    return {name: _compile(functools.partial(evaluation.lower, variables), f"config.evals.{name}")
             for name, evaluation in run.evaluations.items() if evaluation.lower}
 
 

@@ -26,7 +26,7 @@ MENDING = {
 
 def failure(error: OSError, path) -> EnvironmentFailure:
     """An OSError on `path`, as a person may mend it."""
-    fix = MENDING.get(error.errno, "choose another --workdir")
+    fix = MENDING.get(error.errno or 0, "choose another --workdir")
     return EnvironmentFailure(f"cannot write: {error.strerror or error}", where=str(path), fix=fix)
 
 
@@ -95,7 +95,7 @@ def write_evaluation(directory: Path, name: str, values: Mapping, *, main: bool)
         try:
             path.parent.mkdir(exist_ok=True)
             temporary = path.with_name(f"{name}.tmp.npz")
-            np.savez_compressed(temporary, **arrays)
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
             temporary.replace(path)
         except OSError as error:
             raise failure(error, path) from error
