@@ -12,18 +12,24 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.parallel import transfer
 from imgcls_jax.parallel.mesh import BATCH
 from imgcls_jax.registry import bind
+from imgcls_jax.types import Source
 
 
 def fed(choice: Mapping, seed: int) -> feed.Feed:
     """config.data."""
     options = bind(feed.options, {k: v for k, v in choice.items() if k in feed.OPTIONS},
                    "config.data")()
-    source = DATASETS.bind({k: v for k, v in choice.items() if k not in feed.OPTIONS},
-                           "config.data")()
-    if source.channels not in (1, 3):
-        raise ConfigError(f"channels={source.channels}", where="config.data.channels",
+    found = source(choice)
+    if found.channels not in (1, 3):
+        raise ConfigError(f"channels={found.channels}", where="config.data.channels",
                           fix="use 1 (gray) or 3 (color)")
-    return feed.Feed(feed.select(source, options, seed), seed, options)
+    return feed.Feed(feed.select(found, options, seed), seed, options)
+
+
+def source(choice: Mapping) -> Source:
+    """The dataset that config.data names, with all of its classes and examples."""
+    return DATASETS.bind({k: v for k, v in choice.items() if k not in feed.OPTIONS},
+                         "config.data")()
 
 
 def chain(choices, registry, where: str) -> list:
