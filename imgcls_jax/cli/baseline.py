@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from imgcls_jax import config
-from imgcls_jax.cli import _flags
+from imgcls_jax.cli import _data, _flags
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
 
 FLAGS = _flags.verb()
@@ -59,10 +59,8 @@ def _chosen(overrides) -> dict:
     """The config that the command line means, with its data replaced by that of --data."""
     if not FLAGS.data:
         return _flags.load_config(FLAGS, [], overrides).config
-    from imgcls_jax.cli import data
-
     loaded = config.load(FLAGS.config or "finetune").config
-    named = {"train": "train", **data.named(FLAGS.data)}
+    named = {"train": "train", **_data.named(FLAGS.data)}
     transforms = loaded["eval_transforms"] if FLAGS.config else ()
     return config.override({**loaded, "data": named, "eval_transforms": transforms}, overrides)
 
@@ -72,30 +70,25 @@ def measure(loaded: dict, *, size: int | None = None, color: bool = False,
     """Features, fit and evaluation of a config's data. strength: C; None: by cross-validation."""
     hog = _hog()
     from imgcls_jax import datasets
-    from imgcls_jax.assembly.inputs import chain
-    from imgcls_jax.cli import data
-    from imgcls_jax.data import feed
+    from imgcls_jax.assembly.inputs import chain, fed
     from imgcls_jax.data.decoding.tensorflow import tensorflow
-    from imgcls_jax.registry import bind
     from imgcls_jax.transforms import TRANSFORMS
 
     tensorflow()  # before a dataset imports it without our settings
-    options = bind(feed.options, {k: v for k, v in loaded["data"].items() if k in feed.OPTIONS},
-                   "config.data")()
-    source = feed.select(data.source(loaded), options, loaded["seed"])
-    feeding = feed.Feed(source, loaded["seed"], options)
+    data = fed(loaded["data"], loaded["seed"])
+    source = data.source
     if not loaded["eval_transforms"] and source.image_size is None:
         size = size or SIZE
     choices = loaded["eval_transforms"] + ((dict(name="resize", size=size),) if size else ())
     transforms = chain(choices, TRANSFORMS, "config.eval_transforms")
-    train, held_out = options["train"], _held_out(source, loaded["data"].get("eval"))
+    train, held_out = data.options["train"], _held_out(source, loaded["data"].get("eval"))
 
     datasets.size(source, held_out)  # ConfigError now, not after the features of training
     began = time.perf_counter()
     sets = []
     for split in (train, held_out):
         features, labels = [], []
-        for batch in feeding.evaluate(split, transforms, batch_size=BATCH, rows=slice(0, BATCH)):
+        for batch in data.evaluate(split, transforms, batch_size=BATCH, rows=slice(0, BATCH)):
             real = batch["mask"] > 0
             features += [hog(image, color) for image in batch["image"][real]]
             labels.append(batch["label"][real])
