@@ -1,7 +1,6 @@
 """Finds a verb and runs cli/VERB.py; what goes wrong becomes a line and an exit code."""
 
 import ast
-import gc
 import importlib
 import importlib.util
 import os
@@ -17,8 +16,6 @@ from absl import flags
 from imgcls_jax import cli, config
 from imgcls_jax.errors import ConfigError, EnvironmentFailure, Failure, Preempted
 from imgcls_jax.registry import near
-
-GC_THRESHOLD = (100_000, 50, 100)  # objects made since, and rounds of the younger generations
 
 
 def verbs() -> dict[str, str]:
@@ -39,9 +36,6 @@ def _usage() -> str:
 
 def main(argv: list[str]) -> int:
     """Runs one command; returns its exit code."""
-    # Imports and traces make millions of objects that stay: by default the collector looks through
-    # all of them again and again, a quarter of the time that TensorFlow's import takes.
-    gc.set_threshold(*GC_THRESHOLD)
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(_usage())
         return 0 if argv else ConfigError.code
