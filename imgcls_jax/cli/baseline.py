@@ -1,12 +1,13 @@
-"""A linear classifier on gradient histograms, to compare a network with: imgcls baseline DATA
+"""Trains a linear classifier on gradient histograms, to compare networks with: imgcls baseline
 
 imgcls baseline --config=digits                        the config's splits and eval transforms
-imgcls baseline --data=photos/ --size=96 --color       a folder, file or dataset by name
+imgcls baseline --data=photos/ --size=96 --color       a folder, a file or the name of a dataset
 imgcls baseline --data=shapes --config.data.examples=2000 --C=1
 
-HOG features (Dalal and Triggs 2005; extra "baseline") and a linear support vector machine, whose C
-is found by cross-validation on the training split. Multilabel data has one machine a class. Prints
-top-1 and top-5 with 95 % intervals, of multilabel data the mean average precision.
+The features are HOG (Dalal and Triggs 2005; needs the extra "baseline"), the classifier is a linear
+support vector machine, whose C is found by cross-validation on the training split. Multilabel data
+has one machine per class. Prints top-1 and top-5 with 95 % intervals, and of multilabel data the
+mean average precision.
 """
 
 import json
@@ -22,16 +23,16 @@ from imgcls_jax.errors import ConfigError, EnvironmentFailure
 
 FLAGS = _flags.verb()
 _flags.define_config(FLAGS)
-flags.DEFINE_string("data", None, "A folder, archive, manifest, or the name of a dataset, in place "
-                    "of the config's.", flag_values=FLAGS)
-flags.DEFINE_integer("size", None, "Images are resized so, after the config's eval transforms; by "
-                     "default 64 for --data whose images differ in size.", lower_bound=4,
-                     flag_values=FLAGS)
-flags.DEFINE_bool("color", False, "Gradients of the strongest channel, not of gray.",
+flags.DEFINE_string("data", None, "A folder, archive, manifest, or the name of a dataset, which "
+                    "replaces the config's data.", flag_values=FLAGS)
+flags.DEFINE_integer("size", None, "Resize images to this many pixels, after the config's eval "
+                     "transforms; by default 64 for --data whose images differ in size.",
+                     lower_bound=4, flag_values=FLAGS)
+flags.DEFINE_bool("color", False, "Use gradients of the strongest color channel, not of gray.",
                   flag_values=FLAGS)
-flags.DEFINE_float("C", None, "Inverse strength of regularisation, in place of cross-validation.",
+flags.DEFINE_float("C", None, "Inverse strength of regularisation, without cross-validation.",
                    lower_bound=1e-9, flag_values=FLAGS)
-flags.DEFINE_string("workdir", None, "Write results.json there.", flag_values=FLAGS)
+flags.DEFINE_string("workdir", None, "Folder to write results.json to.", flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
 
 SIZE, BATCH = 64, 256
@@ -50,7 +51,7 @@ def main(words, overrides):
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(results, indent=1) + "\n")
         except OSError as error:
-            raise EnvironmentFailure(f"results cannot be written: {error.strerror}",
+            raise EnvironmentFailure(f"the results cannot be written: {error.strerror}",
                                      where=str(out), fix="choose another --workdir") from error
     print(json.dumps(results) if FLAGS.json else render(results))
 
@@ -110,7 +111,7 @@ def _hog():
     try:
         from skimage.feature import hog
     except ModuleNotFoundError as error:
-        raise EnvironmentFailure("gradient histograms need scikit-image, which is not installed",
+        raise EnvironmentFailure("scikit-image, which makes the features, is not installed",
                                  where="imgcls baseline",
                                  fix='pip install "imgcls_jax[baseline]"') from error
 
@@ -131,7 +132,7 @@ def _held_out(source, named: str | None) -> str:
     found = [name for name in ("validation", "val", "test") if name in source.sizes]
     if named is None and not found:
         raise ConfigError(f"{source.name} has no split to evaluate on", where="config.data.eval",
-                          fix=f"--config.data.eval=, one of {sorted(source.sizes)} or a part")
+                          fix=f"give --config.data.eval, one of {sorted(source.sizes)} or a part")
     return named or found[0]
 
 
@@ -151,7 +152,7 @@ def _fitted(features, labels, unseen, source, strength: float | None):
     try:
         model.fit(features, labels)
     except ValueError as error:  # such as one class alone, or fewer examples of one than folds
-        raise ConfigError(f"nothing can be fitted: {str(error).splitlines()[0]}",
+        raise ConfigError(f"the classifier cannot be fitted: {str(error).splitlines()[0]}",
                           where="config.data.train", fix="train on more examples") from error
     scores = model.decision_function(unseen)
     if not several:
