@@ -9,7 +9,7 @@ imgcls bench compile --config=imagenet/resnet:resnet50 --topology=v5e:1x1
 step: on data that is already on the device; needs no TensorFlow. start: with an empty and with a
 filled compilation cache. input: compared with only decoding the same JPEGs; needs the extra
 "bench". compile: what the TPU compiler estimates for the step, without a TPU; needs the extra
-"tpu". All but compile print JSON. A flag that one of them reads alone begins with its name below.
+"tpu". All but compile print JSON. Below, a flag that only one of them reads begins with its name.
 """
 
 import functools
@@ -33,8 +33,9 @@ flags.DEFINE_integer("batch", None, "Images per step without --config, by defaul
                      "input: images of a batch, by default 64.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("size", None, "Image size in pixels without --config; by default the model's.",
                      lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_enum("precision", "auto", ("auto", "f32", "bf16", "f64"), "What is computed in "
-                  "without --config; auto: f32 on a CPU, bf16 elsewhere.", flag_values=FLAGS)
+flags.DEFINE_enum("precision", "auto", ("auto", "f32", "bf16", "f64"), "dtype of the "
+                  "computation without --config; auto: f32 on a CPU, bf16 elsewhere.",
+                  flag_values=FLAGS)
 flags.DEFINE_integer("steps", 20, "step: steps of a round.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("rounds", 5, "step, start, input: rounds; the median counts.", lower_bound=1,
                      flag_values=FLAGS)
