@@ -323,7 +323,8 @@ def test_a_pattern_that_matches_nothing_is_refused(chosen, where):
     (dict(optimizer=dict(name="adamw", beta1=0.9)), "config.optimizer.beta1", "no argument"),
     (dict(optimizer=dict(name="sgd", form="keras")), "config.optimizer.form", "keras"),
     (dict(optimizer=dict(name="sgd", rates=("head/.*",))), "config.optimizer.rates", "not a pair"),
-    (dict(optimizer=dict(name="sgd", layer_decay=0.5)), "config.optimizer.layer_decay", "not in blocks"),
+    (dict(optimizer=dict(name="sgd", layer_decay=0.5)), "config.optimizer.layer_decay",
+     "not in blocks"),
     (dict(optimizer=dict(momentum=0.5)), "config.optimizer", "name"),
 ])
 def test_a_wrong_optimizer_is_refused(chosen, where, words):

@@ -8,6 +8,7 @@ one batch in memory, once with the input of the digits. Not logged, evaluated or
 
 import argparse
 import dataclasses
+import gc
 import itertools
 import statistics
 import tempfile
@@ -18,8 +19,8 @@ import jax
 import record
 
 from imgcls_jax import config
+from imgcls_jax.__main__ import GC_THRESHOLD
 from imgcls_jax.assembly import build
-from imgcls_jax.cli._command import GC_THRESHOLD, gc
 from imgcls_jax.parallel import processes
 from imgcls_jax.training.loop import train
 

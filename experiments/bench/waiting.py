@@ -10,6 +10,7 @@ the share of the time that the stand-in had no step to do.
 import argparse
 import concurrent.futures
 import dataclasses
+import gc
 import itertools
 import tempfile
 import time
@@ -20,8 +21,8 @@ import numpy as np
 import record
 
 from imgcls_jax import config
+from imgcls_jax.__main__ import GC_THRESHOLD
 from imgcls_jax.assembly import build
-from imgcls_jax.cli._command import GC_THRESHOLD, gc
 from imgcls_jax.parallel import processes
 from imgcls_jax.training import programs
 from imgcls_jax.training.loop import train

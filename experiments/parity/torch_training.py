@@ -140,13 +140,12 @@ def prepared(folder: str) -> tuple[str, dict]:
     import numpy as np
 
     from imgcls_jax import config, datasets, durations
+    from imgcls_jax.assembly import inputs
     from imgcls_jax.data.decoding.tensorflow import tensorflow
-    from imgcls_jax.data.feed import OPTIONS
-    from imgcls_jax.datasets import DATASETS
 
     tensorflow()  # before a dataset imports it without our settings
     c = config.load(SPEC, OVERRIDES).config
-    source = DATASETS.bind({k: v for k, v in c["data"].items() if k not in OPTIONS}, "data")()
+    source = inputs.source(c["data"])
     arrays = {}
     for split in source.sizes:
         lookup = datasets.split(source, split)

@@ -22,7 +22,7 @@ def test_two_jobs_in_one_workdir_are_refused_until_the_first_ends(tmp_path):
 
 
 def test_a_killed_job_leaves_no_lock(tmp_path):
-    code = ("import os, pathlib, sys; from imgcls_jax import workdir; "
+    code = ("import os, pathlib, sys; from imgcls_jax.training import workdir; "
             "lock = workdir.open_workdir(pathlib.Path(sys.argv[1]), main=True); "
             "print('held', flush=True); os.kill(os.getpid(), 9)")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True,
