@@ -71,16 +71,20 @@ def test_a_wrong_choice_says_what_there_is(choice, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-@THINGS.register()
-def box(*, of: Annotated[Callable, THINGS], more: tuple[Annotated[Callable, THINGS], ...] = (),
-        last: Annotated[Callable, THINGS] | None = None):
+BOXES = Registry("box")
+BOXES.register()(ball)
+
+
+@BOXES.register()
+def box(*, of: Annotated[Callable, BOXES], more: tuple[Annotated[Callable, BOXES], ...] = (),
+        last: Annotated[Callable, BOXES] | None = None):
     return of(), [one() for one in more], last and last()
 
 
 def test_a_choice_within_a_choice_reaches_its_function_bound():
     ball_, cube_ = {"name": "ball"}, {"name": "box", "of": {"name": "ball"}}
-    assert THINGS.bind({"name": "box", "of": ball_}, "x")() == ("round", [], None)
-    assert THINGS.bind({"name": "box", "of": cube_, "more": (ball_, cube_), "last": ball_}, "x")() \
+    assert BOXES.bind({"name": "box", "of": ball_}, "x")() == ("round", [], None)
+    assert BOXES.bind({"name": "box", "of": cube_, "more": (ball_, cube_), "last": ball_}, "x")() \
         == (("round", [], None), ["round", ("round", [], None)], "round")
 
 
@@ -91,7 +95,7 @@ def test_a_choice_within_a_choice_reaches_its_function_bound():
     (dict(of="ball"), "config.thing.of"), (dict(of={"name": "ball"}, last=1), "config.thing.last")])
 def test_a_wrong_choice_within_a_choice_is_named_by_its_place(choice, where):
     with pytest.raises(ConfigError) as caught:
-        THINGS.bind({"name": "box", **choice}, "config.thing")
+        BOXES.bind({"name": "box", **choice}, "config.thing")
     assert caught.value.where == where
 
 
