@@ -1,6 +1,7 @@
 """JAX as the tests need it, set before it is imported; which tests run; random variables."""
 
 import gc
+import itertools
 import os
 import shutil
 import socket
@@ -13,9 +14,9 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
                            + " --xla_force_host_platform_device_count=8")
-# A program of a test runs once or twice: optimizing it takes longer than that saves. Processes
-# that a test starts inherit this.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# A program of a test runs once or twice: optimizing it takes longer than that saves. The fixture
+# `optimized` is for tests to which it matters; commands.py starts processes as a user does.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import numpy as np
@@ -39,6 +40,7 @@ def pytest_addoption(parser):
         "follows from the commit"))
     group.addoption("--time-limit", type=float, default=None, metavar="MINUTES", help=(
         "start no test later than this; those that are left are skipped, and said to be"))
+    group.addoption("--minutes", action="store_true", help="print the minutes of each folder")
 
 
 def chosen_part(config) -> int | None:
@@ -86,6 +88,19 @@ def pytest_runtest_setup(item):
                     "has passed")
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.getoption("minutes"):
+        return
+    seconds: dict[str, float] = {}
+    for report in itertools.chain(*terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            folder = str(Path(report.nodeid.partition("::")[0]).parent)
+            seconds[folder] = seconds.get(folder, 0) + report.duration
+    terminalreporter.section("minutes by folder, of one core")
+    for folder, total in sorted(seconds.items(), key=lambda item: -item[1]):
+        terminalreporter.line(f"{total / 60:6.1f}  {folder}")
+
+
 # ---- a session ----------------------------------------------------------------------------------
 
 
@@ -110,6 +125,14 @@ def single_precision_again():
     """A run in f64 turns 64-bit JAX on for the whole process."""
     yield
     jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def optimized():
+    """Programs are compiled as in use."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture
