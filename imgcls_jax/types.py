@@ -235,49 +235,43 @@ class Evaluation:
     lower: Callable[[Tree], jax.stages.Lowered] | None = None
 
 
-def _at_least_1(where: str, **numbers: int):
-    for name, number in numbers.items():
-        if number < 1:
-            raise ConfigError(f"{name}={number}", where=f"{where}.{name}", fix="use 1 or more")
+class _Counts:
+    """Options whose whole numbers are 1 or more, else ConfigError."""
+
+    def __post_init__(self):
+        key = type(self).__name__.removesuffix("Options").lower()
+        for name, value in vars(self).items():
+            if isinstance(value, int) and value < 1:
+                raise ConfigError(f"{name}={value}", where=f"config.{key}.{name}",
+                                  fix="use 1 or more")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LogOptions:
+class LogOptions(_Counts):
     """config.log: a line and a row of metrics.jsonl every so many steps. wandb: a project."""
 
     every: int = 50
     wandb: str | None = None
 
-    def __post_init__(self):
-        _at_least_1("config.log", every=self.every)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointOptions:
-    """config.checkpoint: a checkpoint every so many steps, of which the newest `keep` stay.
-
-    best: the metric, "EVALUATION/METRIC", whose best checkpoint stays too; None: none.
-    """
+class CheckpointOptions(_Counts):
+    """config.checkpoint: one every so many steps, of which the newest `keep` stay, and the one
+    where the metric `best`, "EVALUATION/METRIC", is best."""
 
     every: int
     keep: int = 3
     best: str | None = None
     best_mode: Literal["max", "min"] = "max"
 
-    def __post_init__(self):
-        _at_least_1("config.checkpoint", every=self.every, keep=self.keep)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StopOptions:
+class StopOptions(_Counts):
     """config.stop: the run ends when `metric` has not improved for `patience` steps."""
 
     metric: str
     patience: int
     mode: Literal["max", "min"] = "max"
-
-    def __post_init__(self):
-        _at_least_1("config.stop", patience=self.patience)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,11 +20,12 @@ from imgcls_jax.types import CheckpointOptions, LogOptions, Run, StopOptions
 
 
 def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run:
-    """Everything of a run, from a checked config; touches no data and compiles nothing.
+    """Everything of a run; touches no data and compiles nothing.
 
-    devices: those of the mesh, all by default. Raises ConfigError, or DataError if the data that
-    the config names is not there.
+    config: what it leaves out is as config.DEFAULTS has it. devices: those of the mesh, all by
+    default. Raises ConfigError, or DataError if the data that the config names is not there.
     """
+    config = configs.complete(config)
     configs.check(config)
     data = inputs.fed(config["data"], config["seed"])
     count = durations.phases(config)

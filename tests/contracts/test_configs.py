@@ -2,6 +2,8 @@
 
 import importlib.util
 import inspect
+import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,6 +16,7 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.pretrained import load
 from imgcls_jax.types import Lookup, Source
 
+RESOLVED = json.loads(Path(__file__).with_name("configs.json").read_text())
 # Stands for what is not on this machine: a folder of images, ImageNet.
 SOURCES = {"imagenet2012": (1000, {"train": 1_281_167, "validation": 50_000}),
            "folder": (7, {"train": 300, "val": 60}),
@@ -80,6 +83,17 @@ def test_a_config_builds_and_has_the_claimed_parameters(spec):
         assert tree.count(run.abstract_state.params) == claim["params"]
     if "image_size" in claim:
         assert run.preprocessing["image_size"] == (claim["image_size"],) * 2
+
+
+def test_a_resolved_config_is_what_it_was():
+    """A recipe stands for a result: it changes by intent alone, and then configs.json does too."""
+    assert {spec: config.digest(config.load(spec).config) for spec in RESOLVED} == RESOLVED
+
+
+def test_what_a_config_leaves_out_has_its_default():
+    whole = config.load("digits").config
+    assert config.complete({k: v for k, v in whole.items() if k not in config.DEFAULTS}
+                           | {"log": whole["log"]}) == whole
 
 
 @pytest.mark.parametrize("name", config.shipped())
