@@ -33,7 +33,7 @@ def figures(model: str) -> dict:
     return {key: facts[key] for key in KEYS}
 
 
-@pytest.mark.usefixtures("two_blocks")
+@pytest.mark.usefixtures("two_blocks", "optimized")
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_has_not_become_dearer(model):
     found, version = figures(model), importlib.metadata.version("libtpu")
