@@ -1,4 +1,4 @@
-"""The input beside raw decoding of the same JPEGs: python experiments/bench/input.py
+"""The input beside raw decoding of the same JPEGs: python -m experiments.bench.input
 
 What `imgcls bench input` measures: processor time per image on one pinned core, in turns, beside
 what libjpeg-turbo alone takes to decode the files. Needs the extra "bench", and no accelerator.
@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 
-import record
+from experiments.bench import record
 
 
 def main():

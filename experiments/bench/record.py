@@ -1,6 +1,6 @@
 """The records of this folder: one JSON file per question, and the table of them all.
 
-python experiments/bench/record.py       writes experiments/bench/README.md from the records
+python -m experiments.bench.record       writes experiments/bench/README.md from the records
 
 A record says what was asked, on which machine, with which versions and when, and has flat rows of
 figures. A run of a script replaces the rows of the cases it measured and leaves the others.
@@ -43,7 +43,7 @@ def machine() -> str:
 
 def table() -> str:
     """All records as Markdown, a section per question."""
-    parts = ["# Benchmarks", "Made by `python experiments/bench/record.py` from the records beside "
+    parts = ["# Benchmarks", "Made by `python -m experiments.bench.record` from the records beside "
              "it; each script says in its docstring what it measures and how."]
     for path in sorted(HERE.glob("*.json")):
         record = json.loads(path.read_text())

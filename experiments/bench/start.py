@@ -1,4 +1,4 @@
-"""Time to the first step of `imgcls train`, beside its imports: python experiments/bench/start.py
+"""Time to the first step of `imgcls train`, beside its imports: python -m experiments.bench.start
 
 What `imgcls bench start` measures: one start with an empty cache of compiled programs, then starts
 with that cache and mere imports by turns, each a process of its own. Needs no accelerator.
@@ -6,8 +6,7 @@ with that cache and mere imports by turns, each a process of its own. Needs no a
 
 import argparse
 
-import record
-
+from experiments.bench import record
 from imgcls_jax.cli import _bench_start
 
 

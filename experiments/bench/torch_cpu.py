@@ -1,6 +1,6 @@
 """Our training step and inference on one CPU core beside torch's, on the same shapes in f32.
 
-python experiments/bench/torch_cpu.py --torch=PYTHON [--size=224 --batch=8 --rounds=7] [CASE ...]
+python -m experiments.bench.torch_cpu --torch=PYTHON [--size=224 --batch=8 --rounds=7] [CASE ...]
 
 PYTHON: an interpreter with torch and timm; this one by default. A case is MODEL/train or
 MODEL/predict. Each side is a process of its own, pinned to the same core with one thread, and they
@@ -190,7 +190,7 @@ def compare(case: str, python: str, size: int, batch: int, rounds: int) -> dict:
 def main():
     if sys.argv[1:2] == ["--child"]:
         return child(*sys.argv[2:])
-    import record
+    from experiments.bench import record
 
     parser = argparse.ArgumentParser()
     parser.add_argument("cases", nargs="*", default=CASES)
