@@ -1,7 +1,8 @@
-"""Milliseconds of one core per image of 224 x 224 x 3 for every operation of the augmentations and
-for whole transforms: python -m experiments.bench.augmentations [--only=TEXT]
+"""What does each augmentation cost, in milliseconds of one core per image of 224 pixels?
 
-CPU time of the process, pinned to one core, of a tf.data map with one thread, less that of a map
+python -m experiments.bench.augmentations [--only=TEXT]
+
+Every operation by itself, and whole transforms. CPU time of the process, pinned to one core, of a tf.data map with one thread, less that of a map
 that only hands out the image; the least of the rounds. The start of a pipeline is left out.
 """
 

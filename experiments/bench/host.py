@@ -1,4 +1,6 @@
-"""What the host spends on a step of the loop: python -m experiments.bench.host [--steps=2000]
+"""What does the host spend on one step of the training loop?
+
+python -m experiments.bench.host [--steps=2000]
 
 The loop of `imgcls train` runs a step that computes nothing: the state of a tiny model goes in and
 out, and the Sums are constants. What its thread then spends, in seconds of processor time, is the

@@ -1,4 +1,6 @@
-"""What the loop loses to waiting for its input: python -m experiments.bench.waiting
+"""How much time does the training loop lose to waiting for its input?
+
+python -m experiments.bench.waiting [--milliseconds=100]
 
 The loop of `imgcls train` drives a stand-in of an accelerator: it takes calls at once, and does
 nothing but be busy as long as a step would take. The input is real (made, cropped at random,
