@@ -2,8 +2,9 @@
 
 python -m experiments.bench.augmentations [--only=TEXT]
 
-Every operation by itself, and whole transforms. CPU time of the process, pinned to one core, of a tf.data map with one thread, less that of a map
-that only hands out the image; the least of the rounds. The start of a pipeline is left out.
+Every operation by itself, and whole transforms. CPU time of the process, pinned to one core, of a
+tf.data map with one thread, less that of a map that only hands out the image; the least of the
+rounds. The start of a pipeline is left out.
 """
 
 import argparse
