@@ -49,7 +49,7 @@ def machine() -> str:
 
 
 def questions() -> str:
-    """Markdown: the question of each script, the first line of its docstring; its command, record."""
+    """Markdown: the question of each script (the first line of its docstring), command, record."""
     lines = ["| question | command | record |", "|---|---|---|"]
     for path in sorted(HERE.glob("*.py")):
         doc = ast.get_docstring(ast.parse(path.read_text()))
