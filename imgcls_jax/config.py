@@ -11,13 +11,13 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
-import math
 import re
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from imgcls_jax import durations
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import near
 
@@ -29,7 +29,6 @@ KEYS = {  # every config has exactly these: name -> the types its value may have
     "freeze": tuple, "ema": (dict, type(None)), "precision": str, "mesh": dict, "evals": dict,
     "checkpoint": dict, "stop": (dict, type(None)), "log": dict,
 }
-UNITS = ("epochs", "steps", "examples")
 SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir", "data.cache",
                   "data.data_dir", "data.on_error", "data.max_bad")
 """Keys that may differ when a workdir is resumed: what was trained so far stays valid, and data
@@ -234,87 +233,6 @@ def check(config: Mapping):
                               fix=f"use {least} or more")
 
 
-# ---- durations ------------------------------------------------------------------------------
-
-
-def is_duration(value) -> bool:
-    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in UNITS
-
-
-def steps(duration: Mapping, *, examples: int, batch_size: int, where: str) -> int:
-    """A duration -> whole steps, at least 1. `examples`: the size of the training split."""
-    if not is_duration(duration):
-        raise ConfigError(f"{where}={duration!r} is no duration", where=f"config.{where}",
-                          fix="use dict(epochs=...), dict(steps=...) or dict(examples=...)")
-    (unit, value), = duration.items()
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:
-        raise ConfigError(f"{where}.{unit}={value!r}", where=f"config.{where}.{unit}",
-                          fix="use a number above 0")
-    scale = {"epochs": examples / batch_size, "steps": 1, "examples": 1 / batch_size}[unit]
-    return max(1, round(value * scale))
-
-
-def resolve(value, *, examples: int, batch_size: int, where: str):
-    """`value` with every duration inside it made into steps.
-
-    A choice of data has none: a dataset's `examples` is a number.
-    """
-    given = dict(examples=examples, batch_size=batch_size)
-    if is_duration(value):
-        return steps(value, **given, where=where)
-    if isinstance(value, Mapping):
-        if any(unit in value for unit in UNITS):
-            steps(value, **given, where=where)  # a unit beside something else: refused
-        return {k: v if k == "data" else resolve(v, **given, where=f"{where}.{k}")
-                for k, v in value.items()}
-    if isinstance(value, tuple):
-        return tuple(resolve(v, **given, where=f"{where}[{i}]") for i, v in enumerate(value))
-    return value
-
-
-# ---- phases ---------------------------------------------------------------------------------
-
-
-def phases(config) -> int:
-    """The number of phases of training: of values in any dict(phases=(...)), 1 without one.
-
-    Training is cut into phases of equal length, and such a value takes its next at each of them, as
-    image size and strength of augmentation do in EfficientNetV2 (arXiv 2104.00298, section 4.2).
-    """
-    found = sorted(_phased(config, ""), key=lambda one: len(one[1]))
-    if found and len(found[0][1]) != len(found[-1][1]):
-        (one, few), (other, many) = found[0], found[-1]
-        raise ConfigError(f"{one} has {len(few)} phases and {other} has {len(many)}",
-                          where=f"config.{one}", fix="give every value of phases as many")
-    if found and not found[0][1]:
-        raise ConfigError("a value of no phases", where=f"config.{found[0][0]}",
-                          fix="write it as dict(phases=(128, 192, 256))")
-    return len(found[0][1]) if found else 1
-
-
-def _phased(value, path: str) -> list[tuple[str, tuple]]:
-    if isinstance(value, Mapping):
-        if set(value) == {"phases"} and isinstance(value["phases"], tuple):
-            return [(path, value["phases"])]
-        return [one for key, inner in value.items()
-                for one in _phased(inner, f"{path}.{key}" if path else key)]
-    if isinstance(value, tuple):
-        return [one for i, inner in enumerate(value) for one in _phased(inner, f"{path}[{i}]")]
-    return []
-
-
-def at_phase(value, number: int):
-    """`value` with every dict(phases=(...)) inside it replaced by the entry of a phase."""
-    if isinstance(value, Mapping):
-        if set(value) == {"phases"}:
-            return value["phases"][number]
-        return {key: at_phase(inner, number) for key, inner in value.items()}
-    if isinstance(value, tuple):
-        return tuple(at_phase(inner, number) for inner in value)
-    return value
-
-
 # ---- overrides ------------------------------------------------------------------------------
 
 
@@ -364,7 +282,7 @@ def _value(old, text: str, where: str):
     if isinstance(old, str):
         return {"None": None, "True": True, "False": False}.get(text, text)
     new = _literal(text)
-    if _phased(new, ""):
+    if durations.phased(new, ""):
         return new
     number = isinstance(old, int | float) and not isinstance(old, bool)
     wrong = ((isinstance(old, bool) and not isinstance(new, bool | None))
@@ -394,7 +312,7 @@ def _override(value, tokens: list, text: str, where: str):
         raise ConfigError(f"{value!r} has no key {token!r}", where=where,
                           fix="set the value itself, or index a list as in transforms[0].size")
     value = dict(value or {})
-    if token in UNITS and is_duration(value):
+    if token in durations.UNITS and durations.is_duration(value):
         value = {token: next(iter(value.values()))}
     if token == "name" and not rest and "name" in value:
         return {"name": text} if text != value["name"] else value

@@ -12,11 +12,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from imgcls_jax import checkpoint, features, init, pipeline, runtime, tasks, tree
 from imgcls_jax import config as configs
-from imgcls_jax.build import model as networks
-from imgcls_jax.build.images import chain
+from imgcls_jax import features, init, tasks, tree
+from imgcls_jax.assembly import network as networks
+from imgcls_jax.assembly.inputs import chain
+from imgcls_jax.checkpoint import reading
+from imgcls_jax.data.batches import eval_batches
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.parallel import processes
 from imgcls_jax.pretrained import catalogue
 from imgcls_jax.pretrained import load as pretrained
 from imgcls_jax.registry import near
@@ -95,7 +99,7 @@ class Model:
     def _batches(self, items: list, batch_size: int):
         transforms = chain(self.preprocessing["transforms"], TRANSFORMS, "transforms")
         size = min(batch_size, len(items))
-        return pipeline.eval_batches(_lookup(items), transforms, batch_size=size,
+        return eval_batches(_lookup(items), transforms, batch_size=size,
                                      rows=slice(0, size), classes=1,
                                      channels=self.preprocessing["channels"])
 
@@ -107,7 +111,7 @@ def _lookup(items: Sequence) -> Lookup:
         return Path(item).read_bytes() if isinstance(item, str | Path) else item
 
     def read(index):
-        tf = pipeline.tensorflow()
+        tf = tensorflow()
         arrays = isinstance(items[0], np.ndarray)
         image = tf.numpy_function(fetch, [index], tf.uint8 if arrays else tf.string)
         image.set_shape((None, None, items[0].shape[-1]) if arrays else ())
@@ -133,10 +137,10 @@ def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
             "model": {"name": name}, "precision": "auto",
             "eval_transforms": pretrained.transforms(published),
             "data": {"mean": published.mean, "std": published.std}})
-    weights, saved, _ = checkpoint.restore_weights(Path(workdir) / "checkpoints", step)
+    weights, saved, _ = reading.restore_weights(Path(workdir) / "checkpoints", step)
     config = configs.plain(saved["config"])
     preprocessing = configs.plain(saved["preprocessing"])
-    dtype = runtime.compute_dtype(config["precision"])
+    dtype = processes.compute_dtype(config["precision"])
     labels = tuple(saved["classes"])
     kind = config["task"]
     module, spec = networks.make(config["model"], tasks.outputs(kind, len(labels)), dtype)
@@ -159,7 +163,7 @@ def of_file(file: str | Path, config: Mapping) -> Model:
     if size is None:
         raise ConfigError("the images have no one size", where="config.eval_transforms",
                           fix="end with a transform that gives one, such as center_crop")
-    dtype = runtime.compute_dtype(config["precision"])
+    dtype = processes.compute_dtype(config["precision"])
 
     def fresh(classes: int):
         module, spec = networks.make(config["model"], classes, dtype)

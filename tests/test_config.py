@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from imgcls_jax import config
+from imgcls_jax import config, durations
 from imgcls_jax.errors import ConfigError
 
 
@@ -200,7 +200,7 @@ def test_a_difference_is_a_line_per_leaf(digits):
     (dict(steps=1000), 1000), (dict(epochs=2), 40), (dict(epochs=0.5), 10),
     (dict(examples=500), 10), (dict(epochs=0.001), 1), (dict(examples=1), 1)])
 def test_durations_become_whole_steps_of_at_least_one(duration, expected):
-    assert config.steps(duration, examples=1000, batch_size=50, where="total") == expected
+    assert durations.steps(duration, examples=1000, batch_size=50, where="total") == expected
 
 
 @pytest.mark.parametrize("duration", [dict(epochs=0), dict(steps=-1), dict(epochs="2"),
@@ -208,12 +208,12 @@ def test_durations_become_whole_steps_of_at_least_one(duration, expected):
                                       dict(epochs=float("nan")), dict(epochs=True)])
 def test_what_is_no_duration_is_refused(duration):
     with pytest.raises(ConfigError, match=r"total"):
-        config.steps(duration, examples=1000, batch_size=50, where="total")
+        durations.steps(duration, examples=1000, batch_size=50, where="total")
 
 
 def test_durations_are_resolved_wherever_they_stand():
     value = {"a": ({"epochs": 1}, {"name": "x", "every": {"examples": 100}}), "b": "epochs"}
-    assert config.resolve(value, examples=1000, batch_size=50, where="config") == {
+    assert durations.resolve(value, examples=1000, batch_size=50, where="config") == {
         "a": (20, {"name": "x", "every": 2}), "b": "epochs"}
 
 

@@ -5,14 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls_jax import build, config, features, programs, tree
+from imgcls_jax import assembly, config, features, tree
 from imgcls_jax.models import MODELS
+from imgcls_jax.training import programs
 
 FROZEN = r"(stem|stage[12]).*"
 
 
 def built(*overrides):
-    return build.build(config.load("digits", [("model.norm_group", "None"), ("batch_size", "8"),
+    return assembly.build(config.load("digits", [("model.norm_group", "None"), ("batch_size", "8"),
                                               ("precision", "f32"),
                                               ("schedule.warmup", "None"), *overrides]).config)
 

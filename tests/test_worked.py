@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from imgcls_jax import config
-from imgcls_jax.build import build
-from imgcls_jax.train import train
+from imgcls_jax.assembly import build
+from imgcls_jax.training.loop import train
 from tests.datasets import made
 from tests.datasets import test_worked as layouts
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from imgcls_jax import runtime
-from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax import environment
+from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.types import Run
 
 
@@ -13,7 +13,7 @@ def save_workdir(run: Run, folder: Path):
     keeper = Checkpoints(folder / "checkpoints", keep=1)
     keeper.save(0, run.init(), {
         "config": run.config, "classes": run.source.classes, "model": run.spec.name,
-        "preprocessing": run.preprocessing, "versions": runtime.versions(), "history": [],
+        "preprocessing": run.preprocessing, "versions": environment.versions(), "history": [],
         "stopped": None})
     keeper.wait()
     keeper.close()

@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from experiments.bench import record
-from imgcls_jax import pipeline
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import TRANSFORMS, _operations
 
 SIDE, WARM = 224, 60
@@ -93,7 +93,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    tf = pipeline.tensorflow()
+    tf = tensorflow()
     rows = []
     for case, run in cases(tf).items():
         if asked.only in case:

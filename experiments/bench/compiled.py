@@ -14,7 +14,8 @@ import sys
 
 from experiments.bench import record
 from imgcls_jax import config
-from imgcls_jax.cli import _bench_compile, _slice, bench
+from imgcls_jax.bench import compiled, slices
+from imgcls_jax.cli import bench
 
 LIBTPU = "0.0.50.1"  # the others' figures are of it: another one's may differ by a percent
 RESNET = dict(config="imagenet/resnet:resnet50", images="bfloat16",
@@ -43,14 +44,14 @@ OTHERS = {"ResNet-50": ("flax", 228.9, 318.2, 8.82, 115.5, 24.10),
 def measured(case: str) -> dict:
     """A row of the record: figures, and each as a share of what it is compared with."""
     choice = {"topology": "v5e:1x1", "onehot": False, "overrides": "", **CASES[case]}
-    devices = _slice.devices(choice["topology"])
+    devices = slices.devices(choice["topology"])
     if "model" in choice:
         chosen = bench.plain_config(choice["model"], 256, 224, "bf16")
     else:
         words = (word.split("=", 1) for word in choice["overrides"].split())
         chosen = config.load(choice["config"], words).config
-    chosen = _slice.fit(chosen, devices, 256)
-    facts = _bench_compile.measure(chosen, devices, images=choice["images"],
+    chosen = slices.fit(chosen, devices, 256)
+    facts = compiled.measure(chosen, devices, images=choice["images"],
                                    onehot=choice["onehot"])
     ours = {"M cycles": facts["cycles"] / 1e6, "MB/image": facts["bytes_per_image"] / 1e6,
             "peak GiB": facts["peak_bytes"] / 2**30,

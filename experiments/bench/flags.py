@@ -7,8 +7,8 @@ Each candidate is tried alone, in a process of its own that compiles the step tw
 with it, and lets the two take turns; rounds with a disturbed probe are void. `ratio` is the speed
 with over that without. "none" changes nothing and shows how far a ratio is from 1 by chance. A flag
 `wins` where it is faster in every round that counts, and by 2% in the median; what wins for all
-models may be entered in imgcls_jax/xla_flags.py, with its figure. On a CPU one core is used, and
-process time. Writes flags.json.
+models may be entered in imgcls_jax/training/xla_flags.py, with its figure. On a CPU one core is
+used, and process time. Writes flags.json.
 
 Not among the candidates: --xla_cpu_enable_fast_math and fast_min_max, under which the step would no
 longer see that a loss is not finite.
@@ -48,21 +48,22 @@ def try_one(flag: str, model: str, size: dict) -> dict:
     """Rounds without and with a flag, in this process."""
     import jax
 
-    from imgcls_jax import runtime
-    from imgcls_jax.cli import _rounds, bench
-    from imgcls_jax.cli._bench_step import Step
+    from imgcls_jax.bench import rounds
+    from imgcls_jax.bench.step import Step
+    from imgcls_jax.cli import bench
+    from imgcls_jax.parallel import processes
 
-    runtime.enable_cache()
+    processes.enable_cache()
     config = bench.plain_config(model, size["batch"], size["size"], size["precision"])
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     name, _, word = flag.partition("=")
     plain = Step(config, clock=clock)
     flagged = Step(config, None if flag == "none" else {name: value(word)}, clock=clock)
     steps = size["steps"]
-    done = _rounds.alternate({"without": lambda: plain.go(steps),
+    done = rounds.alternate({"without": lambda: plain.go(steps),
                               "with": lambda: flagged.go(steps)},
-                             _rounds.matmul(clock), rounds=size["rounds"],
-                             tolerance=_rounds.tolerance())
+                             rounds.matmul(clock), rounds=size["rounds"],
+                             tolerance=rounds.tolerance())
     ratio, void = done.ratio("with", "without"), done.void
     return {"case": f"{model}, {jax.devices()[0].device_kind}, {flag}",
             "batch": size["batch"], "size": size["size"], "dtype": size["precision"],

@@ -20,9 +20,10 @@ from pathlib import Path
 import jax
 
 from experiments.bench import record
-from imgcls_jax import config, runtime
-from imgcls_jax.build import build
-from imgcls_jax.train import train
+from imgcls_jax import config
+from imgcls_jax.assembly import build
+from imgcls_jax.parallel import processes
+from imgcls_jax.training.loop import train
 
 WORDS = {"model": {"name": "vit_mini", "width": 16, "depth": 2, "heads": 2, "stem": ()},
          "batch_size": 32, "schedule": {"name": "constant", "base": 0.1}, "evals": {}}
@@ -69,7 +70,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     gc.set_threshold(100_000, 50, 100)  # as `imgcls` does
-    runtime.enable_cache()
+    processes.enable_cache()
     run = idle(make(asked.steps))
     batch = next(run.batches(0))
     inputs = {"one batch in memory": lambda start: itertools.repeat(batch),

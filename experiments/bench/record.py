@@ -13,7 +13,7 @@ import platform
 import time
 from pathlib import Path
 
-from imgcls_jax import runtime
+from imgcls_jax import environment
 
 HERE = Path(__file__).parent
 KEY = "case"
@@ -32,8 +32,8 @@ def save(question: str, title: str, rows: list[dict], **facts):
     """
     path = HERE / f"{question}.json"
     old = json.loads(path.read_text())["rows"] if path.exists() else []
-    made = {"date": time.strftime("%Y-%m-%d"), "commit": runtime.commit(), "machine": machine(),
-            "versions": {k: v for k, v in runtime.versions().items()
+    made = {"date": time.strftime("%Y-%m-%d"), "commit": environment.commit(), "machine": machine(),
+            "versions": {k: v for k, v in environment.versions().items()
                          if k in ("python", "jax", "jaxlib", "libtpu", "flax", "optax")}, **facts}
     new = {row[KEY]: {**row, "made": made} for row in rows}
     merged = [new.pop(row[KEY], row) for row in old] + list(new.values())

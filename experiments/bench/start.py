@@ -9,7 +9,7 @@ with that cache and imports alone, in turns, each a process of its own. Needs no
 import argparse
 
 from experiments.bench import record
-from imgcls_jax.cli import _bench_start
+from imgcls_jax.bench import start
 
 
 def main():
@@ -17,7 +17,7 @@ def main():
     parser.add_argument("--config", default="digits")
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    found = _bench_start.measure(["bench", "start", f"--config={asked.config}"], asked.rounds)
+    found = start.measure(["bench", "start", f"--config={asked.config}"], asked.rounds)
     row = {"case": asked.config, "rounds": asked.rounds}
     for key, value in found.items():
         row |= ({f"{key}_{part}_s": seconds for part, seconds in value.items()}

@@ -33,10 +33,11 @@ def ours(model: str, mode: str, size: int, batch: int):
     import jax
     import numpy as np
 
-    from imgcls_jax import init, sharding
-    from imgcls_jax.build import build
+    from imgcls_jax import init
+    from imgcls_jax.assembly import build
     from imgcls_jax.cli.bench import plain_config
     from imgcls_jax.models import MODELS as REGISTRY
+    from imgcls_jax.parallel import transfer
 
     images = np.random.default_rng(0).normal(size=(batch, size, size, 3)).astype(np.float32)
     labels = np.arange(batch, dtype=np.int32)
@@ -49,7 +50,7 @@ def ours(model: str, mode: str, size: int, batch: int):
     if model.startswith("vit"):
         config["optimizer"] = {"name": "adamw"}
     run = build(config)
-    batch = sharding.to_device({"image": images, "label": labels,
+    batch = transfer.to_device({"image": images, "label": labels,
                                 "mask": np.ones(batch, np.float32)}, batch, run.mesh)
     step, state = jax.jit(run.step, donate_argnums=0), [run.init()]
 

@@ -22,9 +22,11 @@ import jax
 import numpy as np
 
 from experiments.bench import record
-from imgcls_jax import config, programs, runtime
-from imgcls_jax.build import build
-from imgcls_jax.train import train
+from imgcls_jax import config
+from imgcls_jax.assembly import build
+from imgcls_jax.parallel import processes
+from imgcls_jax.training import programs
+from imgcls_jax.training.loop import train
 
 WARM = 5  # steps that are not counted
 
@@ -99,7 +101,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     asked = parser.parse_args()
     gc.set_threshold(100_000, 50, 100)  # as `imgcls` does
-    runtime.enable_cache()
+    processes.enable_cache()
     run = make(asked.batch_size, asked.steps)
     alone = images_per_second(run, asked.steps)
     batch = next(run.batches(0))

@@ -139,11 +139,12 @@ def prepared(folder: str) -> tuple[str, dict]:
     """(file of the arrays, recipe) of the config, for torch."""
     import numpy as np
 
-    from imgcls_jax import config, datasets, pipeline
+    from imgcls_jax import config, datasets, durations
+    from imgcls_jax.data.decoding.tensorflow import tensorflow
+    from imgcls_jax.data.feed import OPTIONS
     from imgcls_jax.datasets import DATASETS
-    from imgcls_jax.feed import OPTIONS
 
-    pipeline.tensorflow()  # before a dataset imports it without our settings
+    tensorflow()  # before a dataset imports it without our settings
     c = config.load(SPEC, OVERRIDES).config
     source = DATASETS.bind({k: v for k, v in c["data"].items() if k not in OPTIONS}, "data")()
     arrays = {}
@@ -156,8 +157,8 @@ def prepared(folder: str) -> tuple[str, dict]:
     given = dict(examples=source.sizes["train"], batch_size=c["batch_size"])
     return path, {
         "width": c["model"]["width"], "classes": len(source.classes),
-        "batch_size": c["batch_size"], "steps": config.steps(c["total"], **given, where="total"),
-        "warmup": config.steps(c["schedule"]["warmup"], **given, where="warmup"),
+        "batch_size": c["batch_size"], "steps": durations.steps(c["total"], **given, where="total"),
+        "warmup": durations.steps(c["schedule"]["warmup"], **given, where="warmup"),
         "base": c["schedule"]["base"], "momentum": c["optimizer"]["momentum"],
         "nesterov": c["optimizer"]["nesterov"], "decay": c["weight_decay"]["value"],
         "padding": c["transforms"][0]["padding"], "mean": c["data"]["mean"],

@@ -5,8 +5,9 @@ Each verb has a FlagValues of its own, so that the flags of two verbs never coll
 
 from absl import flags
 
-from imgcls_jax import config, runtime
+from imgcls_jax import config
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.parallel import processes
 
 
 def verb() -> flags.FlagValues:
@@ -34,7 +35,7 @@ def define_start(values: flags.FlagValues):
 
 def start(values: flags.FlagValues):
     """Joins the other processes and turns the compilation cache on."""
-    runtime.start(coordinator=values.coordinator, processes=values.processes,
+    processes.start(coordinator=values.coordinator, processes=values.processes,
                   process_id=values.process_id, cache=values.cache)
 
 

@@ -21,8 +21,8 @@ def make(workdir: Path, variables: Mapping, item: Mapping, *, step: int = 0,
     """
     import jax.numpy as jnp
 
-    from imgcls_jax import workdir as folders
-    from imgcls_jax.checkpoint import Checkpoints
+    from imgcls_jax.checkpoint.saving import Checkpoints
+    from imgcls_jax.training import workdir as folders
     from imgcls_jax.types import TrainState
 
     params, model_state = variables["params"], dict(variables)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from imgcls_jax import config
+from imgcls_jax import config, durations
 from imgcls_jax.cli import _flags, _workdir
 from imgcls_jax.errors import CheckpointError, ConfigError
 
@@ -32,12 +32,12 @@ def main(words, overrides):
                           fix="imgcls average W [W ...] --workdir=A")
     made = Path(FLAGS.workdir)
     _workdir.check_new(made)
-    from imgcls_jax import checkpoint
+    from imgcls_jax.checkpoint import reading
 
     chosen = [(folder, step) for folder in map(Path, words) for step in _steps(folder)]
     mean, item, averaged = _mean(chosen)
     changed = config.override(config.plain(item["config"]), overrides)
-    step = max(checkpoint.choose(folder / "checkpoints", step) for folder, step in chosen)
+    step = max(reading.choose(folder / "checkpoints", step) for folder, step in chosen)
     examples = 0
     if "batch_stats" in mean and FLAGS.batch_norm:
         mean, examples = _estimated(changed, item, mean, FLAGS.batch_norm)
@@ -49,12 +49,12 @@ def main(words, overrides):
 
 
 def _steps(folder: Path) -> list:
-    from imgcls_jax import checkpoint, manifest
+    from imgcls_jax.checkpoint import digests, reading
 
     directory = folder / "checkpoints"
     if FLAGS.step:
-        return [checkpoint.choose(directory, FLAGS.step)]
-    found = manifest.steps(directory)[:FLAGS.last]
+        return [reading.choose(directory, FLAGS.step)]
+    found = digests.steps(directory)[:FLAGS.last]
     if len(found) < FLAGS.last:
         raise CheckpointError(f"there are {len(found)} checkpoints, not {FLAGS.last}",
                               where=str(directory), fix="lower --last; training keeps more with "
@@ -67,12 +67,13 @@ def _mean(chosen: list) -> tuple[dict, dict, bool]:
     import jax
     import numpy as np
 
-    from imgcls_jax import checkpoint, tree
+    from imgcls_jax import tree
+    from imgcls_jax.checkpoint import reading
     from imgcls_jax.types import TrainState
 
     total, shapes, item = None, None, None
     for folder, step in chosen:
-        weights, found, _ = checkpoint.restore_weights(folder / "checkpoints", step)
+        weights, found, _ = reading.restore_weights(folder / "checkpoints", step)
         variables = TrainState(step=step, opt_state=None, **weights).eval_variables()
         if total is None:
             # A sum of many in bf16 or f32 would lose the digits that averaging is for.
@@ -95,10 +96,12 @@ def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tup
     import jax
     import numpy as np
 
-    from imgcls_jax import programs, sharding, tree
-    from imgcls_jax.build import build
+    from imgcls_jax import tree
+    from imgcls_jax.assembly import build
+    from imgcls_jax.parallel import transfer
+    from imgcls_jax.training import programs
 
-    last = config.at_phase(changed, config.phases(changed) - 1)  # as it is evaluated
+    last = durations.at_phase(changed, durations.phases(changed) - 1)  # as it is evaluated
     run = build({**last, "step": {"name": "batch_norm"}, "total": {"examples": examples},
                  "optimizer": {"name": "sgd"}, "schedule": {"name": "constant", "base": 0.0},
                  "weight_decay": None, "clip": None, "ema": None, "freeze": (), "init": None,
@@ -117,8 +120,8 @@ def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tup
                               where="config.model", fix="leave the model and its precision as they "
                               "are")
     places = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
-    state = run.init().replace(**{k: sharding.place(given[k], getattr(places, k)) for k in given})
-    batches = sharding.prefetch(run.batches(0), run.put)
+    state = run.init().replace(**{k: transfer.place(given[k], getattr(places, k)) for k in given})
+    batches = transfer.prefetch(run.batches(0), run.put)
     for _ in range(run.total_steps):
         state, _ = step(state, next(batches)[1])
     statistics = jax.tree.map(np.asarray, state.model_state)

@@ -71,13 +71,15 @@ def measure(loaded: dict, *, size: int | None = None, color: bool = False,
             strength: float | None = None) -> dict:
     """Features, fit and evaluation of a config's data. strength: C; None: by cross-validation."""
     hog = _hog()
-    from imgcls_jax import datasets, feed, pipeline
-    from imgcls_jax.build.images import chain
+    from imgcls_jax import datasets
+    from imgcls_jax.assembly.inputs import chain
     from imgcls_jax.cli import data
+    from imgcls_jax.data import feed
+    from imgcls_jax.data.decoding.tensorflow import tensorflow
     from imgcls_jax.registry import bind
     from imgcls_jax.transforms import TRANSFORMS
 
-    pipeline.tensorflow()  # before a dataset imports it without our settings
+    tensorflow()  # before a dataset imports it without our settings
     options = bind(feed.options, {k: v for k, v in loaded["data"].items() if k in feed.OPTIONS},
                    "config.data")()
     source = feed.select(data.source(loaded), options, loaded["seed"])

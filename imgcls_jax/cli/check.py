@@ -11,8 +11,9 @@ import json
 
 from absl import flags
 
-from imgcls_jax.cli import _flags, _slice
-from imgcls_jax.cli._slice import size
+from imgcls_jax.bench import slices
+from imgcls_jax.bench.slices import size
+from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 
 FLAGS = _flags.verb()
@@ -40,10 +41,10 @@ def main(words, overrides):
         raise ConfigError("a topology has devices of its own", where="--fake_devices",
                           fix="name one of --topology and --fake_devices")
     if FLAGS.topology:
-        devices = _slice.devices(FLAGS.topology)
-        chosen = _slice.fit(chosen, devices)
+        devices = slices.devices(FLAGS.topology)
+        chosen = slices.fit(chosen, devices)
     _flags.start(FLAGS)
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
 
     facts = examine(build(chosen, claim=loaded.claim, devices=devices),
                     compiled=FLAGS.compile or bool(devices))
@@ -55,8 +56,8 @@ def examine(run, *, compiled: bool = False) -> dict:
     import jax
 
     from imgcls_jax import tree
-    from imgcls_jax.build.model import tracing
-    from imgcls_jax.programs import lower_step
+    from imgcls_jax.assembly.network import tracing
+    from imgcls_jax.training.programs import lower_step
 
     with tracing("config"):
         lowered = lower_step(run)
@@ -88,12 +89,12 @@ def examine(run, *, compiled: bool = False) -> dict:
             {0, run.total_steps // 4, run.total_steps // 2, run.total_steps - 1})},
     }
     if compiled:
-        from imgcls_jax import hlo
+        from imgcls_jax.bench import hlo
 
         program = lowered.compile()
         facts["compiled"] = hlo.summary(program)
         if run.mesh.devices.flat[0].platform == "tpu":
-                facts["slice"] = _slice.figures(run, program)
+                facts["slice"] = slices.figures(run, program)
     return facts
 
 
@@ -152,7 +153,7 @@ def render(facts: dict) -> str:
                                                for first, size in facts["phases"].items()))
     if "slice" in facts:
         lines += [f"for        {facts['slice']['devices']} {facts['slice']['device']}",
-                  *_slice.lines(facts["slice"])]
+                  *slices.lines(facts["slice"])]
     elif "compiled" in facts:
         made = facts["compiled"]
         lines.append(f"compiled   peak memory {size(made['peak_bytes'])} per device, collectives "

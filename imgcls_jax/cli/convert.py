@@ -58,7 +58,7 @@ def _labels(path: str | None) -> tuple[str, ...] | None:
 
 def convert(chosen: dict, weights: str, workdir: Path, *, labels=None) -> str:
     """Writes the workdir; says what it did."""
-    from imgcls_jax import predict, runtime, tree
+    from imgcls_jax import environment, predict, tree
     from imgcls_jax.datasets import DATASETS
 
     model = predict.of_file(weights, chosen)
@@ -70,7 +70,7 @@ def convert(chosen: dict, weights: str, workdir: Path, *, labels=None) -> str:
                           where="--labels", fix="give a name for every class, one a line")
     _workdir.make(workdir, model.variables, {
         "config": chosen, "classes": labels, "model": model.spec.name,
-        "preprocessing": model.preprocessing, "versions": runtime.versions(),
+        "preprocessing": model.preprocessing, "versions": environment.versions(),
         "stopped": f"converted from {Path(weights).name}"})
     arguments = "".join(f", {k}={v}" for k, v in chosen["model"].items() if k != "name")
     count = tree.count(model.variables["params"])

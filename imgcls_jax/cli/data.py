@@ -69,9 +69,9 @@ def main(words, overrides):
         raise ConfigError(f"unexpected argument {rest[1]!r}", where="command line",
                           fix=f"imgcls data {action} takes one folder, file or name")
     loaded = chosen(rest[0] if rest else None, overrides)
-    from imgcls_jax import pipeline
+    from imgcls_jax.data.decoding.tensorflow import tensorflow
 
-    pipeline.tensorflow()  # before a dataset imports it without our settings
+    tensorflow()  # before a dataset imports it without our settings
     return importlib.import_module(f"imgcls_jax.cli._data_{action}").main(loaded)
 
 
@@ -107,8 +107,8 @@ def named(word: str) -> dict:
 
 def source(loaded: dict):
     """The dataset of a config, all of it: what config.data says of any dataset is left out."""
+    from imgcls_jax.data.feed import OPTIONS
     from imgcls_jax.datasets import DATASETS
-    from imgcls_jax.feed import OPTIONS
 
     choice = {k: v for k, v in loaded["data"].items() if k not in OPTIONS}
     return DATASETS.bind(choice, "config.data")()

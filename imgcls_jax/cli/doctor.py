@@ -9,9 +9,10 @@ import tempfile
 
 from absl import flags
 
-from imgcls_jax import runtime
+from imgcls_jax import environment
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import EnvironmentFailure
+from imgcls_jax.parallel import processes
 
 FLAGS = _flags.verb()
 flags.DEFINE_bool("json", False, "Print JSON.",
@@ -40,14 +41,14 @@ def _devices():
         import jax
         devices = jax.devices()
         return ("devices", True, f"{len(devices)} x {devices[0].device_kind} "
-                f"({jax.default_backend()}), {runtime.environment()['cpus']} CPU cores", "")
+                f"({jax.default_backend()}), {environment.environment()['cpus']} CPU cores", "")
     except RuntimeError as error:
         return "devices", False, str(error).splitlines()[0], "see the JAX installation guide"
 
 
 def _packages():
     """What training needs beside JAX; models and `bench step` do without."""
-    found = runtime.versions()
+    found = environment.versions()
     for name, module in (("jax", "jax"), ("flax", "flax"), ("orbax-checkpoint", "orbax"),
                          ("tensorflow", "tensorflow"), ("clu", "clu"),
                          ("tensorflow-datasets", "tensorflow_datasets"),
@@ -66,7 +67,7 @@ def _writable(path, name):
 
 
 def _cache():
-    place = runtime.enable_cache()
+    place = processes.enable_cache()
     if place is None:
         return "compilation cache", True, "off", ""
     try:

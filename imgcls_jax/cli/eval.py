@@ -28,19 +28,20 @@ def main(words, overrides):
     _flags.start(FLAGS)
     import jax
 
-    from imgcls_jax import checkpoint, workdir
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
+    from imgcls_jax.checkpoint import reading
+    from imgcls_jax.training import workdir
     from imgcls_jax.types import TrainState
 
     directory = Path(FLAGS.workdir) / "checkpoints"
-    saved, step = checkpoint.read_config(directory, FLAGS.step)
+    saved, step = reading.read_config(directory, FLAGS.step)
     run = build(config.override(config.plain(saved["config"]), overrides))
     if tuple(saved["classes"]) != run.source.classes:
         raise ConfigError("the classes of the data are not those the model was trained with",
                           where=f"config.data ({run.source.name})",
                           fix="evaluate on data with the classes of labels.json")
     want = run.abstract_state
-    weights, _, step = checkpoint.restore_weights(directory, step, want)
+    weights, _, step = reading.restore_weights(directory, step, want)
     state = TrainState(step=step, opt_state=None, **weights)
     main = jax.process_index() == 0
     results = {"step": int(step), "model": run.spec.name,

@@ -30,7 +30,7 @@ def main(words, overrides):
     _flags.start(FLAGS)
     from imgcls_jax import predict
     from imgcls_jax.exporters import EXPORTERS
-    from imgcls_jax.workdir import failure
+    from imgcls_jax.training.workdir import failure
 
     exporter = EXPORTERS.get(FLAGS.format, "--format")
     model, out = predict.load(FLAGS.workdir, step=FLAGS.step), Path(FLAGS.out)

@@ -7,10 +7,11 @@ import json
 
 from absl import flags
 
-from imgcls_jax import config, sampling
+from imgcls_jax import config
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import near
+from imgcls_jax.samplers import SAMPLERS
 
 FLAGS = _flags.verb()
 flags.DEFINE_bool("json", False, "Print JSON.",
@@ -31,7 +32,7 @@ def _kinds() -> dict:
     from imgcls_jax.transforms import TRANSFORMS
 
     registries = (MODELS, DATASETS, TRANSFORMS, DEVICE_TRANSFORMS, LOSSES, METRICS, EVALUATORS,
-                  STEPS, EXPORTERS, OPTIMIZERS, SCHEDULES, sampling.SAMPLERS)
+                  STEPS, EXPORTERS, OPTIMIZERS, SCHEDULES, SAMPLERS)
     return {registry.plural: registry for registry in registries}
 
 
@@ -78,8 +79,9 @@ def _whole(kind: str, registry, name: str) -> str:
     """The description of one thing, its options, and those that all of its kind share."""
     import inspect
 
-    from imgcls_jax import feed, optim
-    from imgcls_jax.build.evaluation import every_evaluation
+    from imgcls_jax import optim
+    from imgcls_jax.assembly.evaluation import every_evaluation
+    from imgcls_jax.data import feed
 
     shared = {"optimizers": optim.every_optimizer, "schedules": optim.every_schedule,
               "datasets": feed.options, "evaluators": every_evaluation}.get(kind)

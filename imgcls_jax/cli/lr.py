@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from imgcls_jax import config
+from imgcls_jax import durations
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 
@@ -58,18 +58,19 @@ def main(words, overrides):
 
 def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, list]:
     """(rates, mean losses of the batches in nats), each of the step that was made with the rate."""
-    from imgcls_jax import programs, sharding
-    from imgcls_jax.build import build
+    from imgcls_jax.assembly import build
+    from imgcls_jax.parallel import transfer
+    from imgcls_jax.training import programs
 
     factor = (high / low) ** (1 / (steps - 1))
-    given = config.at_phase(given, 0)  # where training begins
+    given = durations.at_phase(given, 0)  # where training begins
     run = build({**given, "total": {"steps": steps}, "schedule": {
         "name": "exponential", "base": low, "every": {"steps": 1}, "factor": factor},
         "ema": None, "evals": {}, "stop": None,
         "checkpoint": {**given["checkpoint"], "best": None}})
     step, _ = programs.compile_step(run).result()
     state, rates, losses, mean, lowest = run.init(), [], [], 0.0, math.inf
-    for _, batch in sharding.prefetch(run.batches(0), run.put):
+    for _, batch in transfer.prefetch(run.batches(0), run.put):
         state, sums = step(state, batch)
         loss = float(sums["loss"]) / run.batch_size
         if sums["nonfinite"]:
@@ -125,7 +126,7 @@ def draw(rates: list, losses: list, found: dict, path: Path):
     import numpy as np
     from PIL import Image, ImageDraw
 
-    from imgcls_jax.workdir import failure
+    from imgcls_jax.training.workdir import failure
 
     width, height, margin = 720, 400, 50
     x = np.log10(rates)

@@ -34,7 +34,7 @@ def main(words, overrides):
     model, tag, published = catalogue.find(words[0], "command line")
     name = f"{model}/{tag}"
     _flags.start(FLAGS)
-    from imgcls_jax import workdir
+    from imgcls_jax.training import workdir
 
     chosen = _published.make(model, name, overrides)
     chosen["data"] |= source(Path(FLAGS.data).expanduser())
@@ -62,8 +62,8 @@ def source(place: Path) -> dict:
 
 def measure(chosen: dict, name: str) -> dict:
     """Top-1 and top-5 in percent over the whole split, with 95% intervals, and with what."""
-    from imgcls_jax import config, datasets, predict, runtime
-    from imgcls_jax.build import build
+    from imgcls_jax import config, datasets, environment, predict
+    from imgcls_jax.assembly import build
 
     run = build(chosen)
     model = predict.of_file(name, chosen)
@@ -82,7 +82,7 @@ def measure(chosen: dict, name: str) -> dict:
                                       for key, value in scores.items()}},
             "config": chosen, "config_digest": config.digest(chosen),
             "finished": time.strftime("%Y-%m-%d"), "images_per_second": images / seconds,
-            **runtime.environment()}
+            **environment.environment()}
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

@@ -35,13 +35,13 @@ def run(loaded):
     """Trains a config.Loaded as the flags say."""
     _flags.start(FLAGS)
     # TensorFlow takes seconds to import; the build and the compiler do not wait for it.
-    from imgcls_jax import pipeline
-    threading.Thread(target=_import, args=(pipeline.tensorflow,), daemon=True).start()
+    from imgcls_jax.data.decoding.tensorflow import tensorflow
+    threading.Thread(target=_import, args=(tensorflow,), daemon=True).start()
     import jax
 
-    from imgcls_jax.build import build
-    from imgcls_jax.train import train
-    from imgcls_jax.workdir import failure, read_json, write_json
+    from imgcls_jax.assembly import build
+    from imgcls_jax.training.loop import train
+    from imgcls_jax.training.workdir import failure, read_json, write_json
 
     workdir = _workdir(loaded.name, jax.process_count())
     train(build(loaded.config, claim=loaded.claim), workdir, name=loaded.name, quiet=FLAGS.quiet)

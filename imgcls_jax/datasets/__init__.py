@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.registry import Registry, near
 from imgcls_jax.types import Lookup, Shards, Source
@@ -121,8 +122,7 @@ def per_class(source: Source, name: str, count: int, generator: Callable) -> Sou
 def _chosen(opened: Lookup, members: np.ndarray, number: np.ndarray | None = None) -> Lookup:
     """Some examples of a Lookup, with label k become number[k]."""
     def read(index):
-        import tensorflow as tf
-
+        tf = tensorflow()
         row = opened.read(tf.gather(members, index))
         return row if number is None else {**row, "label": tf.gather(number, row["label"])}
 

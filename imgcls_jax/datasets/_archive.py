@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import _paths, _tar
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup
@@ -202,8 +203,7 @@ class Archive:
 def lookup(archive: Archive, numbers: np.ndarray, labels: np.ndarray) -> Lookup:
     """A split of the members of these numbers i64[n], with labels i32[n] or f32[n,K]."""
     def read(index):
-        import tensorflow as tf
-
+        tf = tensorflow()
         data = tf.numpy_function(lambda i: archive.read(numbers[i]), [index], tf.string)
         return {"image": tf.ensure_shape(data, ()), "label": tf.gather(labels, index)}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import _archive, _paths
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup
@@ -144,16 +145,14 @@ def lookup(files: Files, chosen: np.ndarray, labels: np.ndarray, *, shuffle: boo
     @functools.cache
     def held():
         """What is long is an input of the graph, no part of it."""
-        import tensorflow as tf
-
+        tf = tensorflow()
         with tf.init_scope():
             paths = [os.path.join(files.path, files.names[number]) for number in chosen
                      ] if isinstance(files, Folder) else []
             return tf.constant(labels), tf.constant(paths, tf.string)
 
     def read(index):
-        import tensorflow as tf
-
+        tf = tensorflow()
         all_labels, paths = held()
         label = tf.gather(all_labels, index)
         label = tf.cast(label, tf.float32) if label.dtype == tf.bool else label
@@ -171,14 +170,12 @@ def arrays(pixels: np.ndarray, labels: np.ndarray, where: str) -> Lookup:
     """A split held in memory. pixels: u8[n,H,W,C]; labels: i32[n]; where: the file."""
     @functools.cache
     def held():
-        import tensorflow as tf
-
+        tf = tensorflow()
         with tf.init_scope():
             return tf.constant(pixels), tf.constant(labels)
 
     def read(index):
-        import tensorflow as tf
-
+        tf = tensorflow()
         return {key: tf.gather(value, index)
                 for key, value in zip(("image", "label"), held(), strict=True)}
 

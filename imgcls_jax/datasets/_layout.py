@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import _archive, _paths
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup
@@ -79,14 +80,12 @@ class Disk:
         """A split of these files, with labels i32[n]."""
         @functools.cache
         def path_tensor():
-            import tensorflow as tf
-
+            tf = tensorflow()
             with tf.init_scope():  # a million paths are an input of the graph, no part of it
                 return tf.constant([self._place(path) for path in paths], tf.string)
 
         def read(index):
-            import tensorflow as tf
-
+            tf = tensorflow()
             return {"image": tf.io.read_file(tf.gather(path_tensor(), index)),
                     "label": tf.gather(labels, index)}
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import _paths
 from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
 from imgcls_jax.types import Lookup, Shards
@@ -101,8 +102,7 @@ def _whole(path: str) -> tuple[list[tuple[int, int]], int]:
 def stream(files: Sequence[tuple[str, int]], parse: Callable) -> Shards:
     """TFRecord files with their counts, read in order."""
     def records(path):
-        import tensorflow as tf
-
+        tf = tensorflow()
         return tf.data.TFRecordDataset(path)
 
     return Shards(tuple((path, 0, count) for path, count in files), records, parse)
@@ -116,8 +116,7 @@ def by_index(files: Sequence[str], parse: Callable) -> Lookup:
     @functools.cache
     def columns():
         """i64[3,n]: file, offset of the record and its bytes: an input of the graph."""
-        import tensorflow as tf
-
+        tf = tensorflow()
         rows = np.concatenate(found).astype(np.int64).T
         with tf.init_scope():
             return tf.constant(files), tf.constant(np.stack(
@@ -125,8 +124,7 @@ def by_index(files: Sequence[str], parse: Callable) -> Lookup:
                  rows[1] + HEADER + FOOTER]))
 
     def read(number):
-        import tensorflow as tf
-
+        tf = tensorflow()
         paths, table = columns()
         file, offset, size = tf.unstack(tf.gather(table, number, axis=1))
         shape = dict(output_types=[tf.string], output_shapes=[[]])
@@ -154,8 +152,7 @@ def array_records(files: Sequence[str], parse: Callable,
         return _array_record("array_record_data_source").ArrayRecordDataSource(list(files))
 
     def read(number):
-        import tensorflow as tf
-
+        tf = tensorflow()
         record = tf.numpy_function(lambda i: source()[int(i)], [number], tf.string)
         return parse(tf.ensure_shape(record, ()))
 
@@ -200,8 +197,7 @@ def _lookup(files: Sequence[str], counts: np.ndarray, read: Callable, parse: Cal
 def _labels(files: Sequence[str], size: int, read: Callable, rule: list) -> np.ndarray:
     """All labels, for which every record has to be read, once; they are kept."""
     def make(folder):
-        import tensorflow as tf
-
+        tf = tensorflow()
         labels = tf.data.Dataset.range(size).map(lambda number: read(number)["label"],
                                                  num_parallel_calls=os.cpu_count())
         try:
@@ -222,8 +218,7 @@ def parser(first: Callable[[], bytes], where: str, *, image_key: str, label_key:
            classes: int, multilabel: bool, offset: int = 0) -> Callable:
     """(bytes[] tensor) -> dict(image, label). first: gives a record, of which it is seen what
     the features are. offset is taken off integer labels."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     try:
         features = tf.train.Example.FromString(first()).features.feature
     except tf.errors.OpError as error:
@@ -263,8 +258,7 @@ def parser(first: Callable[[], bytes], where: str, *, image_key: str, label_key:
 
 def first_of(split: Lookup | Shards) -> bytes:
     """The first record of a split whose parse gives the record itself."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     if isinstance(split, Lookup):
         return split.read(tf.constant(0, tf.int64))["record"].numpy()
     for record in split.records(tf.constant(split.files[0][0])).take(1):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.types import Lookup, Source
@@ -29,8 +30,7 @@ def digits(*, fold: int = 0, channels: int = 1) -> Source:
         chosen = members[name]
 
         def read(index):
-            import tensorflow as tf
-
+            tf = tensorflow()
             return {"image": tf.gather(images[chosen], index),
                     "label": tf.gather(labels[chosen], index)}
 

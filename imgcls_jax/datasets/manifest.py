@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import DATASETS, _classes, _manifest_index, _paths, _rows
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Source
@@ -89,8 +90,7 @@ def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) 
         return dense
 
     def read(index):
-        import tensorflow as tf
-
+        tf = tensorflow()
         path, found = tf.numpy_function(lambda i: (image(i), label(i)), [index],
                                         (tf.string, tf.float32 if multilabel else tf.int32))
         found = tf.ensure_shape(found, (count,) if multilabel else ())

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.types import Lookup, Source
@@ -47,8 +48,7 @@ def shapes(*, examples: int = 4000, held_out: int = 2000, size: int = 64,
     def open_split(name: str) -> Lookup:
         @functools.cache
         def tensors():
-            import tensorflow as tf
-
+            tf = tensorflow()
             with tf.init_scope():  # beside the graph of the pipeline, not a constant in it
                 return tf.constant(drawn(name)), tf.constant(labels())
 
@@ -56,8 +56,7 @@ def shapes(*, examples: int = 4000, held_out: int = 2000, size: int = 64,
             return (numbers[name] % len(classes)).astype(np.int32)
 
         def read(index):
-            import tensorflow as tf
-
+            tf = tensorflow()
             images, of_class = tensors()
             return {"image": tf.gather(images, index), "label": tf.gather(of_class, index)}
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.types import Lookup, Source
 
@@ -22,8 +23,7 @@ def synthetic(*, examples: int = 1024, held_out: int = 256, size: int = 32, clas
         first = 0 if name == "train" else examples
 
         def read(index):
-            import tensorflow as tf
-
+            tf = tensorflow()
             number = tf.cast(index + first, tf.int32)
             label = number % classes
             pattern = _random_bytes((4, 4, channels), (seed, label))
@@ -41,8 +41,7 @@ def synthetic(*, examples: int = 1024, held_out: int = 256, size: int = 32, clas
 
 def _random_bytes(shape, seed):
     """u8[shape], four bytes from every random word."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     count = math.prod(shape)
     words = tf.random.stateless_uniform((-(-count // 4),), tf.stack(seed), None, None, tf.int32)
     return tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count], shape)

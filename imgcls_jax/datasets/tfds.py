@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import DATASETS, _records, fault
 from imgcls_jax.errors import DataError
 from imgcls_jax.registry import near
@@ -135,8 +136,7 @@ def _array_records(builder, name: str, parse: Callable) -> Lookup:
         return builder.as_data_source(split=name).data_source
 
     def read(index):
-        import tensorflow as tf
-
+        tf = tensorflow()
         record = tf.numpy_function(lambda i: source()[int(i)], [index], tf.string)
         return parse(tf.ensure_shape(record, ()))
 

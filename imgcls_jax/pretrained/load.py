@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax import checkpoint, tree
+from imgcls_jax import tree
+from imgcls_jax.checkpoint import reading
 from imgcls_jax.errors import CheckpointError
 from imgcls_jax.pretrained import adapt, catalogue, fetch, files, keras_h5, names
 from imgcls_jax.types import Layout, ModelSpec, Weights
@@ -86,7 +87,7 @@ def normalisation(weights: str | Path, spec: ModelSpec) -> tuple[tuple, tuple] |
                     or next(((w.mean, w.std) for w in kin), None))
         data = told(place, spec)["data"]
         return (data["mean"], data["std"]) if data else None
-    saved = checkpoint.read_config(place / "checkpoints")[0]["preprocessing"]
+    saved = reading.read_config(place / "checkpoints")[0]["preprocessing"]
     return tuple(saved["mean"]), tuple(saved["std"])
 
 
@@ -112,7 +113,7 @@ def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> Found:
     place, _ = locate(weights, spec.name)
     if place.is_file():
         return _of_file(place, spec, wanted)
-    saved, _, _ = checkpoint.restore_weights(place / "checkpoints")
+    saved, _, _ = reading.restore_weights(place / "checkpoints")
     saved = saved.get("ema") or saved
     leaves = tree.flatten({"params": saved["params"], **saved["model_state"]})
     return Found(leaves, tuple(p for p in wanted if p not in leaves),

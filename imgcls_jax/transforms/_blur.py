@@ -2,6 +2,8 @@
 
 import math
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+
 
 def by_boxes(image, sigma, largest: float):
     """Pillow's GaussianBlur(sigma): three box filters along each axis, each rounded to u8.
@@ -9,8 +11,7 @@ def by_boxes(image, sigma, largest: float):
     sigma: f32[] of at most `largest`, in pixels. Exact (libImaging/BoxBlur.c). A box takes a share
     of one more pixel at both ends; edges are repeated.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     # Weights are whole numbers of 2^-24, of a size that is computed in f32, and sums fill 32 bits:
     # a box of sigma 0.5 meets a half, which rounds either way, in every 24th sum.
     sigma = tf.cast(sigma, tf.float32)
@@ -42,8 +43,7 @@ def by_kernel(image, sigma, size: int):
 
     sigma: f32[]. Edges are mirrored; both sides of the image must be longer than size // 2.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     half, channels = size // 2, image.shape[-1]
     kernel = tf.exp(-0.5 * (tf.range(half + 1, dtype=tf.float32) / tf.cast(sigma, tf.float32)) ** 2)
     weights = tf.unstack(kernel / (2 * tf.reduce_sum(kernel) - kernel[0]))
@@ -60,8 +60,7 @@ def _end(levels, first: int, step: int, axis: int):
 
 def _weighted(wide, weights, axis: int, step: int):
     """Sums over pixels up to len(weights) - 1 away, which `wide` has more of at either end."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     reach = len(weights) - 1
     size = tf.shape(wide)[axis] - 2 * reach * step
 

@@ -5,11 +5,12 @@ takes several times as long. Operations defined in whole numbers, and autocontra
 others are within a level. Factors, thresholds, ... may be numbers or scalar tensors of any type.
 """
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+
 
 def autocontrast(image):
     """Each channel stretched to 0 to 255; one of a single level stays."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     channels = image.shape[-1]
     flat = tf.reshape(image, (-1, channels))
     low, high = (tf.cast(reduce(flat, 0), tf.float64) for reduce in (tf.reduce_min, tf.reduce_max))
@@ -24,8 +25,7 @@ def autocontrast(image):
 
 def equalize(image):
     """Each channel to a flat histogram; one of too few pixels or of a single level stays."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     channels = image.shape[-1]
     first = tf.tile(256 * tf.range(channels), [tf.shape(image)[1]])
     of_channel = tf.reshape(tf.cast(_rows(image), tf.int32) + first, [-1])
@@ -45,16 +45,14 @@ def invert(image):
 
 def posterize(image, bits):
     """All but the highest `bits` of 8 become zero; with none, the image is black."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     bits = tf.cast(bits, tf.int32)
     return tf.bitwise.bitwise_and(image, tf.cast(256 - tf.bitwise.right_shift(256, bits), tf.uint8))
 
 
 def solarize(image, threshold):
     """Levels from `threshold` on are inverted."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     levels = tf.cast(_rows(image), tf.float32)
     made = tf.where(levels < tf.cast(threshold, tf.float32), levels, 255 - levels)
     return tf.reshape(tf.cast(made, tf.uint8), tf.shape(image))
@@ -62,8 +60,7 @@ def solarize(image, threshold):
 
 def solarize_add(image, addition):
     """Levels below 128 are raised by `addition`, to 255 at most."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     levels = tf.cast(_rows(image), tf.float32)
     raised = tf.minimum(levels + tf.cast(addition, tf.float32), 255)
     made = tf.where(levels < 128, raised, levels)
@@ -72,8 +69,7 @@ def solarize_add(image, addition):
 
 def grayscale(image):
     """The luma, in every channel."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.cast(_luma(image), tf.uint8)
 
 
@@ -86,8 +82,7 @@ def color(image, factor):
 
 def contrast(image, factor):
     """Away from the mean luma: 0 gives the mean, 1 the image."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     luma = _luma(image)
     # The sum of a row is exact in f32, that of an image is not.
     total = tf.reduce_sum(tf.cast(tf.reduce_sum(_rows(luma), 1), tf.float64))
@@ -105,8 +100,7 @@ def sharpness(image, factor):
 
     The outermost pixels are not smoothed.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     height, width, channels = tf.shape(image)[0], tf.shape(image)[1], image.shape[-1]
     levels = tf.cast(_rows(image), tf.float32)
 
@@ -129,8 +123,7 @@ def hue(image, turn):
 
     Through Pillow's HSV of 8 bits, which changes most pixels a little even for a turn of 0.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     if image.shape[-1] == 1:
         return image
     image = tf.cast(image, tf.float32)
@@ -170,16 +163,14 @@ def hue(image, turn):
 
 def add(image, levels):
     """levels: f32[C], added to every pixel, rounded and cut to 0 to 255."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     added = tf.cast(_rows(image), tf.float32) + tf.tile(levels, [tf.shape(image)[1]])
     return tf.reshape(tf.saturate_cast(tf.round(added), tf.uint8), tf.shape(image))
 
 
 def _rows(image):
     """[H,W,C] -> [H,W*C]."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.reshape(image, (tf.shape(image)[0], -1))
 
 
@@ -188,8 +179,7 @@ def _luma(image):
 
     A product with a matrix: its sums stay below 2^24, so that f32 is exact.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     levels = tf.cast(image, tf.float32)
     if image.shape[-1] == 1:
         return levels
@@ -200,14 +190,12 @@ def _luma(image):
 
 def _blend(degenerate, image, factor):
     """degenerate + factor * (image - degenerate), cut to 0 to 255 and truncated as Pillow does."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.cast(_mix(tf.cast(degenerate, tf.float32), tf.cast(image, tf.float32), factor),
                    tf.uint8)
 
 
 def _mix(degenerate, levels, factor):
-    import tensorflow as tf
-
+    tf = tensorflow()
     mixed = degenerate + tf.cast(factor, tf.float32) * (levels - degenerate)
     return tf.clip_by_value(mixed, 0, 255)

@@ -9,6 +9,7 @@ channel; of three for an image of one channel, their luma.
 import math
 from typing import Literal
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
 
 GRAY = 128
@@ -18,8 +19,7 @@ Fill = int | tuple[int, ...]
 
 def rotate(image, degrees, interpolation: Interpolation = "nearest", fill: Fill = GRAY):
     """Counterclockwise, about the center."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     y, x = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float64) / 2)
     angle = _f64(degrees) * (math.pi / 180)
     cos, sin = (tf.round(value * 1e15) / 1e15 for value in (tf.cos(angle), tf.sin(angle)))
@@ -54,8 +54,7 @@ def erase(image, box, values):
 
     values: u8, broadcast to [H,W,C].
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     top, left, height, width = box
     shape = tf.shape(image)
     rows, columns = tf.range(shape[0])[:, None], tf.range(shape[1])
@@ -72,8 +71,7 @@ def cutout(image, half: int, place, fill: Fill = GRAY):
 
     place: f32[2] in [0, 1), of its center.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     place = tf.cast(place, tf.float32) * tf.cast(tf.shape(image)[:2], tf.float32)
     top, left = tf.unstack(tf.cast(place, tf.int32) - half)
     return erase(image, (top, left, 2 * half, 2 * half), fill_pixel(fill, image.shape[-1]))
@@ -81,8 +79,7 @@ def cutout(image, half: int, place, fill: Fill = GRAY):
 
 def fill_pixel(fill: Fill, channels: int):
     """u8[channels]."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     values = (fill,) * channels if isinstance(fill, int) else tuple(fill)
     if channels == 1 and len(values) == 3:
         values = ((values[0] * 19595 + values[1] * 38470 + values[2] * 7471 + 0x8000) >> 16,)
@@ -94,8 +91,7 @@ def fill_pixel(fill: Fill, channels: int):
 
 def _affine(image, matrix, interpolation: str, fill: Fill):
     """What is at (x, y) of the result is at matrix @ (x, y, 1) of the image. matrix: f64[]s."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     if interpolation == "nearest":
         return _nearest(image, matrix, fill)
     height, width, channels = tf.shape(image)[0], tf.shape(image)[1], image.shape[-1]
@@ -127,8 +123,7 @@ def _affine(image, matrix, interpolation: str, fill: Fill):
 
 
 def _nearest(image, matrix, fill: Fill):
-    import tensorflow as tf
-
+    tf = tensorflow()
     height, width, channels = tf.shape(image)[0], tf.shape(image)[1], image.shape[-1]
 
     def fixed(value):
@@ -153,8 +148,7 @@ def _slide(image, axis: int, shift, interpolation: str, fill: Fill):
 
     shift: f64[N] centers of the other axis -> f64[N].
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     height, width, channels = tf.shape(image)[0], tf.shape(image)[1], image.shape[-1]
     size, other = (width, height) if axis else (height, width)
     if interpolation == "nearest":
@@ -192,14 +186,12 @@ def _slide(image, axis: int, shift, interpolation: str, fill: Fill):
 
 def _f64(number):
     """A tensor, or a number of Python, which a cast would round to f32 first."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.cast(number if tf.is_tensor(number) else tf.constant(number, tf.float64), tf.float64)
 
 
 def _centers(count):
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.range(tf.cast(count, tf.float64), dtype=tf.float64) + 0.5
 
 
@@ -222,6 +214,5 @@ def _cubic(taps, way):
 
 
 def _within_levels(values, interpolation: str):
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.clip_by_value(values, 0, 255) if interpolation == "bicubic" else values

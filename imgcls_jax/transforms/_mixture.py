@@ -1,5 +1,6 @@
 """AugMix's weighted mean of chains of operations (arXiv 1912.02781)."""
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import _operations
 
 DEPTH = 3  # operations of a chain are at most as many where their number is drawn
@@ -7,8 +8,7 @@ DEPTH = 3  # operations of a chain are at most as many where their number is dra
 
 def draw_weights(seed, width: int, alpha: float):
     """(f32[width] that sum to 1, Dirichlet(alpha); f32[] in [0, 1], Beta(alpha, alpha))."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     gammas = tf.random.stateless_gamma((width + 2,), seed, alpha)
     chains, share = gammas[:width], gammas[width:]
     return chains / tf.reduce_sum(chains), share[0] / tf.reduce_sum(share)
@@ -16,8 +16,7 @@ def draw_weights(seed, width: int, alpha: float):
 
 def draw_depths(uniform, depth: int):
     """i32[width]: `depth`, or where that is below 1, each 1 to 3. uniform: f32[width]."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     if depth > 0:
         return tf.fill(tf.shape(uniform), depth)
     return 1 + _operations.uniform_index(uniform, DEPTH)
@@ -25,15 +24,13 @@ def draw_depths(uniform, depth: int):
 
 def only(which, depths, none: int):
     """Of which: i32[width,D] the first depths[i] of chain i; the others become `none`."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.where(tf.range(tf.shape(which)[1]) < depths[:, None], which, none)
 
 
 def mean(image, operations, weights, which, rows):
     """f32[H,W,C]: the sum over chains of weights[i] times what chain i makes of the image."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     anything = tf.TensorShape((None, None, image.shape[-1]))
 
     def step(number, total):

@@ -7,14 +7,15 @@ weights are whole numbers of 1/2048 (opencv/modules/imgproc/src/resize.cpp).
 
 import math
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+
 UNIT = 2048  # of a weight
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos4", "area")
 
 
 def resize(image, height, width, interpolation: str):
     """u8[h,w,C] -> u8[height,width,C]. height, width: i32[]."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     before, after = tf.shape(image)[:2], tf.stack([height, width])
     if interpolation == "nearest":
         rows, columns = (_nearest(before[axis], after[axis]) for axis in (0, 1))
@@ -33,8 +34,7 @@ def _weighted(image, before, after, taps, unit: int):
 
     taps: (pixels before, pixels after) -> (i32[after,k] pixels, f32[after,k] weights).
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     # Rows first, as only those that are needed are read; in f32 the first of two sums is exact.
     for axis in (0, 1):
         pixels, weights = taps(before[axis], after[axis])
@@ -47,23 +47,20 @@ def _weighted(image, before, after, taps, unit: int):
 
 def _scale(before, after):
     """f64[]: pixels before per pixel after."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     # The inverse of its inverse: before / after rounds otherwise, and 11 may become 10.99.
     return 1 / (tf.cast(after, tf.float64) / tf.cast(before, tf.float64))
 
 
 def _nearest(before, after):
-    import tensorflow as tf
-
+    tf = tensorflow()
     place = tf.floor(tf.range(tf.cast(after, tf.float64), dtype=tf.float64) * _scale(before, after))
     return tf.minimum(tf.cast(place, tf.int32), before - 1)
 
 
 def _places(before, after):
     """(i32[after] pixel to the left of each center, f32[after] way from it to the next)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     centers = tf.range(tf.cast(after, tf.float64), dtype=tf.float64) + 0.5
     places = tf.cast(centers * _scale(before, after) - 0.5, tf.float32)
     left = tf.floor(places)
@@ -72,22 +69,19 @@ def _places(before, after):
 
 def _around(left, first: int, count: int):
     """i32[after,count]: pixels from left + first on."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     return left[:, None] + tf.range(first, first + count)
 
 
 def _bilinear(before, after):
-    import tensorflow as tf
-
+    tf = tensorflow()
     left, way = _places(before, after)
     return _around(left, 0, 2), tf.stack([1 - way, way], 1)
 
 
 def _bicubic(before, after):
     """The cubic of Keys with a = -0.75; Pillow and TensorFlow have -0.5."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     a, (left, way) = -0.75, _places(before, after)
     near = [((a + 2) * d - (a + 3)) * d * d + 1 for d in (way, 1 - way)]
     far = ((a * (way + 1) - 5 * a) * (way + 1) + 8 * a) * (way + 1) - 4 * a
@@ -95,8 +89,7 @@ def _bicubic(before, after):
 
 
 def _lanczos4(before, after):
-    import tensorflow as tf
-
+    tf = tensorflow()
     left, way = _places(before, after)
     distance = math.pi * (way[:, None] - tf.range(-3.0, 5.0))
     # 0 / 0 at a pixel itself: there both sines are in proportion to the distance.
@@ -107,8 +100,7 @@ def _lanczos4(before, after):
 
 def _area(before, after):
     """Each pixel counts by how much of it is covered."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     scale = _scale(before, after)
     start = tf.range(tf.cast(after, tf.float64), dtype=tf.float64) * scale
     count = tf.cast(tf.math.ceil(scale), tf.int32) + 1
@@ -120,8 +112,7 @@ def _area(before, after):
 
 def _enlarged(before, after):
     """Bilinear between where pixels begin, which keeps each one sharp."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     scale, number = _scale(before, after), tf.range(tf.cast(after, tf.float64), dtype=tf.float64)
     left = tf.floor(number * scale)
     way = tf.cast(number + 1 - (left + 1) / scale, tf.float32)

@@ -4,6 +4,7 @@ A policy draws numbers, as a pure function of its seed: which operations, and a 
 each. `chain` then runs these operations and no other.
 """
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import _blur, _color, _geometry
 
 # (image, argument) -> image; those of no argument are given one all the same.
@@ -39,8 +40,7 @@ def chain(image, operations, which, rows):
     operations: (u8[H,W,C], row) -> u8[H,W,C], of nothing else that is a tensor. which: i32[L];
     their count stands for none. rows: f64[L,...].
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     functions = (*operations, lambda image, level: image)
     made, places = image, zip(tf.unstack(which), tf.unstack(rows), strict=True)
     if tf.executing_eagerly():  # where on a single core Case waits for itself
@@ -61,13 +61,11 @@ def chain(image, operations, which, rows):
 
 def uniform_index(uniform, count: int):
     """f32 in [0, 1) -> i32 below count."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.cast(uniform * count, tf.int32)
 
 
 def sign(uniform):
     """f32 in [0, 1) -> f64, -1 or 1."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.where(uniform < 0.5, tf.constant(-1, tf.float64), tf.constant(1, tf.float64))

@@ -7,6 +7,8 @@ EfficientNet (tensorflow/tpu, models/official/efficientnet/autoaugment.py), with
 relative to the side as timm has it.
 """
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+
 _TEXT = {
     "imagenet": """
         Posterize 0.4 8, Rotate 0.6 9
@@ -134,8 +136,7 @@ def draw(uniform, policy: str):
 
     uniform: f32[3], for the line, and for whether its first and its second operation run.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     lines = POLICIES[policy]
     numbers = {name: number for number, name in enumerate(names(policy))}
     line = tf.cast(uniform[0] * len(lines), tf.int32)

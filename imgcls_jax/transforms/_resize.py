@@ -3,14 +3,16 @@
 import functools
 from typing import Literal
 
+from imgcls_jax.data.decoding import pillow
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import _opencv, _pillow
+from imgcls_jax.transforms import _opencv
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos4", "area"]
 Library = Literal["tensorflow", "pillow", "opencv"]
 
 KINDS = {"tensorflow": ("nearest", "bilinear", "bicubic", "lanczos3", "area"),
-         "pillow": tuple(_pillow.FILTERS), "opencv": _opencv.INTERPOLATIONS}
+         "pillow": tuple(pillow.FILTERS), "opencv": _opencv.INTERPOLATIONS}
 
 
 def resizer(interpolation: str, antialias: bool | None, library: str):
@@ -38,8 +40,7 @@ def resizer(interpolation: str, antialias: bool | None, library: str):
 
 
 def _by_tensorflow(interpolation: str, antialias: bool, image, height, width):
-    import tensorflow as tf
-
+    tf = tensorflow()
     resized = tf.image.resize(image, (height, width), interpolation, antialias=antialias)
     if resized.dtype == tf.uint8:  # nearest
         return resized
@@ -49,10 +50,9 @@ def _by_tensorflow(interpolation: str, antialias: bool, image, height, width):
 
 
 def _by_pillow(interpolation: str, image, height, width):
-    import tensorflow as tf
-
+    tf = tensorflow()
     def call(image, height, width):
-        return _pillow.resize(image, int(height), int(width), interpolation)
+        return pillow.resize(image, int(height), int(width), interpolation)
 
     resized = tf.numpy_function(call, [image, height, width], tf.uint8)
     return tf.ensure_shape(resized, (None, None, image.shape[-1]))

@@ -6,6 +6,7 @@ changes more; in the plain Posterize and Solarize it changes less.
 
 from typing import Literal
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import _geometry, _operations
 
 Interpolation = Literal["random", "bilinear", "bicubic"]
@@ -44,8 +45,7 @@ def operations(names, interpolation: Interpolation, fill: _geometry.Fill, transl
 
 
 def _operation(name: str, interpolation: str, fill: _geometry.Fill, translate: float):
-    import tensorflow as tf
-
+    tf = tensorflow()
     kind, argument = ARGUMENTS[name]
 
     def run(image, row):
@@ -70,8 +70,7 @@ def draw(uniform, normal, magnitude, std: float, largest: float):
     uniform: f32[L,3]; normal: f32[L]. std: of the magnitude; above 100 it is uniform from 0 to
     `magnitude`, a number or f64[L]. Cut to 0 to `largest`.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     uniform, normal = tf.cast(uniform, tf.float64), tf.cast(normal, tf.float64)
     magnitudes = magnitude * uniform[:, 0] if std > 100 else magnitude + std * normal
     return tf.stack([tf.clip_by_value(magnitudes, 0, largest), _operations.sign(uniform[:, 1]),
@@ -79,18 +78,15 @@ def draw(uniform, normal, magnitude, std: float, largest: float):
 
 
 def _int(value):
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.floor(value)
 
 
 def _at_most(most: int, value):
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.minimum(tf.floor(value), tf.constant(most, tf.float64))
 
 
 def _around_one(level, sign):
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.maximum(1 + sign * (level * 0.9), tf.constant(0.1, tf.float64))

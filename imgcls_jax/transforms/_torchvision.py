@@ -6,6 +6,7 @@ from no change on, in f32 as there.
 
 import numpy as np
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import _geometry, _operations
 
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color",
@@ -61,8 +62,7 @@ def _levels(kind: str, ranges: dict, bins: int) -> np.ndarray:
 
 
 def _color(kind: str, levels: np.ndarray):
-    import tensorflow as tf
-
+    tf = tensorflow()
     def run(image, row):
         level = tf.gather(levels, tf.cast(row[0], tf.int32))
         if kind in ("brightness", "color", "contrast", "sharpness"):
@@ -73,8 +73,7 @@ def _color(kind: str, levels: np.ndarray):
 
 
 def _geometric(kind: str, levels: np.ndarray, *how):
-    import tensorflow as tf
-
+    tf = tensorflow()
     def run(image, row):
         level = row[1] * tf.gather(levels, tf.cast(row[0], tf.int32))
         return _operations.GEOMETRIC[kind](image, level, *how)
@@ -84,8 +83,7 @@ def _geometric(kind: str, levels: np.ndarray, *how):
 
 def _translation(kind: str, ranges: dict, bins: int, *how):
     """By whole pixels; to the right, or downwards, where the sign is 1."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     def run(image, row):
         side = tf.cast(tf.shape(image)[1 if kind == "translate_x" else 0], tf.float64)
         most = ranges["share"] * side if "share" in ranges else ranges["pixels"]

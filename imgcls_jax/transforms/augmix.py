@@ -1,7 +1,9 @@
 """AugMix as torchvision has it."""
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _decode, _mixture, _operations, _torchvision
+from imgcls_jax.transforms import TRANSFORMS, _mixture, _operations, _torchvision
 from imgcls_jax.transforms._geometry import Interpolation
 
 NAMES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Posterize", "Solarize",
@@ -29,9 +31,8 @@ def augmix(*, severity: int = 3, width: int = 3, depth: int = -1, alpha: float =
     names = NAMES if all_operations else NAMES[:PAPER]
 
     def transform(example, seed):
-        import tensorflow as tf
-
-        image = _decode.pixels(example)
+        tf = tensorflow()
+        image = decoding.pixels(example)
         run = _torchvision.operations(names, RANGES, BINS, interpolation, fill)
         weights, share, which, rows = draw(seed, len(names), severity, width, depth, alpha)
         blended = blend(image, _mixture.mean(image, run, (1 - share) * weights, which, rows), share)
@@ -42,16 +43,14 @@ def augmix(*, severity: int = 3, width: int = 3, depth: int = -1, alpha: float =
 
 def blend(image, mean, share):
     """u8[H,W,C]: a share of the image, and the mean f32[H,W,C] of the rest, truncated as there."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     return tf.saturate_cast(mean + share * tf.cast(image, tf.float32), tf.uint8)
 
 
 def draw(seed, operations: int, severity: int, width: int, depth: int, alpha: float):
     """(f32[width] weights of the chains; f32[] share of the image; i32[width,D] below `operations`,
     or `operations` for none; f64[width,D,2] number of the magnitude, sign)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     weights, share = _mixture.draw_weights(seed, width, alpha)
     uniform = tf.random.stateless_uniform((width, max(depth, _mixture.DEPTH), 4),
                                           tf.random.experimental.stateless_fold_in(seed, 1))

@@ -1,7 +1,9 @@
 """AugMix as timm has it."""
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _decode, _mixture, _operations, _timm
+from imgcls_jax.transforms import TRANSFORMS, _mixture, _operations, _timm
 
 NAMES = ("AutoContrast", "ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasing",
          "SharpnessIncreasing", "Equalize", "Rotate", "PosterizeIncreasing", "SolarizeIncreasing",
@@ -26,9 +28,8 @@ def augmix_timm(*, magnitude: float = 3, std: float = 1000, width: int = 3, dept
                           fix="use magnitude >= 0, std >= 0, width >= 1 and alpha > 0")
 
     def transform(example, seed):
-        import tensorflow as tf
-
-        image = _decode.pixels(example)
+        tf = tensorflow()
+        image = decoding.pixels(example)
         run = _timm.operations(NAMES, interpolation, fill, translate)
         weights, share, which, rows = draw(seed, magnitude, std, width, depth, alpha, largest)
         blended = blend(image, _mixture.mean(image, run, weights, which, rows), share)
@@ -39,8 +40,7 @@ def augmix_timm(*, magnitude: float = 3, std: float = 1000, width: int = 3, dept
 
 def blend(image, mean, share):
     """u8[H,W,C]: the image, and in a share of it the mean f32[H,W,C], each truncated as there."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     levels = tf.cast(image, tf.float32)
     return tf.cast(levels + share * (tf.floor(tf.minimum(mean, 255)) - levels), tf.uint8)
 
@@ -48,8 +48,7 @@ def blend(image, mean, share):
 def draw(seed, magnitude: float, std: float, width: int, depth: int, alpha: float, largest: float):
     """(f32[width] weights of the chains; f32[] share of their mean; i32[width,D] numbers in NAMES,
     or their count for none; f64[width,D,3] of `_timm.draw`)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     weights, share = _mixture.draw_weights(seed, width, alpha)
     places = width, max(depth, _mixture.DEPTH)
     seeds = [tf.random.experimental.stateless_fold_in(seed, number) for number in (1, 2)]

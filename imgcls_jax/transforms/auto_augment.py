@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from imgcls_jax.transforms import TRANSFORMS, _decode, _operations, _policies, _torchvision
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS, _operations, _policies, _torchvision
 from imgcls_jax.transforms._geometry import Interpolation
 from imgcls_jax.transforms.randaugment_torchvision import RANGES
 
@@ -21,7 +23,7 @@ def auto_augment(*, policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet",
 
     def transform(example, seed):
         run = _torchvision.operations(names, RANGES, BINS, interpolation, fill)
-        image = _operations.chain(_decode.pixels(example), run, *draw(seed, policy))
+        image = _operations.chain(decoding.pixels(example), run, *draw(seed, policy))
         return {**example, "image": image}
 
     return transform
@@ -29,8 +31,7 @@ def auto_augment(*, policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet",
 
 def draw(seed, policy: str):
     """(i32[2] numbers in the policy's names, or their count for none; f64[2,2] magnitude, sign)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     uniform = tf.random.stateless_uniform((5,), seed)
     which, magnitudes = _policies.draw(uniform[:3], policy)
     return which, tf.stack([magnitudes, _operations.sign(uniform[3:])], 1)

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from imgcls_jax.transforms import TRANSFORMS, _decode, _operations, _policies, _timm
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS, _operations, _policies, _timm
 
 # name -> (policy, what Posterize is there)
 POLICIES = {"original": ("imagenet", "PosterizeOriginal"),
@@ -26,7 +28,7 @@ def auto_augment_timm(*, policy: Literal["original", "originalr", "v0", "v0r"] =
     def transform(example, seed):
         run = _timm.operations(names, interpolation, fill, translate)
         which, rows = draw(seed, policy, std, largest)
-        image = _operations.chain(_decode.pixels(example), run, which, rows)
+        image = _operations.chain(decoding.pixels(example), run, which, rows)
         return {**example, "image": image}
 
     return transform
@@ -40,8 +42,7 @@ def operations(policy: str) -> tuple[str, ...]:
 
 def draw(seed, policy: str, std: float, largest: float):
     """(i32[2] numbers in `operations`, or their count for none; f64[2,3] of `_timm.draw`)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     uniform = tf.random.stateless_uniform((9,), seed)
     normal = tf.random.stateless_normal((2,), tf.random.experimental.stateless_fold_in(seed, 1))
     which, magnitudes = _policies.draw(uniform[:3], POLICIES[policy][0])

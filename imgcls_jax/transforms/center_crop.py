@@ -1,6 +1,8 @@
 """Crop the center."""
 
-from imgcls_jax.transforms import TRANSFORMS, _decode
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS
 
 
 @TRANSFORMS.register()
@@ -11,9 +13,8 @@ def center_crop(*, size: int):
     "resize_small" to floor(224 / 0.875) = 256, or with crop_mode="squash" a "resize", and this.
     """
     def transform(example, seed):
-        import tensorflow as tf
-
-        image = _decode.pixels(example)
+        tf = tensorflow()
+        image = decoding.pixels(example)
         shape = tf.shape(image)[:2]
         tf.debugging.assert_greater_equal(
             shape, size, f"center_crop: the image is smaller than {size} x {size}")

@@ -1,7 +1,9 @@
 """Color jitter: brightness, contrast, saturation and hue, changed at random in a random order."""
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _decode, _operations
+from imgcls_jax.transforms import TRANSFORMS, _operations
 
 Range = float | tuple[float, float]
 
@@ -23,7 +25,7 @@ def color_jitter(*, brightness: Range = 0.0, contrast: Range = 0.0, saturation: 
 
     def transform(example, seed):
         which, factors = draw(seed, ranges, p)
-        image = _operations.chain(_decode.pixels(example), operations(kinds), which, factors)
+        image = _operations.chain(decoding.pixels(example), operations(kinds), which, factors)
         return {**example, "image": image}
 
     return transform
@@ -56,8 +58,7 @@ def operations(kinds):
 
 def draw(seed, ranges, p: float):
     """(i32[N] a permutation of the operations, or N for none; f64[N] their factors, so ordered)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     count = len(ranges)
     uniform = tf.random.stateless_uniform((2 * count + 1,), seed)
     low, high = (tf.constant(ends, tf.float64) for ends in zip(*ranges, strict=True))

@@ -1,7 +1,9 @@
 """Cutout."""
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _decode, _geometry
+from imgcls_jax.transforms import TRANSFORMS, _geometry
 
 
 @TRANSFORMS.register()
@@ -17,9 +19,8 @@ def cutout(*, size: int, p: float = 1.0, fill: int | tuple[int, ...] = (124, 116
                           fix="use an even size")
 
     def transform(example, seed):
-        import tensorflow as tf
-
-        image = _decode.pixels(example)
+        tf = tensorflow()
+        image = decoding.pixels(example)
         uniform = tf.random.stateless_uniform((3,), seed)
         made = tf.cond(uniform[0] < p,
                        lambda: _geometry.cutout(image, size // 2, uniform[1:], fill), lambda: image)

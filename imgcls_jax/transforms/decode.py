@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from imgcls_jax.transforms import TRANSFORMS, _decode
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS
 
 
 @TRANSFORMS.register()
@@ -14,11 +16,10 @@ def decode(*, dct: Literal["accurate", "fast"] = "accurate"):
     weights were evaluated with.
     """
     def transform(example, seed):
-        import tensorflow as tf
-
+        tf = tensorflow()
         image = example["image"]
         if dct == "fast" and image.dtype == tf.string:
-            image = _decode.decode(image, example["channels"], fast=True)
-        return {**example, "image": _decode.pixels({**example, "image": image})}
+            image = decoding.decode(image, example["channels"], fast=True)
+        return {**example, "image": decoding.pixels({**example, "image": image})}
 
     return transform

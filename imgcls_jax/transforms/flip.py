@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from imgcls_jax.transforms import TRANSFORMS, _decode
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS
 
 
 @TRANSFORMS.register()
@@ -11,9 +13,8 @@ def flip(*, p: float = 0.5, axis: Literal["horizontal", "vertical"] = "horizonta
     number = {"horizontal": 1, "vertical": 0}[axis]
 
     def transform(example, seed):
-        import tensorflow as tf
-
-        image = _decode.pixels(example)
+        tf = tensorflow()
+        image = decoding.pixels(example)
         mirror = tf.random.stateless_uniform((), seed) < p
         made = tf.cond(mirror, lambda: tf.reverse(image, [number]), lambda: image)
         return {**example, "image": made}

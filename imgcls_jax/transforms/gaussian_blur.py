@@ -1,7 +1,9 @@
 """Random Gaussian blur."""
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _blur, _decode
+from imgcls_jax.transforms import TRANSFORMS, _blur
 
 
 @TRANSFORMS.register()
@@ -18,14 +20,13 @@ def gaussian_blur(*, p: float = 0.5, sigma: tuple[float, float] = (0.1, 2.0),
                           fix="use 0 < low <= high, and an odd kernel_size or None")
 
     def transform(example, seed):
-        import tensorflow as tf
-
+        tf = tensorflow()
         def blurred():
             if kernel_size is None:
                 return _blur.by_boxes(image, width, largest=sigma[1])
             return _blur.by_kernel(image, width, kernel_size)
 
-        image = _decode.pixels(example)
+        image = decoding.pixels(example)
         blur, width = draw(seed, p, sigma)
         made = tf.cond(blur, blurred, lambda: image)
         return {**example, "image": tf.ensure_shape(made, image.shape)}
@@ -35,7 +36,6 @@ def gaussian_blur(*, p: float = 0.5, sigma: tuple[float, float] = (0.1, 2.0),
 
 def draw(seed, p: float, sigma: tuple[float, float]):
     """(bool[], whether to blur; f32[], by which sigma)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     uniform = tf.random.stateless_uniform((2,), seed)
     return uniform[0] < p, sigma[0] + (sigma[1] - sigma[0]) * uniform[1]

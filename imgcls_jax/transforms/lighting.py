@@ -1,6 +1,8 @@
 """PCA lighting: AlexNet's noise along the principal colors of ImageNet."""
 
-from imgcls_jax.transforms import TRANSFORMS, _color, _decode
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS, _color
 
 # Of the colors of ImageNet in [0, 1], as fb.resnet.torch/datasets/imagenet.lua gives them.
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
@@ -15,7 +17,7 @@ def lighting(*, std: float = 0.1):
     a normal number of this deviation. An image of one channel stays.
     """
     def transform(example, seed):
-        image = _decode.pixels(example)
+        image = decoding.pixels(example)
         if image.shape[-1] == 3:
             image = _color.add(image, draw(seed, std))
         return {**example, "image": image}
@@ -25,7 +27,6 @@ def lighting(*, std: float = 0.1):
 
 def draw(seed, std: float):
     """f32[3]: levels of 255."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     normal = std * tf.random.stateless_normal((3,), seed)
     return 255 * tf.linalg.matvec(tf.constant(EIGENVECTORS), normal * tf.constant(EIGENVALUES))

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from imgcls_jax.transforms import TRANSFORMS, _decode
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS
 
 
 @TRANSFORMS.register()
@@ -14,13 +16,12 @@ def pad_crop(*, padding: int, mode: Literal["zero", "reflect"] = "zero"):
     tf_mode = {"zero": "CONSTANT", "reflect": "REFLECT"}[mode]
 
     def transform(example, seed):
-        import tensorflow as tf
-
-        image = _decode.pixels(example)
+        tf = tensorflow()
+        image = decoding.pixels(example)
         padded = tf.pad(image, ((padding, padding), (padding, padding), (0, 0)), tf_mode)
         corner = tf.random.stateless_uniform((2,), seed, 0, 2 * padding + 1, tf.int32)
         shape = tf.shape(image)
-        shifted = _decode.crop(padded, corner[0], corner[1], shape[0], shape[1])
+        shifted = decoding.crop(padded, corner[0], corner[1], shape[0], shape[1])
         return {**example, "image": tf.ensure_shape(shifted, image.shape)}
 
     return transform

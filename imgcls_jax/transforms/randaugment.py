@@ -1,7 +1,9 @@
 """RandAugment as big_vision and TensorFlow's EfficientNet have it."""
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _color, _decode, _geometry, _operations
+from imgcls_jax.transforms import TRANSFORMS, _color, _geometry, _operations
 
 COUNT = 16
 
@@ -22,7 +24,7 @@ def randaugment(*, operations: int = 2, magnitude: float = 10):
                           where="config.transforms", fix="use operations >= 1, magnitude >= 0")
 
     def transform(example, seed):
-        image = _decode.pixels(example)
+        image = decoding.pixels(example)
         image = _operations.chain(image, _branches(magnitude / 10), *draw(seed, operations))
         return {**example, "image": image}
 
@@ -31,8 +33,7 @@ def randaugment(*, operations: int = 2, magnitude: float = 10):
 
 def draw(seed, operations: int):
     """(i32[operations] below 16; f64[operations,3]: a sign, and the place of Cutout)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     uniform = tf.random.stateless_uniform((operations, 4), seed)
     rows = [_operations.sign(uniform[:, 1:2]), tf.cast(uniform[:, 2:], tf.float64)]
     return _operations.uniform_index(uniform[:, 0], COUNT), tf.concat(rows, 1)

@@ -1,7 +1,9 @@
 """RandAugment as timm has it."""
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _decode, _operations, _timm
+from imgcls_jax.transforms import TRANSFORMS, _operations, _timm
 
 PLAIN = ("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd",
          "Color", "Contrast", "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateXRel",
@@ -36,7 +38,7 @@ def randaugment_timm(*, operations: int = 2, magnitude: float = 9, std: float = 
     def transform(example, seed):
         run = _timm.operations(names, interpolation, fill, translate)
         which, rows = draw(seed, operations, magnitude, std, p, largest)
-        image = _operations.chain(_decode.pixels(example), run, which, rows)
+        image = _operations.chain(decoding.pixels(example), run, which, rows)
         return {**example, "image": image}
 
     return transform
@@ -44,8 +46,7 @@ def randaugment_timm(*, operations: int = 2, magnitude: float = 9, std: float = 
 
 def draw(seed, operations: int, magnitude: float, std: float, p: float, largest: float):
     """(i32[operations] below 15, or 15 for none; f64[operations,3] of `_timm.draw`)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     uniform = tf.random.stateless_uniform((operations, 5), seed)
     normal = tf.random.stateless_normal((operations,), tf.random.experimental.stateless_fold_in(
         seed, 1))

@@ -1,7 +1,9 @@
 """RandAugment as torchvision has it."""
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _decode, _operations, _torchvision
+from imgcls_jax.transforms import TRANSFORMS, _operations, _torchvision
 from imgcls_jax.transforms._geometry import Interpolation
 
 NAMES = ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness",
@@ -26,7 +28,7 @@ def randaugment_torchvision(*, operations: int = 2, magnitude: int = 9, bins: in
     def transform(example, seed):
         run = _torchvision.operations(NAMES, RANGES, bins, interpolation, fill)
         which, rows = draw(seed, operations, magnitude)
-        image = _operations.chain(_decode.pixels(example), run, which, rows)
+        image = _operations.chain(decoding.pixels(example), run, which, rows)
         return {**example, "image": image}
 
     return transform
@@ -34,8 +36,7 @@ def randaugment_torchvision(*, operations: int = 2, magnitude: int = 9, bins: in
 
 def draw(seed, operations: int, magnitude: int):
     """(i32[operations] below 14; f64[operations,2], the magnitude and a sign)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     uniform = tf.random.stateless_uniform((2, operations), seed)
     signs = _operations.sign(uniform[1])
     rows = tf.stack([tf.fill((operations,), tf.constant(magnitude, tf.float64)), signs], 1)

@@ -3,8 +3,10 @@
 import math
 from typing import Literal
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _decode, _geometry
+from imgcls_jax.transforms import TRANSFORMS, _geometry
 
 TRIES = 10  # as timm and torchvision; then nothing is erased
 
@@ -30,8 +32,7 @@ def random_erasing(*, p: float = 0.25, mode: Literal["const", "rand", "pixel"] =
                           fix="use count >= 1, 0 <= scale <= 1 and 0 < ratio, each (low, high)")
 
     def transform(example, seed):
-        import tensorflow as tf
-
+        tf = tensorflow()
         def erased():
             image = before
             shape = tf.unstack(tf.shape(image)[:2])
@@ -43,7 +44,7 @@ def random_erasing(*, p: float = 0.25, mode: Literal["const", "rand", "pixel"] =
                 image = _geometry.erase(image, tf.unstack(box), levels)
             return image
 
-        before = _decode.pixels(example)
+        before = decoding.pixels(example)
         erase = tf.random.stateless_uniform((), seed) < p
         made = tf.cond(erase, erased, lambda: before)
         return {**example, "image": tf.ensure_shape(made, before.shape)}
@@ -53,8 +54,7 @@ def random_erasing(*, p: float = 0.25, mode: Literal["const", "rand", "pixel"] =
 
 def sample_boxes(seed, height, width, count: int, scale, ratio):
     """i32[count,4]: top, left, height, width of boxes inside (height, width); zeros for none."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     uniform = tf.random.stateless_uniform((count, 2 * TRIES + 3),
                                           tf.random.experimental.stateless_fold_in(seed, 1))
     full = tf.cast(tf.stack([height, width]), tf.float32)
@@ -74,8 +74,7 @@ def sample_boxes(seed, height, width, count: int, scale, ratio):
 
 def _levels(seed, box, shape, mode: str, mean, std):
     """u8, broadcast to [H,W,C]: what a box is filled with. mean, std: f32[C], of levels of 255."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     if mode == "const":
         return tf.cast(tf.round(mean), tf.uint8)
     top, left, height, width = tf.unstack(box)
@@ -89,8 +88,7 @@ def _levels(seed, box, shape, mode: str, mean, std):
 
 def _of_channels(values: tuple[float, ...], channels: int):
     """f32[channels] of levels of 255."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     if channels == 1:
         values = (sum(values) / len(values),)
     if len(values) != channels:

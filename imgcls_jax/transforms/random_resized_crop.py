@@ -4,7 +4,9 @@ import functools
 import math
 from typing import Literal
 
-from imgcls_jax.transforms import TRANSFORMS, _decode
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 RANDOM = ("bilinear", "bicubic")  # timm's
@@ -30,16 +32,15 @@ def random_resized_crop(*, size: int | tuple[int, int], scale: tuple[float, floa
                 for kind in kinds]
 
     def transform(example, seed):
-        import tensorflow as tf
-
+        tf = tensorflow()
         def choose(height, width):
             return sample_box(seed, height, width, scale, ratio)
 
         if example["image"].dtype == tf.string:
-            image = _decode.decode_and_crop(example["image"], example["channels"], choose)
+            image = decoding.decode_and_crop(example["image"], example["channels"], choose)
         else:
-            image = _decode.pixels(example)
-            image = _decode.crop(image, *choose(*tf.unstack(tf.shape(image)[:2])))
+            image = decoding.pixels(example)
+            image = decoding.crop(image, *choose(*tf.unstack(tf.shape(image)[:2])))
         branches = [functools.partial(resized, image) for resized in resizers]
         if len(branches) == 1:
             return {**example, "image": branches[0]()}
@@ -51,16 +52,14 @@ def random_resized_crop(*, size: int | tuple[int, int], scale: tuple[float, floa
 
 def sample_interpolation(seed):
     """i32[], a number in RANDOM, independent of the box."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     apart = tf.random.experimental.stateless_fold_in(seed, 1)
     return tf.random.stateless_uniform((), apart, 0, len(RANDOM), tf.int32)
 
 
-def sample_box(seed, height, width, scale, ratio) -> _decode.Box:
+def sample_box(seed, height, width, scale, ratio) -> decoding.Box:
     """A random box inside (height, width), as a function of seed i32[2]."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     full = tf.cast(tf.stack([height, width]), tf.float32)[:, None]
     uniform = tf.random.stateless_uniform((2, TRIES + 1), seed)
     areas = tf.reduce_prod(full) * (scale[0] + (scale[1] - scale[0]) * uniform[0, :TRIES])

@@ -1,6 +1,7 @@
 """Resize to an exact size."""
 
-from imgcls_jax.transforms import TRANSFORMS, _decode
+from imgcls_jax.data import decoding
+from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 
@@ -13,7 +14,7 @@ def resize(*, size: int | tuple[int, int], interpolation: Interpolation = "bilin
     resized = resizer(interpolation, antialias, library)
 
     def transform(example, seed):
-        return {**example, "image": resized(_decode.pixels(example), height, width)}
+        return {**example, "image": resized(decoding.pixels(example), height, width)}
 
     transform.size = (height, width)
     return transform

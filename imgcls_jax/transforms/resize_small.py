@@ -1,6 +1,8 @@
 """Resize by the short side."""
 
-from imgcls_jax.transforms import TRANSFORMS, _decode
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 
@@ -15,9 +17,8 @@ def resize_small(*, size: int, interpolation: Interpolation = "bilinear",
     resized = resizer(interpolation, antialias, library)
 
     def transform(example, seed):
-        import tensorflow as tf
-
-        image = _decode.pixels(example)
+        tf = tensorflow()
+        image = decoding.pixels(example)
         height, width = tf.unstack(tf.shape(image)[:2])
         short = tf.minimum(height, width)
         image = resized(image, size * height // short, size * width // short)

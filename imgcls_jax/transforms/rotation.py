@@ -1,6 +1,8 @@
 """Random rotation."""
 
-from imgcls_jax.transforms import TRANSFORMS, _decode, _geometry
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS, _geometry
 from imgcls_jax.transforms._geometry import Interpolation
 
 
@@ -15,9 +17,8 @@ def rotation(*, degrees: float | tuple[float, float], interpolation: Interpolati
     ends = degrees if isinstance(degrees, tuple | list) else (-degrees, degrees)
 
     def transform(example, seed):
-        import tensorflow as tf
-
-        image = _decode.pixels(example)
+        tf = tensorflow()
+        image = decoding.pixels(example)
         made = _geometry.rotate(image, draw(seed, *ends), interpolation, fill)
         return {**example, "image": tf.ensure_shape(made, image.shape)}
 
@@ -26,6 +27,5 @@ def rotation(*, degrees: float | tuple[float, float], interpolation: Interpolati
 
 def draw(seed, low: float, high: float):
     """f64[]: degrees."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     return low + (high - low) * tf.random.stateless_uniform((), seed, dtype=tf.float64)

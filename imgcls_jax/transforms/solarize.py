@@ -1,15 +1,16 @@
 """Random solarization."""
 
-from imgcls_jax.transforms import TRANSFORMS, _color, _decode
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS, _color
 
 
 @TRANSFORMS.register()
 def solarize(*, p: float = 0.2, threshold: int = 128):
     """u8[H,W,C] -> u8[H,W,C], with probability p levels from `threshold` on are inverted."""
     def transform(example, seed):
-        import tensorflow as tf
-
-        image = _decode.pixels(example)
+        tf = tensorflow()
+        image = decoding.pixels(example)
         invert = tf.random.stateless_uniform((), seed) < p
         made = tf.cond(invert, lambda: _color.solarize(image, threshold), lambda: image)
         return {**example, "image": tf.ensure_shape(made, image.shape)}

@@ -1,6 +1,8 @@
 """3-Augment, the augmentation of DeiT III."""
 
-from imgcls_jax.transforms import TRANSFORMS, _color, _decode, _operations
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.transforms import TRANSFORMS, _color, _operations
 from imgcls_jax.transforms import color_jitter as jitter
 
 OPERATIONS = (lambda image, level: _color.grayscale(image),
@@ -23,7 +25,7 @@ def three_augment(*, color_jitter: float = 0.3):
 
     def transform(example, seed):
         run = (*OPERATIONS, *jitter.operations(kinds))
-        image = _operations.chain(_decode.pixels(example), run, *draw(seed, ranges))
+        image = _operations.chain(decoding.pixels(example), run, *draw(seed, ranges))
         return {**example, "image": image}
 
     return transform
@@ -31,8 +33,7 @@ def three_augment(*, color_jitter: float = 0.3):
 
 def draw(seed, ranges):
     """(i32[1+N]: one of 3, then a permutation of the N jitters; f64[1+N]: sigma, factors)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     seeds = [tf.random.experimental.stateless_fold_in(seed, number) for number in range(2)]
     uniform = tf.random.stateless_uniform((2,), seeds[0])
     first = _operations.uniform_index(uniform[:1], len(OPERATIONS))

@@ -1,7 +1,9 @@
 """TrivialAugment, wide."""
 
+from imgcls_jax.data import decoding
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.transforms import TRANSFORMS, _decode, _operations, _torchvision
+from imgcls_jax.transforms import TRANSFORMS, _operations, _torchvision
 from imgcls_jax.transforms._geometry import Interpolation
 from imgcls_jax.transforms.randaugment_torchvision import NAMES
 
@@ -22,7 +24,7 @@ def trivial_augment_wide(*, bins: int = 31, interpolation: Interpolation = "near
 
     def transform(example, seed):
         run = _torchvision.operations(NAMES, RANGES, bins, interpolation, fill)
-        image = _operations.chain(_decode.pixels(example), run, *draw(seed, bins))
+        image = _operations.chain(decoding.pixels(example), run, *draw(seed, bins))
         return {**example, "image": image}
 
     return transform
@@ -30,8 +32,7 @@ def trivial_augment_wide(*, bins: int = 31, interpolation: Interpolation = "near
 
 def draw(seed, bins: int):
     """(i32[1] below 14; f64[1,2], number of the magnitude and sign)."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     uniform = tf.random.stateless_uniform((3, 1), seed)
     number = tf.cast(_operations.uniform_index(uniform[1], bins), tf.float64)
     rows = tf.stack([number, _operations.sign(uniform[2])], 1)

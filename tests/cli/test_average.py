@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from imgcls_jax import checkpoint, config, runtime, tree
-from imgcls_jax.build import build
-from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax import config, environment, tree
+from imgcls_jax.assembly import build
+from imgcls_jax.checkpoint import reading
+from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.cli import _command as command
 from tests.commands import error_lines
 
@@ -36,7 +37,7 @@ def save(run, folder, steps, seed=0):
         state = state.replace(**values)
         keeper.save(step, state, {
             "config": run.config, "classes": run.source.classes, "model": run.spec.name,
-            "preprocessing": run.preprocessing, "versions": runtime.versions(), "history": [],
+            "preprocessing": run.preprocessing, "versions": environment.versions(), "history": [],
             "stopped": None})
         made[step] = jax.tree.map(np.float64, state.eval_variables())
     keeper.wait()
@@ -57,7 +58,7 @@ def mean(*variables):
 
 
 def read(folder):
-    weights, item, step = checkpoint.restore_weights(folder / "checkpoints")
+    weights, item, step = reading.restore_weights(folder / "checkpoints")
     return {"params": weights["params"], **weights["model_state"]}, weights["ema"], item, step
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from imgcls_jax import topology
-from imgcls_jax.cli import _bench_compile, _slice, bench
+from imgcls_jax.bench import compiled, slices, topology
+from imgcls_jax.cli import bench
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("libtpu"),
                                 reason="needs the extra tpu")
@@ -29,7 +29,7 @@ def figures(model: str) -> dict:
     name, arguments = MODELS[model]
     devices = topology.devices("v5e:1x1")
     config = bench.plain_config(name, 32, 64, "bf16") | {"model": {"name": name, **arguments}}
-    facts = _bench_compile.measure(_slice.fit(config, devices), devices, images="bfloat16")
+    facts = compiled.measure(slices.fit(config, devices), devices, images="bfloat16")
     return {key: facts[key] for key in KEYS}
 
 

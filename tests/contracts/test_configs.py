@@ -6,10 +6,10 @@ import inspect
 import jax
 import pytest
 
-from imgcls_jax import build, config, tree
+from imgcls_jax import assembly, config, tree
+from imgcls_jax.data.feed import OPTIONS
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.feed import OPTIONS
 from tests import absent
 
 # A config without claims is loaded as its docstring shows it.
@@ -40,7 +40,7 @@ def test_a_config_builds_and_has_the_claimed_parameters(spec):
     loaded = config.load(spec)
     assert set(loaded.config) == set(config.KEYS)
     assert config.from_json(config.to_json(loaded.config)) == loaded.config
-    run = build.build(loaded.config, claim=loaded.claim)
+    run = assembly.build(loaded.config, claim=loaded.claim)
     claim = loaded.claim or {}
     if "params" in claim:
         assert tree.count(run.abstract_state.params) == claim["params"]
@@ -50,7 +50,7 @@ def test_a_config_builds_and_has_the_claimed_parameters(spec):
 
 @pytest.mark.parametrize("name", config.shipped())
 def test_the_step_of_a_config_gives_back_a_state_of_the_same_shapes(name):
-    run = build.build(config.load(name).config)
+    run = assembly.build(config.load(name).config)
     state, _ = jax.eval_shape(run.step, run.abstract_state, run.abstract_batch)
     assert not tree.diff(run.abstract_state, state)
 
@@ -74,7 +74,7 @@ def test_a_docstring_opens_with_the_claim_and_shows_the_command(name):
 def test_a_dtype_of_the_models_own_is_refused():
     chosen = config.load("digits", [("model.dtype", "bfloat16")]).config
     with pytest.raises(ConfigError, match=r"config\.precision"):
-        build.build(chosen)
+        assembly.build(chosen)
 
 
 @pytest.mark.parametrize("name", DATASETS.names())

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from imgcls_jax import sharding
-from imgcls_jax.build import build
+from imgcls_jax.assembly import build
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.datasets.synthetic import synthetic
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.losses import LOSSES
+from imgcls_jax.parallel import transfer
 from imgcls_jax.tasks import KINDS
 from imgcls_jax.types import Lookup
 
@@ -159,6 +159,6 @@ def test_the_loss_agrees_on_every_mesh():
     for devices in (1, 8):
         run = build(config("multilabel", loss=dict(name="asymmetric"), mesh=dict(data=devices)),
                     devices=jax.devices()[:devices])
-        batch = sharding.to_device(next(run.batches(0)), BATCH, run.mesh)
+        batch = transfer.to_device(next(run.batches(0)), BATCH, run.mesh)
         sums.append(jax.jit(run.step, compiler_options=FAST)(run.init(), batch)[1]["loss"])
     np.testing.assert_allclose(*sums, rtol=1e-6)

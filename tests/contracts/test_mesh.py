@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from imgcls_jax import build, hlo, sharding, tree
+from imgcls_jax import assembly, tree
+from imgcls_jax.bench import hlo
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.models import resnet
+from imgcls_jax.parallel import transfer
 from tests.workdirs import save_workdir
 
 MESHES = {"1": (1, dict()), "8x1": (8, dict(data=8)), "2x4": (8, dict(data=2, fsdp=4))}
@@ -57,14 +59,14 @@ def batches():
 def trained(model, optimizer, precision, mesh, **changes):
     """(state by path, losses) after three steps; the state as whole host arrays."""
     devices, sizes = MESHES[mesh]
-    run = build.build(config(model, optimizer, precision, sizes) | changes,
+    run = assembly.build(config(model, optimizer, precision, sizes) | changes,
                       devices=jax.devices()[:devices])
     state, losses = run.init(), []
     where = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
     step = jax.jit(run.step, donate_argnums=0, out_shardings=(where, None),
                    compiler_options=FAST)
     for batch in batches():
-        state, sums = step(state, sharding.to_device(batch, BATCH, run.mesh))
+        state, sums = step(state, transfer.to_device(batch, BATCH, run.mesh))
         losses.append(float(sums["loss"]))
     if mesh == "2x4":
         held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
@@ -89,7 +91,7 @@ def test_so_do_those_at_the_sharpest_point_near_by(adaptive):
 def test_so_do_those_that_learn_from_a_teacher(kind, tmp_path):
     with jax.enable_x64(True):
         taught = config("dropout", "sgd", "f64", dict(data=1)) | dict(seed=5)
-        save_workdir(build.build(taught, devices=jax.devices()[:1]), tmp_path / "w")
+        save_workdir(assembly.build(taught, devices=jax.devices()[:1]), tmp_path / "w")
     agree("batch norm", "sgd", step=dict(name="distill", teacher=str(tmp_path / "w"), kind=kind))
 
 
@@ -112,8 +114,8 @@ def agree(model, optimizer, **changes):
 def test_the_first_f32_loss_agrees(model):
     losses = []
     for devices, sizes in MESHES.values():
-        run = build.build(config(model, "sgd", "f32", sizes), devices=jax.devices()[:devices])
-        batch = sharding.to_device(next(batches()), BATCH, run.mesh)
+        run = assembly.build(config(model, "sgd", "f32", sizes), devices=jax.devices()[:devices])
+        batch = transfer.to_device(next(batches()), BATCH, run.mesh)
         first = jax.jit(lambda state, batch, run=run: run.step(state, batch)[1]["loss"],
                         compiler_options=FAST)
         losses.append(first(run.init(), batch))
@@ -127,7 +129,7 @@ def by_shard(reduce, devices=8, norm_group=1, accumulate=1, **mesh):
     step = dict(name="supervised", accumulate=accumulate, reduce=reduce)
     choice = dict(name="resnet20", width=16, norm_group=norm_group)
     mesh = mesh or dict(data=devices)
-    return build.build(config("batch norm", "sgd", "f32", mesh) | dict(model=choice, step=step),
+    return assembly.build(config("batch norm", "sgd", "f32", mesh) | dict(model=choice, step=step),
                        devices=jax.devices()[:devices])
 
 
@@ -143,7 +145,7 @@ def test_one_sum_over_shards_gives_the_step_of_the_whole_batch(reduce, devices, 
     for run in (by_shard(None, 1, accumulate=accumulate),
                 by_shard(reduce, devices, accumulate=accumulate)):
         state = run.init()
-        batch = sharding.to_device(next(batches()), BATCH, run.mesh)
+        batch = transfer.to_device(next(batches()), BATCH, run.mesh)
         new, sums = lowered(run).compile(FAST)(state, batch)
         change = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b),
                               (new.params, new.model_state), (state.params, state.model_state))

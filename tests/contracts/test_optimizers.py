@@ -6,8 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from imgcls_jax import build, optim, sharding, tree
+from imgcls_jax import assembly, optim, tree
 from imgcls_jax.optimizers import OPTIMIZERS
+from imgcls_jax.parallel import transfer
+from imgcls_jax.parallel.mesh import make_mesh
+from imgcls_jax.parallel.rules import state_shardings
 
 MESHES = {"1": (1, dict()), "2x4": (8, dict(data=2, fsdp=4))}
 SIZE, BATCH, STEPS = 8, 16, 3
@@ -46,7 +49,7 @@ def chosen():
 def trained(choice, precision, mesh, accumulate, **others):
     """(state before, after, Sums of each step)."""
     devices, sizes = MESHES[mesh]
-    run = build.build(config(choice, precision, sizes, accumulate, **others),
+    run = assembly.build(config(choice, precision, sizes, accumulate, **others),
                       devices=jax.devices()[:devices])
     state, sums, rng = run.init(), [], np.random.default_rng(0)
     first = jax.tree.map(np.asarray, state)
@@ -56,7 +59,7 @@ def trained(choice, precision, mesh, accumulate, **others):
         batch = {"image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8),
                  "label": rng.integers(0, 10, BATCH).astype(np.int32),
                  "mask": np.ones(BATCH, np.float32)}
-        state, found = step(state, sharding.to_device(batch, BATCH, run.mesh))
+        state, found = step(state, transfer.to_device(batch, BATCH, run.mesh))
         sums.append(found)
     return first, state, sums
 
@@ -126,8 +129,8 @@ def test_updates_of_a_split_state_are_those_of_a_whole_one(name):
                 params = optax.apply_updates(params, updates)
             return params
 
-        mesh = sharding.make_mesh(jax.devices()[:8], data=2, fsdp=4)
-        split = sharding.place(params, sharding.state_shardings(params, mesh))
+        mesh = make_mesh(jax.devices()[:8], data=2, fsdp=4)
+        split = transfer.place(params, state_shardings(params, mesh))
         assert not split["stem"]["kernel"].sharding.is_fully_replicated
         run = jax.jit(steps, compiler_options=FAST)
         assert_close(run(params), run(split), 1e-11)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imgcls_jax import datasets, pipeline
+from imgcls_jax import datasets
+from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.datasets import _published
 
 
@@ -53,7 +54,7 @@ def sizes(monkeypatch, **small: int):
 def batch(source, split: str) -> dict:
     """All of a split by our pipeline; what the split says of its labels is what is read."""
     opened = datasets.split(source, split)
-    (read,) = pipeline.eval_batches(opened, [], batch_size=opened.size, classes=len(source.classes),
+    (read,) = eval_batches(opened, [], batch_size=opened.size, classes=len(source.classes),
                                     rows=slice(0, opened.size), channels=source.channels)
     if getattr(opened, "labels", None):
         np.testing.assert_array_equal(opened.labels(), read["label"])

@@ -6,7 +6,8 @@ import itertools
 import numpy as np
 from PIL import Image
 
-from imgcls_jax import datasets, pipeline
+from imgcls_jax import datasets
+from imgcls_jax.data.batches import eval_batches, train_batches
 from imgcls_jax.transforms import TRANSFORMS
 
 
@@ -21,13 +22,13 @@ def png(number: int) -> bytes:
 
 def read_all(source, split):
     count = source.sizes[split]
-    (batch,) = pipeline.eval_batches(datasets.split(source, split), [], batch_size=count,
+    (batch,) = eval_batches(datasets.split(source, split), [], batch_size=count,
                                      rows=slice(0, count), channels=3, classes=len(source.classes))
     return batch
 
 
 def train(source, count, start=0, rows=None, size=8):
-    batches = pipeline.train_batches(
+    batches = train_batches(
         datasets.split(source, "train"), [TRANSFORMS.get("pad_crop")(padding=1)], batch_size=size,
         seed=5, start_step=start, rows=rows or slice(0, size), channels=3,
         classes=len(source.classes))
@@ -51,7 +52,7 @@ def assert_a_function_of_the_step(source, monkeypatch):
         assert_same([{name: np.concatenate([part[name] for part in step]) for name in step[0]}
                      for step in zip(*parts, strict=True)], whole[:3])
     for threads in (1, 16):
-        monkeypatch.setattr(pipeline, "_threads", lambda threads=threads: threads)
+        monkeypatch.setattr("imgcls_jax.data.batches._threads", lambda threads=threads: threads)
         assert_same(train(source, 6), whole)
     for start in (1, 4):
         assert_same(train(source, 2, start=start), whole[start:start + 2])

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from imgcls_jax import datasets, pipeline
+from imgcls_jax import datasets
+from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
 
 
 def read_all(source, split, **arguments):
     count = source.sizes[split]
-    (batch,) = pipeline.eval_batches(datasets.split(source, split), [], batch_size=count,
+    (batch,) = eval_batches(datasets.split(source, split), [], batch_size=count,
                                      rows=slice(0, count), channels=source.channels, **arguments)
     return batch
 

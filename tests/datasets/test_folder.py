@@ -10,7 +10,8 @@ import PIL.features
 import pytest
 from PIL import Image
 
-from imgcls_jax import datasets, pipeline
+from imgcls_jax import datasets
+from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError, DataError
 
@@ -27,7 +28,7 @@ def folder(path, **arguments):
 
 def read_all(source, split):
     count = source.sizes[split]
-    (batch,) = pipeline.eval_batches(datasets.split(source, split), [], batch_size=count,
+    (batch,) = eval_batches(datasets.split(source, split), [], batch_size=count,
                                      rows=slice(0, count), channels=3, classes=len(source.classes))
     return batch
 

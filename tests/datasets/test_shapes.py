@@ -7,7 +7,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from imgcls_jax import build, config, datasets, pipeline, tree
+from imgcls_jax import assembly, config, datasets, tree
+from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.datasets import shapes as drawing
 from imgcls_jax.errors import ConfigError
@@ -17,7 +18,7 @@ RECORDED = Path(__file__).with_name("shapes.npz")
 
 def read(source, split, **arguments):
     size = source.sizes[split]
-    (batch,) = pipeline.eval_batches(datasets.split(source, split), [], batch_size=size,
+    (batch,) = eval_batches(datasets.split(source, split), [], batch_size=size,
                                      rows=slice(0, size), channels=3, classes=len(source.classes))
     return batch
 
@@ -106,13 +107,13 @@ def test_arguments_that_mean_nothing_are_refused(arguments, key):
 
 
 def test_the_number_of_examples_is_no_duration():
-    run = build.build(config.load("shapes", [("data.examples", "640")]).config)
+    run = assembly.build(config.load("shapes", [("data.examples", "640")]).config)
     assert run.steps_per_epoch == 640 / run.batch_size
 
 
 def test_a_probe_freezes_all_but_the_head():
     (pattern,) = config.load("shapes:probe,weights=w").config["freeze"]
-    run = build.build(config.load("shapes").config)
+    run = assembly.build(config.load("shapes").config)
     frozen = tree.flatten(tree.match(pattern, run.abstract_state.params))
     assert {path for path, hit in frozen.items() if not hit} == {"head/kernel", "head/bias"}
 

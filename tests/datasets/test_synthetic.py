@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from imgcls_jax import datasets, pipeline
+from imgcls_jax import datasets
+from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.datasets import DATASETS
 
 
 def read(split, **arguments):
     source = DATASETS.get("synthetic")(examples=120, held_out=60, size=16, classes=6, **arguments)
     count = source.sizes[split]
-    (batch,) = pipeline.eval_batches(datasets.split(source, split), [], batch_size=count,
+    (batch,) = eval_batches(datasets.split(source, split), [], batch_size=count,
                                      rows=slice(0, count), channels=source.channels, classes=6)
     return batch
 

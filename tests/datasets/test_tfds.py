@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 
-from imgcls_jax import datasets, pipeline
+from imgcls_jax import datasets
 from imgcls_jax.cli import _command as command
+from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup, Shards
@@ -69,7 +70,7 @@ def test_a_prepared_dataset_gives_its_images_and_labels(prepared):
     assert (source.sizes, source.image_size) == (SIZES, (7, 9))
     split = datasets.split(source, "train")
     assert type(split) is {"tfrecord": Shards, "array_record": Lookup}[file_format]
-    (batch,) = pipeline.eval_batches(split, [], batch_size=23, rows=slice(0, 23), channels=3,
+    (batch,) = eval_batches(split, [], batch_size=23, rows=slice(0, 23), channels=3,
                                      classes=3)
     # TFDS stores examples in an order of its own: the images tell which is which.
     number = {image.tobytes(): i for i, image in enumerate(images("train"))}
@@ -85,7 +86,7 @@ def test_a_part_and_another_label_and_one_channel(prepared):
     assert source.classes == ("dark", "light")
     sizes = []
     for part in ("train[:40%]", "train[40%:]"):
-        (batch,) = pipeline.eval_batches(datasets.split(source, part), [], batch_size=16,
+        (batch,) = eval_batches(datasets.split(source, part), [], batch_size=16,
                                          rows=slice(0, 16), channels=1, classes=2)
         assert batch["image"].shape == (16, 7, 9, 1)
         sizes.append(batch["mask"].sum())

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls_jax import config, hlo
-from imgcls_jax.build import build
-from imgcls_jax.build.images import preparation
-from imgcls_jax.build.model import normaliser
+from imgcls_jax import config
+from imgcls_jax.assembly import build
+from imgcls_jax.assembly.inputs import preparation
+from imgcls_jax.assembly.network import normaliser
+from imgcls_jax.bench import hlo
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
 

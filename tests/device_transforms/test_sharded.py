@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls_jax import hlo, sharding
+from imgcls_jax.bench import hlo
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
+from imgcls_jax.parallel.mesh import SHARDS, make_mesh
 
 BATCH, SIDE, CLASSES = 16, 12, 5
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -35,8 +36,8 @@ def batch(levels: bool):
 
 def on(devices, transform, given):
     """(compiled program, what it makes of the batch by two keys)."""
-    mesh = sharding.make_mesh(jax.devices()[:devices], fsdp=4 if devices == 8 else 1)
-    split = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+    mesh = make_mesh(jax.devices()[:devices], fsdp=4 if devices == 8 else 1)
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(SHARDS))
     images, targets = (jax.device_put(np.asarray(x), split) for x in given)
     first, second = jax.random.key(11), jax.random.key(12)
     program = jax.jit(transform, out_shardings=(split, split)).lower(

@@ -17,14 +17,13 @@ import ml_collections
 import numpy as np
 import pytest
 
-from imgcls_jax import build as assembly
-from imgcls_jax import config
+from imgcls_jax import assembly, config
 from imgcls_jax.__main__ import main
 from imgcls_jax.models import resnet, vit
 from tests import absent
+from tests.assembly.test_finetune import photo
 from tests.contracts import test_every_model
 from tests.docs import blocks
-from tests.test_finetune import photo
 
 SIDE = 32
 FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls_jax import sharding
 from imgcls_jax.evaluators import Parts
 from imgcls_jax.losses.softmax import softmax
 from imgcls_jax.metrics.topk import topk
+from imgcls_jax.parallel import transfer
+from imgcls_jax.parallel.mesh import make_mesh
 from imgcls_jax.types import Task
 
 CLASSES, BATCH, WIDTH = 5, 16, 12
@@ -45,7 +46,7 @@ TASK = Task("multiclass", tuple("abcde"), CLASSES, lambda label: jax.nn.one_hot(
 
 
 def parts(devices: int = 8, splits=None, **changes) -> Parts:
-    mesh, splits = sharding.make_mesh(jax.devices()[:devices]), splits or SPLITS
+    mesh, splits = make_mesh(jax.devices()[:devices]), splits or SPLITS
 
     def batches(split=None):
         images, labels = splits[split]
@@ -59,7 +60,7 @@ def parts(devices: int = 8, splits=None, **changes) -> Parts:
             host = {"image": pad(images[rows]), "label": pad(labels[rows]),
                     "mask": pad(np.ones(len(labels[rows]), np.float32)),
                     "id": pad(np.arange(first, first + len(labels[rows])))}
-            yield sharding.to_device(host, BATCH, mesh)
+            yield transfer.to_device(host, BATCH, mesh)
 
     return Parts(**{"predict": predict, "embed": embed, "batches": batches, "task": TASK,
                     **changes})

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls_jax import sharding, tasks
+from imgcls_jax import tasks
 from imgcls_jax.evaluators import Parts
 from imgcls_jax.evaluators.classification import classification
 from imgcls_jax.losses.softmax import softmax
 from imgcls_jax.metrics.topk import topk
+from imgcls_jax.parallel import transfer
+from imgcls_jax.parallel.mesh import make_mesh
 from imgcls_jax.types import Metric
 
 CLASSES, BATCH = 12, 16
@@ -41,7 +43,7 @@ def padded_batches(count, mesh):
         host = {"image": pad(IMAGES[rows]), "label": pad(LABELS[rows]),
                 "mask": pad(np.ones(rows.stop - first, np.float32)),
                 "id": pad(np.arange(first, rows.stop))}
-        yield sharding.to_device(host, BATCH, mesh)
+        yield transfer.to_device(host, BATCH, mesh)
 
 
 def parts(batches, task=TASK):
@@ -60,7 +62,7 @@ def reference(count):
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
 def test_counts_and_loss_equal_numpys_for_any_size(devices):
-    mesh = sharding.make_mesh(jax.devices()[:devices])
+    mesh = make_mesh(jax.devices()[:devices])
     count = {}
     evaluate = classification(parts(lambda: padded_batches(count["now"], mesh)))
     for number in (1, 7, 8, 63, 64, 65, 1000):
@@ -73,7 +75,7 @@ def test_counts_and_loss_equal_numpys_for_any_size(devices):
 
 
 def test_a_second_run_sees_the_new_variables():
-    mesh = sharding.make_mesh(jax.devices()[:1])
+    mesh = make_mesh(jax.devices()[:1])
     evaluate = classification(parts(lambda: padded_batches(65, mesh)))
     first, zero = evaluate({"kernel": KERNEL}), evaluate({"kernel": KERNEL * 0})
     assert zero["loss"] == pytest.approx(np.log(CLASSES)) != first["loss"]
@@ -82,7 +84,7 @@ def test_a_second_run_sees_the_new_variables():
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_a_metric_of_rows_gets_every_example_once_and_in_order(devices):
-    mesh = sharding.make_mesh(jax.devices()[:devices])
+    mesh = make_mesh(jax.devices()[:devices])
     kept = Metric(None, lambda rows: {"labels": rows["label"], "mean": float(rows["own"].mean())},
                   lambda logits, targets: {"label": targets.argmax(-1),
                                            "own": (logits * targets).sum(-1)})

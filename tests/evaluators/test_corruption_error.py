@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax import config
-from imgcls_jax.build import build
+from imgcls_jax.assembly import build
 from imgcls_jax.datasets.imagenet_c import ARCHIVES
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluators.corruption_error import ALEXNET, corruption_error

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from imgcls_jax import config
 from imgcls_jax.__main__ import main
-from imgcls_jax.build import build
+from imgcls_jax.assembly import build
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.evaluators import EVALUATORS
 from imgcls_jax.metrics import METRICS

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy import special
 
-from imgcls_jax import build, predict, train, tree
-from imgcls_jax.checkpoint import restore_weights
+from imgcls_jax import assembly, predict, tree
+from imgcls_jax.checkpoint.reading import restore_weights
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.steps.distill import distill, hard, soft
+from imgcls_jax.training import loop
 from tests.steps.test_supervised import BATCH, RATE, Net, close, make, pixels
 from tests.workdirs import save_workdir
 
@@ -79,7 +80,7 @@ class TwoHeads(nn.Module):
     def __call__(self, x, train=False):
         x = x.reshape(len(x), -1)
         one, other = nn.Dense(5, name="head")(x), nn.Dense(5, name="head_distillation")(x)
-        if train:
+        if loop:
             self.sow("aux_logits", "class", one)
             self.sow("aux_logits", "distillation", other)
         return (one + other) / 2
@@ -139,7 +140,7 @@ def config(**changes):
 
 
 def built(**changes):
-    return build.build(config(**changes), devices=jax.devices()[:1])
+    return assembly.build(config(**changes), devices=jax.devices()[:1])
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +167,9 @@ def distilled(taught, **options):
 def test_a_resumed_run_is_the_run_bit_for_bit_and_the_teacher_is_not_saved(taught, tmp_path):
     step = distilled(taught, temperature=2.0)
     common = dict(step=step, evals={})
-    train.train(built(**common), tmp_path / "whole", quiet=True)
-    train.train(built(**common, total=dict(steps=2)), tmp_path / "cut", quiet=True)
-    train.train(built(**common), tmp_path / "cut", quiet=True)
+    loop.train(built(**common), tmp_path / "whole", quiet=True)
+    loop.train(built(**common, total=dict(steps=2)), tmp_path / "cut", quiet=True)
+    loop.train(built(**common), tmp_path / "cut", quiet=True)
     states = [restore_weights(tmp_path / name / "checkpoints")[0] for name in ("whole", "cut")]
     leaves = [tree.flatten(state) for state in states]
     assert leaves[0].keys() == leaves[1].keys() and set(states[0]) == {"params", "model_state",

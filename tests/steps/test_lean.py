@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from jax import lax
 
-from imgcls_jax import build, sharding, tree
+from imgcls_jax import assembly, tree
 from imgcls_jax.cli.bench import plain_config
 from imgcls_jax.layers import attention, conv, patches
 from imgcls_jax.models import resnet
+from imgcls_jax.parallel import transfer
 
 SIZE, BATCH = 32, 8
 MODELS = {"resnet50": dict(norm_group=8),
@@ -49,9 +50,9 @@ def first_step(model, precision, forms, **options):
     """(loss, change of all leaves) of one step of SGD."""
     config = plain_config(model, BATCH, SIZE, precision)
     config = config | {"model": dict(name=model, **{**MODELS[model], **options})}
-    run = build.build(config, devices=jax.devices()[:1])
+    run = assembly.build(config, devices=jax.devices()[:1])
     rng = np.random.default_rng(0)
-    batch = sharding.to_device(
+    batch = transfer.to_device(
         {"image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8),
          "label": rng.integers(0, 1000, BATCH).astype(np.int32),
          "mask": np.ones(BATCH, np.float32)}, BATCH, run.mesh)

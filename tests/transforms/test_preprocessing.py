@@ -15,9 +15,10 @@ import tensorflow as tf
 from PIL import Image
 
 from experiments.parity import pictures, preprocessing
-from imgcls_jax import pipeline, predict
-from imgcls_jax.build.images import chain
-from imgcls_jax.build.model import normaliser
+from imgcls_jax import predict
+from imgcls_jax.assembly.inputs import chain
+from imgcls_jax.assembly.network import normaliser
+from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.pretrained import catalogue, fetch, load
 from imgcls_jax.transforms import TRANSFORMS, _opencv
 from imgcls_jax.types import Lookup, Weights
@@ -59,7 +60,7 @@ def images(transforms) -> np.ndarray:
     """u8[24,H,W,3]: the files on the path of every evaluation."""
     data = tf.constant(list(FILES.values()))
     split = Lookup(len(FILES), lambda i: {"image": data[i], "label": tf.constant(0)}, str)
-    batches = pipeline.eval_batches(split, chain(transforms, TRANSFORMS, "transforms"),
+    batches = eval_batches(split, chain(transforms, TRANSFORMS, "transforms"),
                                     batch_size=8, rows=slice(0, 8), channels=3)
     return np.concatenate([batch["image"] for batch in batches])
 

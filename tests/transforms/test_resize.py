@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from imgcls_jax.transforms import TRANSFORMS, _pillow
+from imgcls_jax.data.decoding import pillow
+from imgcls_jax.transforms import TRANSFORMS
 
 
 def picture(height: int, width: int, channels: int, seed: int) -> np.ndarray:
@@ -30,7 +31,7 @@ def sizes(count: int):
 
 def by_pillow(image, height, width, kind):
     opened = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    resized = np.asarray(opened.resize((width, height), _pillow.FILTERS[kind]))
+    resized = np.asarray(opened.resize((width, height), pillow.FILTERS[kind]))
     return resized.reshape(height, width, -1)
 
 

@@ -1,0 +1,144 @@
+"""config.model, config.init and what a model sees: its weights, its teacher, its normalisation."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.errors
+import jax.numpy as jnp
+import numpy as np
+
+from imgcls_jax import config as configs
+from imgcls_jax import init, tree
+from imgcls_jax.checkpoint import reading
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.models import MODELS
+from imgcls_jax.pretrained import catalogue, load
+from imgcls_jax.registry import bind, near
+from imgcls_jax.types import ModelSpec, Task
+
+
+@contextlib.contextmanager
+def tracing(where: str):
+    """Turns what a model refuses while it is traced into a ConfigError."""
+    try:
+        yield
+    except (ValueError, TypeError, ArithmeticError, flax.errors.FlaxError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConfigError(reason[0][:300], where=where,
+                          fix="change the argument it names; --debug shows the line") from error
+
+
+def make(choice: Mapping, classes: int, dtype: str) -> tuple[Any, ModelSpec]:
+    """config.model -> (linen module, its facts)."""
+    if "dtype" in choice:
+        raise ConfigError("the dtype of the model is that of the run", where="config.model.dtype",
+                          fix="set config.precision")
+    make = MODELS.bind(choice, "config.model")
+    with tracing("config.model"):
+        module = make(classes, dtype=dtype)
+    name = choice["name"]
+    return module, ModelSpec(name=name, weights=catalogue.weights(name), **MODELS.facts(name))
+
+
+def as_trained(spec: ModelSpec, choice: Mapping | None) -> ModelSpec:
+    """What is trained on from config.init goes on seeing what it was trained with."""
+    if choice is None:
+        return spec
+    weights, _ = bind(_init, choice, "config.init")()
+    given = load.normalisation(weights, spec)
+    return dataclasses.replace(spec, mean=given[0], std=given[1]) if given else spec
+
+
+def statistics(data: Mapping, spec: ModelSpec, channels: int) -> tuple[tuple, tuple]:
+    """(mean, std) per channel: those of config.data, else the model's. One number is every
+    channel's; the model's three are averaged for one channel."""
+    def fit(values, averaged: bool):
+        values = tuple(values) if isinstance(values, tuple | list) else (values,)
+        if averaged and channels == 1:
+            return (sum(values) / len(values),)
+        return values * channels if len(values) == 1 else values
+
+    mean = fit(data.get("mean", spec.mean), "mean" not in data)
+    std = fit(data.get("std", spec.std), "std" not in data)
+    numbers = all(isinstance(value, int | float) for value in (*mean, *std))
+    if not numbers or len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise ConfigError(f"mean={mean}, std={std} for {channels} channels",
+                          where="config.data.mean", fix="give a number per channel, std above 0")
+    return mean, std
+
+
+def normaliser(mean, std, dtype: str):
+    """u8[B,H,W,C] -> dtype[B,H,W,C]: (x / 255 - mean) / std, computed in f32 at least."""
+    wide = jnp.promote_types(dtype, jnp.float32)
+    scale = 1.0 / (255.0 * np.asarray(std, np.float64))
+    shift = -np.asarray(mean, np.float64) / np.asarray(std, np.float64)
+
+    def normalise(images):
+        return (images.astype(wide) * scale.astype(wide) + shift.astype(wide)).astype(dtype)
+
+    return normalise
+
+
+def _init(*, weights: str, reset: tuple[str, ...] = ()):
+    """config.init: a workdir, a file or a published name, and what starts anew all the same."""
+    return weights, reset
+
+
+def initial(choice: Mapping, fresh: dict, spec: ModelSpec) -> dict:
+    """Fresh variables with those of config.init in their place, but for `reset`."""
+    weights, reset = bind(_init, choice, "config.init")()
+    wanted = tree.flatten(fresh)
+    inside = {path.split("/", 1)[1] for path in wanted}
+    for prefix in reset:
+        if not any(path.startswith(prefix) for path in inside):
+            raise ConfigError(f"no variable begins with {prefix!r}", where="config.init.reset",
+                              fix=near(prefix, {path.split("/")[0] for path in inside}))
+    return load.into(fresh, load.read(weights, spec, wanted), spec, reset=reset)
+
+
+def teacher(weights: str, task: Task, sample: tuple, mean, std, dtype: str):
+    """(apply, shapes of its variables, () -> the variables as numpy) of config.step.teacher.
+
+    apply: (variables, images f[B,H,W,C] normalised by mean and std) -> logits f32[B,K].
+    """
+    where, name = "config.step.teacher", weights.partition("/")[0]
+    choice, kind, classes = {"name": name}, "multiclass", None
+    if (Path(weights) / "checkpoints").is_dir():
+        saved, _ = reading.read_config(Path(weights) / "checkpoints")
+        config = configs.plain(saved["config"])
+        choice, kind, classes = config["model"], config["task"], tuple(saved["classes"])
+    elif weights.partition("/")[2] not in catalogue.weights(name):
+        raise ConfigError(f"{weights!r} is neither a workdir nor published weights", where=where,
+                          fix="name one of `imgcls weights list`, as 'resnet50/imagenet1k_v2', or "
+                              "make a workdir of a file: imgcls convert")
+    module, spec = make(choice, task.outputs, dtype)
+    count = len(classes or range(spec.classes))
+    if kind != task.kind or count != len(task.classes) or classes not in (None, task.classes):
+        raise ConfigError(f"the teacher is {kind} of {count} classes, the run {task.kind} of "
+                          f"{len(task.classes)}" + (", which are others" if count == len(
+                              task.classes) and kind == task.kind else ""), where=where,
+                          fix="take one that was trained on the same classes in the same order")
+    own_mean, own_std = load.normalisation(weights, spec)
+    if len(own_mean) != len(mean):
+        raise ConfigError(f"the teacher takes {len(own_mean)} channels, the run {len(mean)}",
+                          where=where, fix="set config.data.channels, or take another teacher")
+    same = (tuple(own_mean), tuple(own_std)) == (tuple(mean), tuple(std))
+    scale = np.divide(std, own_std)
+    shift = np.subtract(mean, own_mean) / own_std
+    with tracing(where):
+        shapes = init.abstract(module, sample, dtype=str(jnp.promote_types(dtype, jnp.float32)))
+
+    def apply(variables, images):
+        if not same:
+            wide = images.astype(jnp.promote_types(dtype, jnp.float32))
+            images = (wide * scale.astype(wide.dtype) + shift.astype(wide.dtype)).astype(dtype)
+        return module.apply(variables, images, train=False)
+
+    def read():
+        found = load.read(weights, spec, tree.flatten(shapes))
+        return load.into(shapes, found, spec)
+
+    return apply, shapes, read

@@ -1,0 +1,228 @@
+"""Saving the checkpoints of a run, and restoring them to go on."""
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import logging
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint.path import atomicity
+
+from imgcls_jax import tree
+from imgcls_jax.checkpoint import digests, reading
+from imgcls_jax.errors import EnvironmentFailure
+from imgcls_jax.types import TrainState
+
+ITEMS = ("weights", "training", "config")
+MARGIN = 1.1  # a step takes a little more room than its arrays
+
+
+@functools.cache
+def _hush_failed_writes():
+    """When one write of a save fails, Orbax raises that and closes its event loop under the others.
+
+    What those say on the way out, through asyncio's log and Python's last resort, is no news.
+    """
+    def told(record) -> bool:
+        return "exception was never retrieved" not in record.getMessage()
+
+    def unraisable(args, others=sys.unraisablehook):
+        if str(args.exc_value) != "Event loop is closed":
+            others(args)
+
+    logging.getLogger("asyncio").addFilter(told)
+    sys.unraisablehook = unraisable
+
+
+@dataclasses.dataclass
+class _Retention(checkpoint_managers.PreservationPolicy):
+    """The newest `keep` steps, and the one of the best score."""
+
+    keep: int
+    sign: int
+    scores: dict[int, float | None]
+
+    def should_preserve(self, checkpoints, *, context):
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = set(sorted(steps)[-self.keep:])
+        scored = [step for step in steps if self.scores.get(step) is not None]
+        if scored:
+            kept.add(max(scored, key=lambda step: (self.sign * self.scores[step], step)))
+        return [step in kept for step in steps]
+
+
+class Checkpoints:
+    """The checkpoints of one run. Every process makes one and calls all of its methods.
+
+    keep: how many of the newest stay, beside the one of the best score (best_mode "max" | "min").
+    """
+
+    def __init__(self, directory: Path, *, keep: int, best_mode: Literal["max", "min"] = "max"):
+        self.directory = Path(directory).absolute()
+        self._keep, self._mode = keep, best_mode
+        self._lazy: ocp.CheckpointManager | None = None
+        self._scores: dict[int, float | None] = {}
+        self._saving: int | None = None
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        """Orbax's manager; made after `restore` has put the folder in order, for it lists it."""
+        if self._lazy is None:
+            self._scores.update({s: reading.score_of(self.directory / str(s))[0]
+                                 for s in digests.steps(self.directory)})
+            policy = _Retention(self._keep, 1 if self._mode == "max" else -1, self._scores)
+            _hush_failed_writes()
+            with self._mended():
+                self._lazy = ocp.CheckpointManager(
+                    self.directory, item_names=ITEMS, options=ocp.CheckpointManagerOptions(
+                        temporary_path_class=atomicity.CommitFileTemporaryPath,
+                        preservation_policy=policy,
+                        async_options=ocp.AsyncOptions(
+                            post_finalization_callback=self._seal,
+                            # Otherwise a folder that cannot be made leaves threads behind that
+                            # keep the process from ending for five minutes.
+                            create_directories_asynchronously=False)))
+        return self._lazy
+
+    def _seal(self):
+        # Orbax calls this when all files are there and before it writes the marker, so that a
+        # committed step always has its manifest.
+        if jax.process_index() == 0:
+            digests.sign(self.directory / str(self._saving))
+
+    def restore(self, state: TrainState) -> tuple[TrainState, dict, int] | None:
+        """(state, config item, step) of the newest good step, or None where there is none yet.
+
+        state: abstract, with the shardings to restore to, of any topology. Newer steps that are
+        damaged are named in warnings and moved to `damaged/` beside the folder. Called before
+        anything is saved. Raises CheckpointError if there are steps and none is good, or the trees
+        differ.
+        """
+        step = reading.agree(self._put_in_order)
+        if step is None:
+            return None
+        folder = self.directory / str(step)
+        with reading.explaining(folder):
+            with ocp.StandardCheckpointer() as reader:
+                for item, wanted in (("weights", reading.weights_item(state)),
+                                     ("training", reading.training_item(state))):
+                    reading.compare(wanted, reading.stored_shapes(reader, folder / item), folder)
+            found = self._manager.restore(step, args=ocp.args.Composite(
+                weights=ocp.args.StandardRestore(reading.weights_item(state)),
+                training=ocp.args.StandardRestore(reading.training_item(state))))
+            return (TrainState(**found["training"], **found["weights"]), reading.read_item(folder),
+                    step)
+
+    def _put_in_order(self) -> int | None:
+        """The newest good step; those above it are moved away, what killed saves left removed."""
+        steps = digests.steps(self.directory)
+        step, complaints = digests.first_good(self.directory, steps)
+        reading.warn(self.directory, complaints)
+        if steps and step is None:
+            raise reading.none_good(self.directory, complaints)
+        folders = self.directory.iterdir() if self.directory.is_dir() else ()
+        for folder in sorted(folder for folder in folders if folder.is_dir()):
+            number = digests.number(folder)
+            if number in steps and number > step:
+                aside = self.directory.parent / "damaged" / folder.name
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                shutil.move(folder, aside)
+                logging.warning("moved to %s", aside)
+            elif number is None or (folder / digests.MARKER).is_file():
+                continue
+            elif digests.verify(folder) is None:
+                (folder / digests.MARKER).touch()  # killed before it, or a copy that lost it
+            else:
+                logging.warning("removing an unfinished checkpoint: %s", folder)
+                shutil.rmtree(folder)
+        return step
+
+    def save(self, step: int, state: TrainState, config: Mapping[str, Any],
+             score: float | None = None):
+        """Saves in the background, after what is being saved; a step that is there stays.
+
+        config: JSON-able. Raises EnvironmentFailure if the disk has no room, or if the save
+        before this one failed.
+        """
+        self.wait()
+        if step in digests.steps(self.directory):
+            return
+        self._check_room(state)
+        if score is not None and not math.isfinite(score):
+            score = None  # no order among them
+        self._saving, self._scores[step] = step, score
+        item = {**config, "score": score, "best_mode": self._mode}
+        with self._mended():
+            self._manager.save(step, force=True, args=ocp.args.Composite(
+                weights=ocp.args.StandardSave(reading.weights_item(state)),
+                training=ocp.args.StandardSave(reading.training_item(state)),
+                config=ocp.args.JsonSave(item)))
+
+    def _check_room(self, state: TrainState):
+        arrays = reading.weights_item(state), reading.training_item(state)
+        needed = int(tree.size_bytes(arrays) * MARGIN) + (1 << 16)
+        place = self.directory if self.directory.is_dir() else self.directory.parent
+        free = shutil.disk_usage(place).free
+        if reading.agree(lambda: int(free < needed)):
+            raise self._not_written(f"{needed:,} bytes are needed, {free:,} are free")
+
+    def _not_written(self, why: str) -> EnvironmentFailure:
+        good = self.latest()
+        kept = "nothing is saved yet" if good is None else f"step {good} is saved and good"
+        return EnvironmentFailure(f"the checkpoint cannot be written: {why}",
+                                  where=str(self.directory),
+                                  fix=f"free some space and run the same line again; {kept}")
+
+    @contextlib.contextmanager
+    def _mended(self) -> Iterator[None]:
+        """Turns what the file system refuses into an EnvironmentFailure, and removes the rest."""
+        try:
+            yield
+        except Exception as error:
+            text = f"{error} {error.__cause__ or ''}"
+            codes = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOTDIR,
+                     errno.EFBIG, errno.EPERM, errno.EIO)
+            code = next((c for c in codes if os.strerror(c) in text
+                         or getattr(error, "errno", None) == c), None)
+            if code is None:
+                raise
+            self._remove_unfinished()
+            raise self._not_written(os.strerror(code)) from error
+
+    def _remove_unfinished(self):
+        folder = self.directory / str(self._saving)
+        if jax.process_index() == 0 and not (folder / digests.MARKER).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def wait(self):
+        """Until everything is saved. Raises EnvironmentFailure if it cannot be."""
+        if self._lazy is not None:
+            with self._mended():
+                self._lazy.wait_until_finished()
+                self._lazy.check_for_errors()
+
+    def latest(self) -> int | None:
+        """The newest committed step."""
+        return next(iter(digests.steps(self.directory)), None)
+
+    def reached_preemption(self, step: int) -> bool:
+        """Whether the processes have agreed to stop behind this step (jax.distributed only)."""
+        return jax.process_count() > 1 and self._manager.reached_preemption(step)
+
+    def close(self):
+        """Waits, and lets go. Raises EnvironmentFailure if what was being saved cannot be."""
+        if self._lazy is not None:
+            with self._mended():
+                self._lazy.close()
+            self._remove_unfinished()  # threads of a failed save may have written on

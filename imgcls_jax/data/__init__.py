@@ -1,0 +1,1 @@
+"""A split -> batches on the host: order, streams, batches, caches, and what cannot be read."""

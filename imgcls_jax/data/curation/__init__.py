@@ -1,0 +1,1 @@
+"""Looking at a dataset and preparing it: check, figures, pictures, record files."""

@@ -1,0 +1,267 @@
+"""imgcls data check: what the data is, and every fault of it, by path."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import re
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from imgcls_jax import datasets
+from imgcls_jax.cli import data
+from imgcls_jax.cli.data import FLAGS
+from imgcls_jax.data.curation import examples, figures
+from imgcls_jax.data.curation.digests import Digests
+from imgcls_jax.data.decoding import pillow
+from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.types import Source
+
+SUFFIXES = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "GIF": (".gif",),
+            "BMP": (".bmp", ".dib"), "WEBP": (".webp",), "TIFF": (".tif", ".tiff"),
+            "PPM": (".ppm", ".pgm", ".pbm", ".pnm"), "AVIF": (".avif",)}
+END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+EXIF_ORIENTATION = 0x0112
+MEND = "mend it or take it out"
+
+
+def main(loaded: dict) -> int:
+    found = check(loaded, names=FLAGS.splits, decode=not FLAGS.fast,
+                  write_digests=FLAGS.write_digests, threads=data.threads(),
+                  evaluated=bool(FLAGS.config) or loaded["data"]["name"] == "folder")
+    print(json.dumps(found, indent=1) if FLAGS.json else figures.render(found))
+    return 0 if found["ok"] else DataError.code
+
+
+class Findings:
+    """Errors, for which training fails, and notes: each of a what, a where and perhaps a fix."""
+
+    def __init__(self):
+        self.errors, self.notes = [], []
+
+    def error(self, what: str, where: str, fix: str = "", split: str = ""):
+        self._add(self.errors, what, where, fix, split)
+
+    def note(self, what: str, where: str, fix: str = "", split: str = ""):
+        self._add(self.notes, what, where, fix, split)
+
+    @staticmethod
+    def _add(rows, what, where, fix, split):
+        row = {"what": what, "where": where, "fix": fix, "split": split}
+        rows.append({key: value for key, value in row.items() if value})
+
+
+@dataclasses.dataclass
+class Look:
+    """What one good example is; digest: SHA-256 of its bytes, pixels: 16 bytes of theirs."""
+    label: np.ndarray
+    digest: bytes
+    pixels: bytes
+    size: tuple[int, int]  # width, height
+    kind: str  # "JPEG RGB"
+    rotated: bool = False  # by its EXIF orientation
+    notes: tuple[str, ...] = ()
+
+
+def check(loaded: dict, *, names=None, decode: bool = True, write_digests: bool = False,
+          threads: int = 1, evaluated: bool = True) -> dict:
+    """The figures and faults of a config's data, as JSON would have them.
+
+    names: of splits; decode: whether pixels are looked at; evaluated: whether the split that the
+    config evaluates on must be there.
+    """
+    place = data.place(loaded["data"])
+    findings = Findings()
+    facts = {"data": loaded["data"]["name"], "where": place}
+    made, whats = _made(loaded, place, findings)
+    if made is None:
+        return {**facts, "found": figures.tree(place), "ok": False,
+                "errors": findings.errors, "notes": []}
+    if loaded["data"]["name"] == "folder":
+        facts["layout"] = "CLASS/*, split by a seed" if made.files else "SPLIT/CLASS/*"
+    if evaluated:
+        _check_splits(made, loaded["data"], findings)
+    names = data.splits(made, names)
+    digests = Digests(place, write_digests, findings)
+    tallies = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of images a little below the limit of pixels
+        for name in names:
+            tallies[name] = _scan(made, name, findings, digests, decode, threads)
+    digests.finish(complete=set(names) == set(made.sizes))
+    _check_classes(made, tallies, findings, whats)
+    return {**facts, "data": made.name, "classes": len(made.classes),
+            "splits": {name: tally.figures(made.classes) for name, tally in tallies.items()},
+            "images": figures.of_images(list(tallies.values())), "decoded": decode,
+            "duplicates": figures.duplicates(tallies), "ok": not findings.errors,
+            "errors": findings.errors, "notes": findings.notes}
+
+
+def _made(loaded: dict, place: str, findings: Findings) -> tuple[Source | None, str]:
+    """The dataset without what is at fault, if it can be made; what was said of the faults."""
+    made = None
+    with datasets.collecting() as faults:
+        try:
+            made = data.source(loaded)
+        except (DataError, OSError) as error:
+            faults.append(_fault(error, place))
+    for fault in faults:
+        findings.error(fault.what, fault.where, fault.fix)
+    return made, "\n".join(fault.what for fault in faults)
+
+
+def _fault(error: DataError | OSError, place: str) -> DataError:
+    if isinstance(error, DataError):
+        return error
+    return DataError(error.strerror or str(error), where=os.fsdecode(error.filename or place),
+                     fix=MEND)
+
+
+def _check_splits(made: Source, choice: dict, findings: Findings):
+    """Those that are trained and evaluated on must be there, with examples."""
+    fix = ("name a part of what there is, such as --config.data.train='train[:90%]' "
+           "--config.data.eval='train[90%:]'")
+    if choice["name"] == "folder":
+        from imgcls_jax.datasets.folder import LAYOUT
+
+        fix = f"lay the images out as {LAYOUT}, or {fix}"
+    for key in ("train", "eval"):
+        name = choice.get(key, {"train": "train", "eval": "validation"}[key])
+        try:
+            datasets.size(made, name)
+        except ConfigError as error:
+            there = made.sizes.get(name.partition("[")[0])  # then it is the part that is wrong
+            findings.error(f"{error.what}, which config.data.{key} names; there are "
+                           f"{sorted(made.sizes)}", data.place(choice) or made.name,
+                           error.fix if there else fix)
+
+
+def _scan(made: Source, name: str, findings: Findings, digests: Digests, decode: bool,
+          threads: int) -> figures.Tally:
+    """Looks at every example of a split."""
+    tally = figures.Tally(None, len(made.classes))
+    decoder = examples.decoder() if decode else None
+
+    def work(index, image, label):
+        label = _checked(label, made)
+        where = tally.split.where(index)
+        return _look_at_bytes(image, label, where, decoder) if isinstance(image, bytes) else (
+            _look_at_array(image, label))
+
+    try:
+        split = tally.split = made.open(name)
+        if split.size != made.sizes[name]:
+            findings.error(f"{split.size:,} examples, where the metadata says "
+                           f"{made.sizes[name]:,}", made.name, "prepare the dataset again", name)
+        progress = data.Progress(name, split.size)
+        for index, look in examples.each(split, work, threads=threads):
+            progress.add(1)
+            if isinstance(look, DataError):
+                tally.bad += 1
+                findings.error(look.what, look.where, look.fix or MEND, name)
+                continue
+            tally.add(index, look)
+            where = split.where(index)
+            for note in look.notes:
+                findings.note(note, where, split=name)
+            if look.digest:
+                digests.see(where, look.digest, name)
+    except (DataError, OSError) as error:  # of the split as a whole
+        fault = _fault(error, made.name)
+        findings.error(fault.what, fault.where, fault.fix, name)
+    return tally
+
+
+def _checked(label, made: Source) -> np.ndarray:
+    """The label; DataError unless it is a class, or one number of 0 to 1 for each."""
+    label, classes = np.asarray(label), len(made.classes)
+    if label.ndim == 0:
+        if label.dtype.kind not in "iu":
+            raise DataError(f"label {label[()]!r} is no integer")
+        if not 0 <= label < classes:
+            raise DataError(f"label {label}: labels must be 0 to {classes - 1}")
+    elif label.shape != (classes,):
+        raise DataError(f"label of shape {label.shape} for {classes} classes")
+    elif not ((label >= 0) & (label <= 1)).all():  # nor is NaN
+        raise DataError("a label of several classes that is not between 0 and 1")
+    return label
+
+
+def _look_at_array(image: np.ndarray, label) -> Look:
+    if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
+        raise DataError(f"an image of {image.dtype}{list(image.shape)}, not of uint8[H,W,C]")
+    pixels = _digest(image)
+    return Look(label, b"", pixels, image.shape[1::-1], f"array {image.shape[-1]} channels")
+
+
+def _look_at_bytes(image: bytes, label, where: str, decode: Callable | None) -> Look:
+    """Reads the header, and with `decode`, an examples.decoder(), all of it."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(image), formats=pillow.FORMATS) as header:
+            form, mode, size = header.format, header.mode, header.size
+            rotated = _is_rotated(header)
+    except Exception as error:
+        pillow.decode(image)  # says it better
+        raise DataError(f"the image is damaged: {error}") from error
+    if size[0] * size[1] > pillow.PIXEL_LIMIT:
+        pillow.decode(image)  # refuses it
+    decoded = decode(image) if decode else None
+    form = {"MPO": "JPEG"}.get(form, form)
+    notes = tuple(filter(None, (
+        _odd_suffix(where, form), _odd_name(where),
+        "" if decode else _open_end(image, form))))
+    return Look(label, hashlib.sha256(image).digest(), b"" if decoded is None else
+                _digest(decoded), size, f"{form} {mode}", rotated, notes)
+
+
+def _is_rotated(header) -> bool:
+    try:
+        return header.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1)
+    except Exception:  # damaged; nobody reads it in training
+        return False
+
+
+def _digest(pixels: np.ndarray) -> bytes:
+    made = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    made.update(np.ascontiguousarray(pixels))
+    return made.digest()
+
+
+def _odd_suffix(where: str, form: str) -> str:
+    suffix = os.path.splitext(where)[1].lower()
+    called = next((other for other, known in SUFFIXES.items() if suffix in known), form)
+    return f"{form} by its content, {suffix} by its name" if called != form else ""
+
+
+def _odd_name(where: str) -> str:
+    if not where.isprintable():
+        return "a name with control characters, shown as escapes"
+    return "a name that is not UTF-8, shown with escapes" if re.search(
+        r"\\x[89a-f][0-9a-f]", where) else ""
+
+
+def _open_end(image: bytes, form: str) -> str:
+    """What is cut off has no end mark; there may be a little of anything behind it."""
+    mark = END_MARKS.get(form, b"")
+    return "" if mark in image[-4096:] else "without an end mark: it may be cut off"
+
+
+def _check_classes(made: Source, tallies: dict, findings: Findings, whats: str):
+    train = tallies.get("train")
+    if train is None:
+        return
+    others = sum((tally.counts for name, tally in tallies.items() if name != "train"),
+                 np.zeros_like(train.counts))
+    for name, count, elsewhere in zip(made.classes, train.counts, others, strict=True):
+        if f"class {name!r} has no images" in whats:
+            continue
+        if not count:
+            where = "only outside of train, where it cannot be learned" if elsewhere else "nowhere"
+            findings.note(f"examples of it are {where}", f"class {name!r}")
+        elif count == 1:
+            findings.note("has one example to train on", f"class {name!r}")

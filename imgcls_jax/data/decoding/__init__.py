@@ -1,0 +1,134 @@
+"""The one decoding rule, in TensorFlow: every path of every command gives the same pixels.
+
+Pixels are those of Pillow's `convert("RGB")`; with one channel, Pillow's integer luma of them. What
+is transparent is laid on white, be it by an alpha channel, a palette with alpha or a color key:
+Pillow would drop it and show the colors beneath. 16 bits are shifted to 8. The EXIF orientation is
+ignored, as torchvision, timm and TFDS do, and so are color profiles. An animation is its first
+frame. What a file is, its first bytes say. One of more than `_pillow.PIXEL_LIMIT` = 100 million
+pixels is refused by its header.
+
+JPEG of 1 or 3 components is decoded by TensorFlow with `INTEGER_ACCURATE`, which is equal to
+Pillow, as are PNG of 8 bits, gray or color, whose pixels follow their header at once; all else by
+Pillow itself. The transform `decode` alone may ask for JPEG as TensorFlow itself reads it.
+"""
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from imgcls_jax.data.decoding import pillow
+from imgcls_jax.data.decoding.tensorflow import tensorflow
+
+# The first bytes of a PNG that TensorFlow decodes, and which of their bits are as here: signature
+# and length, IHDR, width, height, depth, color type, methods and checksum, length, IDAT.
+PLAIN_PNG = np.frombuffer(b"\x89PNG\r\n\x1a\n" b"\0\0\0\x0dIHDR" + bytes(8) + b"\x08\0" + bytes(11)
+                          + b"IDAT", np.uint8)
+PNG_BITS = np.frombuffer(b"\xff" * 16 + b"\xff\xff\xe0\0" * 2 + b"\xff\xfd" + bytes(11)
+                         + b"\xff" * 4, np.uint8)
+
+Tensor = Any
+Box = tuple[Tensor, Tensor, Tensor, Tensor]  # top, left, height, width: i32[]
+
+
+def pixels(example: dict) -> Tensor:
+    """The image of an example as u8[H,W,channels], decoded if it still is bytes."""
+    tf = tensorflow()
+    if example["image"].dtype == tf.string:
+        return decode(example["image"], example["channels"])
+    return to_channels(example["image"], example["channels"])
+
+
+def decode(data: Tensor, channels: int, *, fast: bool = False) -> Tensor:
+    """bytes[] -> u8[H,W,channels]. fast: JPEG, CMYK as well, as TensorFlow reads it by default."""
+    tf = tensorflow()
+    jpeg, components = _is_jpeg(data), (1, 3, 4) if fast else (1, 3)
+    plain = tf.cond(jpeg, lambda: _is_plain(tf.image.extract_jpeg_shape(data), components),
+                    lambda: _is_plain_png(data))
+    how = "INTEGER_FAST" if fast else "INTEGER_ACCURATE"
+    image = tf.cond(plain, lambda: tf.io.decode_jpeg(data, 3, dct_method=how),  # PNG as well
+                    lambda: _decode_by_pillow(data))
+    return to_channels(image, channels)
+
+
+def decode_and_crop(data: Tensor, channels: int, choose: Callable[[Tensor, Tensor], Box]) -> Tensor:
+    """bytes[] -> u8[h,w,channels]: the box chosen for (height, width) of the image.
+
+    Of a JPEG only the rows and columns of the box are decoded, to the same pixels.
+    """
+    tf = tensorflow()
+    # A JPEG without its end mark may be cut off below the box, which only a whole decode notices.
+    complete = _is_jpeg(data) & (tf.strings.substr(data, -2, 2) == b"\xff\xd9")
+    shape = tf.cond(complete, lambda: tf.image.extract_jpeg_shape(data),
+                    lambda: tf.zeros(3, tf.int32))
+    plain = _is_plain(shape, (1, 3))
+    # TensorFlow visits the nodes of a branch that is not taken as well, so there are few in each.
+    whole = tf.cond(plain, lambda: tf.zeros((0, 0, 3), tf.uint8), lambda: decode(data, 3))
+    full_height, full_width, _ = tf.unstack(tf.where(plain, shape, tf.shape(whole)))
+    top, left, height, width = choose(full_height, full_width)
+
+    def crop_while_decoding():
+        # Chroma is interpolated over neighbours: the outer columns need one more to be exact.
+        first, last = tf.maximum(left - 1, 0), tf.minimum(left + width + 1, full_width)
+        wide = tf.image.decode_and_crop_jpeg(data, tf.stack([top, first, height, last - first]),
+                                             3, dct_method="INTEGER_ACCURATE")
+        return tf.slice(wide, (0, left - first, 0), (height, width, 3))
+
+    image = tf.cond(plain, crop_while_decoding, lambda: crop(whole, top, left, height, width))
+    return to_channels(image, channels)
+
+
+def crop(image: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
+    return image[top:top + height, left:left + width]
+
+
+def to_channels(image: Tensor, channels: int) -> Tensor:
+    """u8[H,W,C] -> u8[H,W,channels]: gray is repeated, color becomes luma, alpha lies on white."""
+    tf = tensorflow()
+    given = image.shape[-1]
+    if given in (2, 4):
+        wide = tf.cast(image, tf.int32)
+        color, alpha = wide[..., :-1], wide[..., -1:]
+        # 255 is odd: half a level, which could be rounded either way, does not occur.
+        image = tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+        given -= 1
+    if given == channels:
+        return image
+    if given == 1:
+        return tf.repeat(image, channels, axis=-1)
+    red, green, blue = tf.unstack(tf.cast(image, tf.int32), axis=-1)
+    luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) // 0x10000
+    return tf.cast(luma, tf.uint8)[..., None]
+
+
+def _is_jpeg(data: Tensor) -> Tensor:
+    tf = tensorflow()
+    return tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
+
+
+def _is_plain(shape: Tensor, components: tuple[int, ...]) -> Tensor:
+    """bool[]: of a JPEG that TensorFlow decodes, by its height, width and components."""
+    tf = tensorflow()
+    height, width, given = tf.unstack(shape)
+    # In f32, as a product of i32 might overflow; near the limit Pillow decides.
+    small = tf.cast(height, tf.float32) * tf.cast(width, tf.float32) < 0.999 * pillow.PIXEL_LIMIT
+    return small & functools.reduce(operator.or_, [given == count for count in components])
+
+
+def _is_plain_png(data: Tensor) -> Tensor:
+    """bool[]: 8 bits, gray or color, sides below 8,192, and the pixels follow the header at once.
+
+    So nothing comes before them that could make some transparent.
+    """
+    tf = tensorflow()
+    head = tf.io.decode_raw(tf.strings.substr(data, 0, len(PLAIN_PNG)), tf.uint8,
+                            fixed_length=len(PLAIN_PNG))
+    return tf.reduce_all(head & PNG_BITS == PLAIN_PNG)
+
+
+def _decode_by_pillow(data: Tensor) -> Tensor:
+    tf = tensorflow()
+    image = tf.numpy_function(pillow.decode, [data], tf.uint8)
+    return tf.ensure_shape(image, (None, None, 3))

@@ -1,0 +1,152 @@
+"""What of a dataset is read, how often and in which order: the part of config.data that every
+dataset shares."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from imgcls_jax import datasets
+from imgcls_jax.data.batches import eval_batches, train_batches
+from imgcls_jax.data.cache import cached
+from imgcls_jax.data.faults import LABELS, MEND, Faults
+from imgcls_jax.data.order import Order, generator
+from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.samplers import SAMPLERS
+from imgcls_jax.types import Batch, Lookup, Shards, Source
+
+
+def options(*, train: str = "train", eval: str = "validation", mean=None, std=None,
+            sampling: dict | None = None, repeats: int = 1, only: tuple[str, ...] = (),
+            per_class: int | None = None, on_device: bool = False,
+            cache: str = "",
+            on_error: Literal["fail", "skip"] = "fail", max_bad: int = 100,
+            max_bad_fraction: float = 0.001) -> dict:
+    """What config.data may say of any dataset, beside the arguments of the dataset itself.
+
+    train, eval: splits, or parts of them. mean, std: per channel, in place of the model's.
+    sampling: dict(name="class_balanced" or "repeat_factor", ...), how often each example comes.
+    repeats: draws of the same image one after the other, each augmented in its own way. only:
+    classes to keep, in this order. per_class: examples of each class to train on, drawn by the
+    seed. on_device: the images are kept on the accelerator; host transforms run once. cache:
+    "memory" or a folder of a fast disk, where encoded images are kept once they have been read.
+    on_error: "skip" lets another example stand in for one that cannot be read, up to max_bad of
+    them and max_bad_fraction of the split, each listed in bad_samples.jsonl.
+    """
+    found = dict(locals())
+    for name in ("repeats", "per_class", "max_bad"):
+        if found[name] is not None and found[name] < (name != "max_bad"):
+            raise ConfigError(f"{name}={found[name]}", where=f"config.data.{name}",
+                              fix="use 1 or more")
+    if not 0 <= max_bad_fraction <= 1:
+        raise ConfigError(f"max_bad_fraction={max_bad_fraction}",
+                          where="config.data.max_bad_fraction", fix="use a share of 0 to 1")
+    return found
+
+
+OPTIONS = tuple(options())
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """A dataset with the options of config.data. bad_samples: what was skipped and not yet told."""
+
+    source: Source
+    seed: int
+    options: Mapping
+    bad_samples: collections.deque = dataclasses.field(default_factory=collections.deque)
+
+    @functools.cached_property
+    def order(self):
+        """split -> the order of training from it, made once; None of record files that are not
+        sampled."""
+        return functools.cache(self._make_order)
+
+    def _make_order(self, name: str) -> Order | None:
+        choice, repeats = self.options["sampling"], self.options["repeats"]
+        if choice is None:
+            split = self.split(name)
+            return (Order(split.size, self.seed, repeats=repeats)
+                    if isinstance(split, Lookup) else None)
+        sampler = SAMPLERS.bind(choice, "config.data.sampling")
+        labels = datasets.labels(self.source, name, "config.data.sampling")
+        weights = sampler(labels, len(self.source.classes))
+        return Order(len(labels), self.seed, repeats=repeats, weights=weights)
+
+    def examples(self, split: str) -> int:
+        """The number of draws in an epoch of a split."""
+        if self.options["sampling"] is None:
+            return datasets.size(self.source, split)
+        return self.order(split).length
+
+    @functools.cached_property
+    def split(self):
+        """name -> Lookup or Shards, opened once, behind the cache."""
+        return functools.cache(self._open)
+
+    def _open(self, name: str) -> Lookup | Shards:
+        opened = datasets.split(self.source, name)
+        where = self.options["cache"]
+        return cached(opened, where, f"{self.source.name}-{name}") if where else opened
+
+    @functools.cached_property
+    def _faults(self):
+        """By split: what has been found stays found."""
+        names = ("on_error", "max_bad", "max_bad_fraction")
+        return functools.cache(lambda name: Faults(
+            self.split(name), name=name, report=self.bad_samples.append,
+            **{key: self.options[key] for key in names}))
+
+    @functools.cached_property
+    def _check_labels(self):
+        """name -> None; DataError for a label of a split that is no class, where all labels are
+        known before an image is read: sooner than at the batch that has it."""
+        return functools.cache(self._look_at_labels)
+
+    def _look_at_labels(self, name: str):
+        split, classes = self.split(name), len(self.source.classes)
+        # Those of several classes would be a table of them all; they are looked at as they come.
+        if self.source.kind != "multiclass" or not isinstance(split, Lookup) or not split.labels:
+            return
+        labels = np.asarray(split.labels())
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+            raise DataError(f"label {labels[wrong[0]]}: {LABELS} 0 to {classes - 1}; {len(wrong):,}"
+                            f" of {len(labels):,} in {name!r} are not",
+                            where=split.where(int(wrong[0])), fix=MEND)
+
+    def train(self, name: str, transforms: Sequence[Callable], *, batch_size: int, start_step: int,
+              rows: slice) -> Iterator[Batch]:
+        """Batches of training from a step on, as of pipeline.train_batches."""
+        if self.options["on_error"] == "fail":
+            self._check_labels(name)
+        return train_batches(
+            self.split(name), transforms, batch_size=batch_size, seed=self.seed,
+            start_step=start_step, rows=rows, channels=self.source.channels,
+            classes=len(self.source.classes), order=self.order(name),
+            repeats=self.options["repeats"], faults=self._faults(name))
+
+    def evaluate(self, name: str, transforms: Sequence[Callable], *, batch_size: int, rows: slice,
+                 on_error: str = "fail") -> Iterator[Batch]:
+        """Batches of evaluation, as of pipeline.eval_batches; what cannot be read ends it, unless
+        on_error="skip"."""
+        faults = self._faults(name) if on_error == "skip" else None
+        if not faults:
+            self._check_labels(name)
+        return eval_batches(
+            self.split(name), transforms, batch_size=batch_size, rows=rows,
+            channels=self.source.channels, classes=len(self.source.classes), faults=faults)
+
+
+def select(source: Source, options: Mapping, seed: int) -> Source:
+    """The source with `only` and `per_class` of the options."""
+    if options["only"]:
+        source = datasets.only(source, tuple(options["only"]))
+    if options["per_class"]:
+        source = datasets.per_class(source, options["train"], options["per_class"],
+                                    lambda label: generator(seed, label))
+    return source
+

@@ -1,0 +1,1 @@
+"""Several devices and several processes: the mesh, sharding rules, transfer, the start."""

@@ -1,0 +1,60 @@
+"""Host arrays -> global arrays on the mesh, ahead of the step that takes them."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from imgcls_jax import tree
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.parallel.mesh import BATCH
+from imgcls_jax.types import Batch
+
+
+def place(state: Any, shardings: Any) -> Any:
+    """Host arrays, whole and equal on every process, -> global arrays."""
+    return jax.tree.map(lambda leaf, where: jax.make_array_from_callback(
+        leaf.shape, where, lambda index: np.asarray(leaf)[index]), state, shardings)
+
+
+def rows(batch_size: int, mesh: Mesh) -> slice:
+    """The rows of a global batch that this process feeds; they are contiguous."""
+    where = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
+    starts, stops = zip(*(index[0].indices(batch_size)[:2] for index in where.values()),
+                        strict=True)
+    return slice(min(starts), max(stops))
+
+
+def to_device(batch: Batch, batch_size: int, mesh: Mesh) -> Batch:
+    """This process's rows -> the global batch on the mesh. `id` stays behind."""
+    where = NamedSharding(mesh, BATCH)
+    return {key: jax.make_array_from_process_local_data(where, np.asarray(value),
+                                                        (batch_size, *value.shape[1:]))
+            for key, value in batch.items() if key != "id"}
+
+
+def check_arrays(batch: Batch, wanted: Batch, where: str):
+    """ConfigError where the transforms give other images than they have declared."""
+    for name, leaf in wanted.items():
+        if tree.say(batch[name]) != tree.say(leaf):
+            raise ConfigError(f"{name} of a batch is {tree.say(batch[name])} where "
+                              f"{tree.say(leaf)} is expected", where=where,
+                              fix="a transform gives uint8, and declares the size it gives as "
+                                  "transform.size")
+
+
+def prefetch(batches: Iterator[Batch], put: Callable[[Batch], Batch], depth: int = 2) -> Iterator:
+    """(host batch, device batch) pairs; up to `depth` transfers run ahead of the consumer.
+
+    The first is given as soon as it is there: a slow input does not delay it for the others.
+    """
+    queue, ahead = deque(), 1
+    for batch in batches:
+        queue.append((batch, put(batch)))
+        if len(queue) >= ahead:
+            yield queue.popleft()
+            ahead = depth + 1
+    yield from queue

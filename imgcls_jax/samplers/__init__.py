@@ -1,0 +1,6 @@
+"""Samplers: `(labels i32[N] or f32[N,K], classes, *, ...) -> f64[N]`, how often each comes in an
+epoch."""
+
+from imgcls_jax.registry import Registry
+
+SAMPLERS = Registry("sampler", __name__)

@@ -1,0 +1,91 @@
+"""From published weights to labels for own photos: convert, fine-tune, kill, go on, predict."""
+
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from imgcls_jax import predict, tree
+from imgcls_jax.models import MODELS
+from imgcls_jax.pretrained import names
+from tests.commands import imgcls, start
+from tests.training.test_resume import wait_for_step
+
+KINDS = ("checks", "columns", "rows")
+WIDTH, SIZE = 8, 32
+
+
+def photo(kind, rng) -> Image.Image:
+    """Stripes of a random period and color, with noise."""
+    y, x = np.mgrid[:40, :48]
+    period, phase = rng.integers(4, 8), rng.integers(0, 8)
+    rows, columns = ((axis + phase) // period % 2 for axis in (y, x))
+    pattern = {"rows": rows, "columns": columns, "checks": rows ^ columns}[kind]
+    low, high = rng.integers(0, 80, 3), rng.integers(170, 255, 3)
+    pixels = np.where(pattern[..., None], high, low) + rng.normal(0, 12, (40, 48, 3))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 48), ("val", 12)):
+        for kind in KINDS:
+            folder = tmp_path / "photos" / split / kind
+            folder.mkdir(parents=True)
+            for i in range(count):
+                photo(kind, rng).save(folder / f"{i}.jpg", quality=90)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def published(tmp_path, random_variables):
+    """A file of a narrow resnet18 under torchvision's names, for 20 classes."""
+    module = MODELS.get("resnet18")(20, width=WIDTH)
+    variables = tree.flatten(random_variables(
+        module, jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), np.float32)))
+    path = tmp_path / "resnet18.safetensors"
+    save_file(names.to_tensors(variables, MODELS.facts("resnet18")["layouts"]["torchvision"]), path)
+    return path, variables
+
+
+def test_published_weights_become_a_classifier_of_ones_own_photos(photos, published, tmp_path):
+    file, weights = published
+    cache, converted, workdir = (tmp_path / name for name in ("cache", "converted", "w"))
+    code, out, err = imgcls(cache, "convert", "--model=resnet18", f"--weights={file}",
+                            f"--size={SIZE}", f"--workdir={converted}",
+                            f"--config.model.width={WIDTH}")
+    assert code == 0 and "20 classes" in out, err
+
+    chosen = f"finetune:model=resnet18,data={photos},weights={converted},size={SIZE}"
+    line = ("train", f"--config={chosen}",
+            f"--config.model.width={WIDTH}", f"--workdir={workdir}", "--config.batch_size=16",
+            "--config.total.steps=120", "--config.checkpoint.every.steps=20",
+            "--config.evals.val.every.steps=60", "--config.log.every.steps=1", "--quiet",
+            "--config.schedule.warmup.steps=5")
+    process = start(cache, *line)
+    assert wait_for_step(process, workdir, 45)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    code, _, err = imgcls(cache, *line)
+    assert code == 0, err
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["step"] == 120 and results["eval"]["val"]["top1"] > 0.9
+
+    code, out, err = imgcls(cache, "predict", f"--workdir={workdir}", photos / "val",
+                            "--format=jsonl", "--top=1")
+    assert code == 0, err
+    rows = [json.loads(row) for row in out.splitlines()]
+    hits = [row["topk"][0]["label"] == row["file"].split("/")[-2] for row in rows]
+    assert len(hits) == 36 and np.mean(hits) == pytest.approx(results["eval"]["val"]["top1"])
+
+    # It began from the weights, but for the head: after 120 small steps they are still near.
+    trained = tree.flatten(predict.load(workdir).variables)
+    kernel = "params/stage1_block0/conv1/kernel"
+    correlation = np.corrcoef(trained[kernel].ravel(), weights[kernel].ravel())[0, 1]
+    assert correlation > 0.5
+    assert trained["params/head/kernel"].shape == (8 * WIDTH, len(KINDS))

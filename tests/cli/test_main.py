@@ -1,0 +1,140 @@
+"""The command: verbs, exit codes, the form of errors; each in a process of its own."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imgcls_jax import __main__, config, errors
+from imgcls_jax.cli import _command as command
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def imgcls(*words, code=None):
+    """(exit code, output, error lines) of a fresh process."""
+    start = [sys.executable, "-c", code, *words] if code else [sys.executable, "-m", "imgcls_jax",
+                                                              *words]
+    done = subprocess.run(start, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+def test_without_a_verb_or_with_a_wrong_one_the_verbs_are_told(capsys):
+    assert command.main([]) == 2 and command.main(["--help"]) == 0
+    usage = capsys.readouterr().out
+    assert all(f"imgcls {verb}" in usage for verb in command.verbs())
+    assert command.main(["trian"]) == 2
+    error = capsys.readouterr().err
+    assert error.splitlines() == ["error: there is no verb 'trian'", "where: command line",
+                                  "fix:   did you mean 'train'?"]
+
+
+@pytest.mark.parametrize("theirs", [None, "glibc.malloc.check=1"])
+def test_memory_comes_in_huge_pages_unless_the_user_says_otherwise(theirs, monkeypatch):
+    (name, ours), = __main__.HUGE_PAGES.items()
+    monkeypatch.setenv(name, theirs) if theirs else monkeypatch.delenv(name, raising=False)
+    code = ("import os, sys; from imgcls_jax import __main__; from imgcls_jax.cli import _command;"
+            f"_command.main = lambda argv: print(os.environ.get({name!r}), *argv) or 0;"
+            "sys.exit(__main__.main())")
+    status, out, _ = imgcls("train", "--config=digits", code=code)
+    expected = theirs or (ours if sys.platform == "linux" else None)
+    assert (status, out.strip()) == (0, f"{expected} train --config=digits")
+
+
+def test_every_verb_has_one_line_about_it_and_a_main():
+    for verb, about in command.verbs().items():
+        path = Path(command.cli.__path__[0]) / f"{verb}.py"
+        functions = {node.name: node for node in ast.parse(path.read_text()).body
+                     if isinstance(node, ast.FunctionDef)}
+        assert len(about) > 20
+        assert [a.arg for a in functions["main"].args.args] == ["words", "overrides"]
+
+
+def test_usage_answers_without_jax_and_help_without_tensorflow():
+    code = ("import sys; from imgcls_jax.__main__ import main;"
+            "shown = lambda: print(sorted({'jax', 'tensorflow', 'clu'} & set(sys.modules)));"
+            "main([]); shown(); main(['check', '--help']); shown()")
+    status, out, _ = imgcls(code=code)
+    assert status == 0 and "--[no]compile" in out
+    assert [line for line in out.splitlines() if line.startswith("[")] == ["[]", "['jax']"]
+
+
+@pytest.mark.parametrize("words, said", [
+    (["train"], ("no config is named", "--config=NAME", "digits")),
+    (["train", "digits"], ("unexpected argument 'digits'",)),
+    (["train", "--confg=digits"], ("confg",)),
+    (["check", "--config=digits", "--config.modle.width=4"], ("'modle'", "'model'")),
+    (["check", "--config=digits", "--config.model.name=resnet5"], ("'resnet5'", "resnet50")),
+    (["check", "--config=digits", "--config.batch_size=60", "--fake_devices=8"], ("56 or 64",)),
+])
+def test_a_wrong_line_ends_in_three_lines_and_code_2(words, said):
+    status, out, lines = imgcls(*words)
+    assert status == 2 and out == ""
+    assert [line[:7].strip() for line in lines] == ["error:", "where:", "fix:"], lines
+    assert all(word in "\n".join(lines) for word in said), lines
+
+
+def test_every_kind_is_listed_with_a_line_about_each(capsys):
+    from imgcls_jax.cli.list import _kinds
+
+    for kind, registry in _kinds().items():
+        assert command.main(["list", kind]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == registry.names()
+        assert all(len(line.split()) > 1 for line in lines)
+        assert (" parameters " in lines[0]) == (kind == "models")
+
+
+@pytest.mark.parametrize("words, said", [
+    ("schedules cosine", ("cosine(floor: float = 0.0)", "Half a cosine", "All schedules also take",
+                          "warmup_prefix: bool = True")),
+    ("losses focal", ("gamma: float = 2.0", "tasks: ('binary', 'multilabel')")),
+    ("models resnet50", ("params: 25557032", "norm_group")),
+    ("evaluators knn", ("k: int = 20", "on_error")), ("datasets digits", ("fold", "per_class"))])
+def test_one_thing_is_told_with_all_its_options(words, said, capsys):
+    assert command.main(["list", *words.split()]) == 0
+    out = capsys.readouterr().out
+    assert all(text in out for text in said), out
+    assert command.main(["list", words.split()[0], "zzzz"]) == 2
+
+
+def test_debug_adds_the_traceback():
+    status, _, lines = imgcls("train", "--debug")
+    assert status == 2 and any("Traceback" in line for line in lines)
+
+
+@pytest.mark.parametrize("error, code", [
+    (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes"), 6), (MemoryError(), 6)])
+def test_out_of_memory_is_told_with_what_lowers_it(error, code, monkeypatch, capsys):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(command, "_dispatch", fail)
+    assert command.main(["train"]) == code
+    assert "config.batch_size" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_not_dressed_up(monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(command, "_dispatch", fail)
+    with pytest.raises(ZeroDivisionError):
+        command.main(["train"])
+
+
+def test_the_exit_codes_are_distinct_and_documented():
+    kinds = [kind for kind in vars(errors).values()
+             if isinstance(kind, type) and errors.Failure in kind.__bases__]
+    codes = {kind.code for kind in kinds}
+    assert len(codes) == len(kinds)
+    documented = {int(code) for code in re.findall(r"^\|\s*(\d+)\s*\|", README.read_text(), re.M)}
+    assert codes <= documented
+
+
+def test_the_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {"digits", "finetune", "imagenet/resnet", "imagenet/vit"} <= set(config.shipped())

@@ -1,0 +1,142 @@
+"""The loop: what it leaves in the workdir, when it stops, and what may change on the way."""
+
+import json
+
+import pytest
+
+from imgcls_jax.__main__ import main
+from imgcls_jax.checkpoint import reading, saving
+from imgcls_jax.training.log import read_rows
+
+WORDS = ("train", "--config=digits", "--config.model.name=vit_mini", "--config.model.width=16",
+         "--config.model.depth=1", "--config.model.heads=2", "--config.model.stem=()",
+         "--config.batch_size=32", "--config.schedule.warmup.steps=1",
+         "--config.log.every.steps=2", "--config.evals.test.every.steps=4",
+         "--config.checkpoint.every.steps=4", "--quiet")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def train(workdir, *words) -> dict:
+    assert main([*WORDS, f"--workdir={workdir}", *words]) == 0
+    return json.loads((workdir / "results.json").read_text())
+
+
+def rows(workdir):
+    return [row for _, row in read_rows(workdir / "metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    return workdir, train(workdir, "--config.total.steps=8", "--config.checkpoint.best=test/top1")
+
+
+def test_the_results_are_those_of_the_last_step(run):
+    workdir, results = run
+    last = rows(workdir)[-1]
+    assert results["step"] == last["step"] == 8
+    assert results["eval"]["test"]["top1"] == last["test/top1"]
+    scores = {row["step"]: row["test/top1"] for row in rows(workdir) if "test/top1" in row}
+    assert results["best"]["test/top1"] == max(scores.values()) and set(scores) == {4, 8}
+
+
+def test_the_record_holds_what_a_reader_needs(run):
+    record = json.loads((run[0] / "record.json").read_text())
+    assert record["claim"]["top1"] == 99.0 and record["config_name"] == "digits"
+    assert record["seed"] == 0 and record["config"]["total"] == {"steps": 8}
+    assert record["versions"]["jax"] and record["images_per_second"] > 0
+    assert [row["step"] for row in record["curve"] if "train/loss" in row] == [2, 4, 6, 8]
+
+
+def test_the_small_files_of_a_workdir(run):
+    workdir, _ = run
+    assert json.loads((workdir / "labels.json").read_text()) == list("0123456789")
+    assert json.loads((workdir / "config.json").read_text())["batch_size"] == 32
+    assert "devices" in json.loads((workdir / "env.json").read_text())
+    assert list((workdir / "tb").iterdir())
+    assert "step 8/8" in (workdir / "train.log").read_text()
+
+
+def test_eval_finds_what_training_measured(run, capsys):
+    workdir, results = run
+    capsys.readouterr()
+    assert main(["eval", f"--workdir={workdir}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["step"] == 8
+    assert found["eval"]["test"] == pytest.approx(results["eval"]["test"], abs=1e-6)
+
+
+def test_a_loaded_model_predicts_what_evaluation_counted(run):
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    import imgcls_jax
+
+    model = imgcls_jax.load(run[0])
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[::5, ..., None]
+    probabilities = model(list(images))
+    assert probabilities.shape == (360, 10)
+    np.testing.assert_allclose(probabilities.sum(-1), 1.0, rtol=1e-5)
+    hits = (probabilities.argmax(-1) == digits.target[::5]).mean()
+    assert hits == pytest.approx(run[1]["eval"]["test"]["top1"])
+
+
+def test_a_longer_run_goes_on_and_no_step_is_told_twice(tmp_path):
+    workdir = tmp_path / "w"
+    train(workdir, "--config.total.steps=4")
+    results = train(workdir, "--config.total.steps=8")
+    assert results["step"] == 8
+    assert [row["step"] for row in rows(workdir) if "train/loss" in row] == [2, 4, 6, 8]
+
+
+def test_it_stops_early_and_stays_stopped(tmp_path):
+    workdir = tmp_path / "w"
+    words = ("--config.total.steps=40", "--config.stop.metric=test/top1",
+             "--config.stop.patience.steps=8", "--config.schedule.base=0.0")
+    results = train(workdir, *words)  # at a learning rate of 0 nothing ever rises
+    assert results["step"] == 12 and "has not risen since step 4" in results["stopped"]
+    assert reading.choose(workdir / "checkpoints") == 12
+    assert train(workdir, *words) == results
+    more = train(workdir, *words[:2], "--config.stop.patience.steps=12", words[3])
+    assert more["step"] == 16, "asked for more patience, it goes on"
+
+
+@pytest.mark.parametrize("step", [4, 8])  # the last step among them
+def test_an_evaluation_that_a_preemption_cut_off_is_made_up_for(run, step, tmp_path, monkeypatch):
+    words = ("--config.total.steps=8", "--config.checkpoint.best=test/top1",
+             f"--workdir={tmp_path / 'w'}")
+    with monkeypatch.context() as patch:
+        patch.setattr(saving.Checkpoints, "reached_preemption", lambda self, at: at == step)
+        assert main([*WORDS, *words]) == 75
+    assert main([*WORDS, *words]) == 0
+    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    assert {**results, "workdir": ""} == {**run[1], "workdir": ""}
+    assert [row["step"] for row in rows(tmp_path / "w") if "test/top1" in row] == [4, 8]
+
+
+def test_a_metric_that_no_evaluation_gives_is_told_with_the_nearest(tmp_path, capsys):
+    assert main([*WORDS, "--config.total.steps=8", "--config.checkpoint.best=test/topp1",
+                 f"--workdir={tmp_path / 'w'}"]) == 2
+    assert "did you mean 'test/top1'" in capsys.readouterr().err
+
+
+def test_running_a_finished_run_again_keeps_its_record(run):
+    workdir, _ = run
+    before = (workdir / "record.json").read_bytes()
+    train(workdir, "--config.total.steps=8", "--config.checkpoint.best=test/top1")
+    assert (workdir / "record.json").read_bytes() == before
+
+
+def test_the_average_is_what_is_evaluated(tmp_path):
+    plain = train(tmp_path / "a", "--config.total.steps=4")
+    frozen = train(tmp_path / "b", "--config.total.steps=4", "--config.ema.decay=1.0")
+    start = train(tmp_path / "c", "--config.total.steps=4", "--config.schedule.base=0.0")
+    assert frozen["eval"]["test"]["loss"] == pytest.approx(start["eval"]["test"]["loss"], rel=1e-5)
+    assert plain["eval"]["test"]["loss"] != pytest.approx(start["eval"]["test"]["loss"], rel=1e-3)
