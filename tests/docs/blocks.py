@@ -7,8 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md",
-         *sorted(path.relative_to(ROOT).as_posix()
-                 for folder in ("docs", "experiments", "tests")
+         *sorted(path.relative_to(ROOT).as_posix() for folder in ("docs", "experiments")
                  for path in (ROOT / folder).rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOTE = re.compile(r"<!-- (not run|file): (.*) -->\n\Z")

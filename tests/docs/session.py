@@ -29,11 +29,11 @@ SIDE = 32
 FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
-def start(page: str, folder: Path) -> subprocess.CompletedProcess:
-    """The page in a new process, whose compiler optimises nothing."""
+def start(page: str, folder: Path, cache: Path) -> subprocess.CompletedProcess:
+    """The page in a new process, whose compiler optimises nothing. cache: of compiled programs."""
     environment = {**os.environ, "PYTHONPATH": str(blocks.ROOT), "JAX_PLATFORMS": "cpu",
-                   "XLA_FLAGS": FAST, "IMGCLS_CACHE": str(folder / "cache"),
-                   "IMGCLS_DATA_CACHE": str(folder / "cache"),
+                   "XLA_FLAGS": FAST, "IMGCLS_CACHE": str(cache),
+                   "IMGCLS_DATA_CACHE": str(folder / "data"),
                    "IMGCLS_WEIGHTS": str(folder / "weights")}
     return subprocess.run([sys.executable, "-m", "tests.docs.session", page, str(folder)],
                           env=environment, cwd=blocks.ROOT, text=True, stdout=subprocess.PIPE,

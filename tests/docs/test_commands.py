@@ -26,8 +26,8 @@ def test_commands_are_ones_that_the_command_line_takes(page):
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=() if page == "README.md" else (
     pytest.mark.nightly)) for page in RUN])
-def test_a_page_does_what_it_says(page, tmp_path):
-    done = session.start(page, tmp_path)
+def test_a_page_does_what_it_says(page, tmp_path, tmp_path_factory):
+    done = session.start(page, tmp_path, tmp_path_factory.getbasetemp() / "compiled")
     assert done.returncode == 0, done.stdout[-3000:]
 
 
