@@ -18,17 +18,14 @@ CLAIMS = {
 
 def get_config(variant="resnet"):
     c = ConfigDict()
-    c.seed = 0
     c.data = dict(name="digits", fold=0, train="train", eval="test", mean=(0.305,), std=(0.376,))
     c.transforms = (dict(name="pad_crop", padding=1),)
     c.eval_transforms = ()
-    c.device_transforms = ()
     c.model = {
         "resnet": dict(name="resnet20", width=16, norm_group=32),
         "vit": dict(name="vit_mini", patch_size=2, width=96, depth=4, heads=4, stem=(32, 64),
                     norm_group=32),
     }[variant]
-    c.init = None
     c.task = "multiclass"
     c.loss = dict(name="softmax", smoothing=0.1)
     c.step = dict(name="supervised", accumulate=1)
@@ -38,18 +35,12 @@ def get_config(variant="resnet"):
         c.optimizer = dict(name="sgd", momentum=0.9, nesterov=True)
         c.schedule = dict(name="cosine", base=0.1, warmup=dict(epochs=2))
         c.weight_decay = dict(value=5e-4, on=".*kernel", mode="coupled")
-        c.clip = None
     else:
         c.optimizer = dict(name="adamw")
         c.schedule = dict(name="cosine", base=1e-3, warmup=dict(epochs=5))
         c.weight_decay = dict(value=0.05, on=".*kernel", mode="times_lr")
         c.clip = dict(norm=1.0)
-    c.freeze = ()
-    c.ema = None
-    c.precision = "auto"
-    c.mesh = dict(data=-1, fsdp=1, model=1)
     c.evals = dict(test=dict(name="classification", every=dict(epochs=5)))
     c.checkpoint = dict(every=dict(epochs=5), keep=2)
-    c.stop = None
     c.log = dict(every=dict(epochs=1))
     return c

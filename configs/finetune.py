@@ -33,14 +33,12 @@ def get_config(variant=""):
     digits = v["data"] == "digits"
     size = v["size"] or (8 if digits else 224)
     c = ConfigDict()
-    c.seed = 0
     c.data = data_at(v["data"]) or dict(name=v["data"], train="train",
                                         eval="test" if digits else "validation")
     c.transforms = (dict(name="random_resized_crop", size=size, scale=(0.5, 1.0)),)
     c.transforms += () if digits else (dict(name="flip"),)
     c.eval_transforms = (dict(name="resize_small", size=size * 8 // 7),
                          dict(name="center_crop", size=size))
-    c.device_transforms = ()
     c.model = dict(name=v["model"])
     c.init = dict(weights=v["weights"], reset=("head",)) if v["weights"] else None
     c.task = v["task"]
@@ -53,14 +51,9 @@ def get_config(variant=""):
                       warmup=dict(epochs=1))
     c.weight_decay = dict(value=1e-4, on=".*kernel", mode="coupled")
     c.clip = dict(norm=1.0)
-    c.freeze = ()
-    c.ema = None
-    c.precision = "auto"
-    c.mesh = dict(data=-1, fsdp=1, model=1)
     c.evals = dict(val=dict(name="classification", every=dict(epochs=1)))
     if metrics:
         c.evals.val.metrics = metrics
     c.checkpoint = dict(every=dict(epochs=1), keep=2, best=best)
-    c.stop = None
     c.log = dict(every=dict(steps=20))
     return c

@@ -32,7 +32,6 @@ def get_config(variant=""):
     if transfers != bool(v["weights"]):
         raise TypeError("finetune and probe, and no other, start from weights=WORKDIR")
     c = ConfigDict()
-    c.seed = 0
     c.data = dict(name="shapes", examples=200 * len(PARTS[v["what"]]), held_out=2000,
                   classes=tuple(PARTS[v["what"]]), imbalance=v["imbalance"], train="train",
                   eval="validation", mean=(0.45, 0.45, 0.45), std=(0.27, 0.27, 0.27))
@@ -40,7 +39,6 @@ def get_config(variant=""):
         c.data.per_class = v["per_class"]
     c.transforms = (dict(name="pad_crop", padding=6), dict(name="flip"))
     c.eval_transforms = ()
-    c.device_transforms = ()
     c.model = dict(name="resnet18", width=16, norm_group=None)
     c.init = dict(weights=v["weights"], reset=("head",)) if v["weights"] else None
     c.task = "multiclass"
@@ -52,13 +50,8 @@ def get_config(variant=""):
     c.schedule = dict(name="cosine", base=0.01 if v["what"] == "finetune" else 0.05,
                       warmup=dict(examples=4000))
     c.weight_decay = dict(value=5e-4, on=".*kernel", mode="coupled")
-    c.clip = None
     c.freeze = (r"(?!head/).*",) if v["what"] == "probe" else ()
-    c.ema = None
-    c.precision = "auto"
-    c.mesh = dict(data=-1, fsdp=1, model=1)
     c.evals = dict(val=dict(name="classification", every=dict(examples=10_000)))
     c.checkpoint = dict(every=dict(examples=10_000), keep=1)
-    c.stop = None
     c.log = dict(every=dict(examples=2000))
     return c

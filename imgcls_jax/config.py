@@ -21,13 +21,18 @@ from imgcls_jax import durations
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import near
 
-KEYS = {  # every config has exactly these: name -> the types its value may have
+KEYS = {  # a complete config has exactly these: name -> the types its value may have
     "seed": int, "data": dict, "transforms": tuple, "eval_transforms": tuple,
     "device_transforms": tuple, "model": dict, "init": (dict, type(None)), "task": str,
     "loss": dict, "step": dict, "batch_size": int, "total": dict, "optimizer": dict,
     "schedule": dict, "weight_decay": (dict, type(None)), "clip": (dict, type(None)),
     "freeze": tuple, "ema": (dict, type(None)), "precision": str, "mesh": dict, "evals": dict,
     "checkpoint": dict, "stop": (dict, type(None)), "log": dict,
+}
+DEFAULTS = {  # what a config file may leave out
+    "seed": 0, "device_transforms": (), "init": None, "clip": None, "freeze": (), "ema": None,
+    "precision": "auto", "mesh": {"data": -1, "fsdp": 1, "model": 1}, "stop": None,
+    "log": {"every": {"steps": 50}},
 }
 SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir", "data.cache",
                   "data.data_dir", "data.on_error", "data.max_bad")
@@ -82,7 +87,7 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Loaded:
         claims = getattr(module, "CLAIMS", {})
         claim = claims.get(variant or next(iter(claims), None))
         doc = module.__doc__ or ""
-    return Loaded(override(plain(values), overrides), spec, claim, doc)
+    return Loaded(override(complete(plain(values)), overrides), spec, claim, doc)
 
 
 def _read_json(path: Path) -> dict:
@@ -210,6 +215,11 @@ def diff(old, new) -> list[str]:
     a, b = flatten(old), flatten(new)
     return [f"{key}: {a.get(key, '(absent)')!r} -> {b.get(key, '(absent)')!r}"
             for key in sorted({*a, *b}) if a.get(key, KEYS) != b.get(key, KEYS)]
+
+
+def complete(config: Mapping) -> dict:
+    """The config with DEFAULTS for the keys that it leaves out, in alphabetical order."""
+    return dict(sorted({**DEFAULTS, **config}.items()))
 
 
 def check(config: Mapping):

@@ -1,10 +1,11 @@
 """Optimizer, schedule, decay, factors by layer, clipping, freezing -> one optax transformation.
 
 A learning rate is a peak, `base`, times a shape in [0, 1], the schedule, times a factor of each
-parameter. What holds for every optimizer or schedule stands in the config beside its own
-arguments: see `_optimizer` and `_schedule`.
+parameter. Pure functions of optimizers, schedules and options; `assembly/learning.py` makes these
+from a config.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -15,9 +16,7 @@ import optax
 
 from imgcls_jax import tree
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.optimizers import OPTIMIZERS, Parts
-from imgcls_jax.registry import bind
-from imgcls_jax.schedules import SCHEDULES
+from imgcls_jax.optimizers import Parts
 
 Factors = Mapping[str, float]  # by path of the parameter
 
@@ -34,40 +33,50 @@ class Built(NamedTuple):
 # ---- the learning rate over time ------------------------------------------------------------
 
 
-def every_schedule(*, base: float, per: int | None = None, warmup: int | None = None,
-                   warmup_start: float = 0.0, warmup_prefix: bool = True,
-                   cooldown: int | None = None, hold: int | None = None):
-    """The arguments that all schedules share. base: the peak learning rate, of a batch of `per`
-    examples (linear scaling, arXiv 1706.02677), or as it is with per=None. warmup: a duration, a
-    straight line from `warmup_start` times the peak; None: none. warmup_prefix: the schedule begins
-    behind the warm-up; False: with it, and is covered by it, as timm has it by default. cooldown: a
-    duration at the end in which all of it is multiplied by a straight line to 0 (big_vision).
-    hold: a duration for which the rate stays, an epoch where a reference sets it once in each.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleOptions:
+    """The arguments that all schedules share.
+
+    base: the peak learning rate, for a batch of `per` examples (linear scaling, arXiv 1706.02677),
+    or as it is with per=None. warmup: a duration, a straight line from `warmup_start` times the
+    peak; None: none. warmup_prefix: the schedule begins after the warm-up; False: it begins with
+    the warm-up, which covers its first steps, as timm has it by default. cooldown: a duration at
+    the end in which the rate is multiplied by a straight line to 0 (big_vision). hold: a duration
+    for which the rate stays, an epoch where a reference sets it once in each.
     """
-    return dict(locals())
+
+    base: float
+    per: int | None = None
+    warmup: int | None = None
+    warmup_start: float = 0.0
+    warmup_prefix: bool = True
+    cooldown: int | None = None
+    hold: int | None = None
 
 
-def learning_rate(choice: Mapping, total_steps: int, batch_size: int):
-    """config.schedule with durations in steps -> (peak, shape by step, what scales by the loss or
-    None): their product is the rate."""
-    shared, own = _split(choice, SHARED_BY_SCHEDULES)
-    own = SCHEDULES.bind(own, "config.schedule")
-    given = bind(every_schedule, shared, "config.schedule")()
-    warmup, cooldown, hold = (given[name] or 0 for name in ("warmup", "cooldown", "hold"))
+def learning_rate(schedule: Callable, given: ScheduleOptions, total_steps: int, batch_size: int):
+    """(peak, shape by step, what scales by the loss or None): their product is the rate.
+
+    schedule: (steps) -> shape, as of `schedules`.
+    """
+    warmup, cooldown, hold = (steps or 0 for steps in (given.warmup, given.cooldown, given.hold))
     if warmup >= total_steps:
-        raise ConfigError(f"a warm-up of {warmup} steps in a run of {total_steps}",
+        raise ConfigError(f"the warm-up ({warmup} steps) is not shorter than the run "
+                          f"({total_steps} steps)",
                           where="config.schedule.warmup",
                           fix=f"train for longer, or --config.schedule.warmup.steps="
                               f"{max(total_steps // 10, 1)}, or --config.schedule.warmup=None")
     if warmup + cooldown > total_steps:
-        raise ConfigError(f"a warm-up of {warmup} steps and a cooldown of {cooldown} in a run of "
-                          f"{total_steps}", where="config.schedule.cooldown",
+        raise ConfigError(f"the warm-up ({warmup} steps) and the cooldown ({cooldown} steps) are "
+                          f"longer than the run ({total_steps} steps)",
+                          where="config.schedule.cooldown",
                           fix="train for longer, or shorten either")
     if hold > total_steps:
-        raise ConfigError(f"a rate that stays for {hold} steps in a run of {total_steps}",
-                          where="config.schedule.hold", fix="train for longer, or hold for less")
-    begin = warmup if given["warmup_prefix"] else 0
-    shape, by_loss = own(total_steps - begin), None
+        raise ConfigError(f"the learning rate is held for longer ({hold} steps) than the run "
+                          f"({total_steps} steps)", where="config.schedule.hold",
+                          fix="train for longer, or hold for less")
+    begin = warmup if given.warmup_prefix else 0
+    shape, by_loss = schedule(total_steps - begin), None
     if isinstance(shape, optax.GradientTransformation):
         shape, by_loss = optax.constant_schedule(1.0), shape
 
@@ -77,38 +86,34 @@ def learning_rate(choice: Mapping, total_steps: int, batch_size: int):
             count = jnp.floor(count / hold) * hold
         value = shape(jnp.maximum(count - begin, 0.0))
         if warmup:
-            start = given["warmup_start"]
+            start = given.warmup_start
             value = jnp.where(count < warmup, start + (1.0 - start) * count / warmup, value)
         if cooldown:
             value *= jnp.clip((total_steps - count) / cooldown, 0.0, 1.0)
         return value
 
-    peak = given["base"] * (batch_size / given["per"] if given["per"] else 1.0)
+    peak = given.base * (batch_size / given.per if given.per else 1.0)
     return peak, whole, by_loss
-
-
-def _split(choice: Mapping, names) -> tuple[dict, dict]:
-    """(the arguments of these names, the others)."""
-    if not isinstance(choice, Mapping):
-        return {}, choice  # for Registry.bind to refuse
-    return ({k: v for k, v in choice.items() if k in names},
-            {k: v for k, v in choice.items() if k not in names})
 
 
 # ---- factors of each parameter --------------------------------------------------------------
 
 
-def every_optimizer(*, layer_decay: float | None = None, rates: tuple = ()):
-    """The arguments that all optimizers share. layer_decay: a factor on the learning rate for every
-    layer between a parameter and the head, as in BEiT (arXiv 2106.08254) and MAE. rates: (regex of
-    the whole path, factor on the learning rate), the first that matches counts.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """The arguments that all optimizers share.
+
+    layer_decay: a factor on the learning rate for every layer between a parameter and the head, as
+    in BEiT (arXiv 2106.08254) and MAE. rates: (regex of the whole path, factor on the learning
+    rate), the first that matches counts.
     """
-    return dict(locals())
+
+    layer_decay: float | None = None
+    rates: tuple = ()
 
 
-def _decay(*, value: float, on: str = ".*",
-           mode: Literal["coupled", "times_lr", "times_schedule"] | None = None,
-           factors: tuple = ()):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightDecay:
     """config.weight_decay: on the parameters whose whole path matches the regex `on`.
 
     mode: "coupled" is within the optimizer: L2 added to the gradient, in front of the trust ratio
@@ -117,11 +122,11 @@ def _decay(*, value: float, on: str = ".*",
     the optimizer was published. factors: (regex, factor on the value), the first that matches
     counts.
     """
-    return dict(locals())
 
-
-SHARED_BY_SCHEDULES = tuple(every_schedule(base=1.0))
-SHARED_BY_OPTIMIZERS = tuple(every_optimizer())
+    value: float
+    on: str = ".*"
+    mode: Literal["coupled", "times_lr", "times_schedule"] | None = None
+    factors: tuple = ()
 
 
 def _matching(pattern: str, params, where: str):
@@ -207,7 +212,7 @@ def _times(factors: Factors) -> optax.GradientTransformation:
     return _with_path(lambda path, u, p: u * factors[path] if factors[path] != 1.0 else u)
 
 
-def _beside(term: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+def _added(term: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
     """Adds what `term` makes of zeros."""
     def update(updates, state, params=None, **others):
         added, state = term.update(jax.tree.map(jnp.zeros_like, updates), state, params, **others)
@@ -216,32 +221,39 @@ def _beside(term: optax.GradientTransformationExtraArgs) -> optax.GradientTransf
     return optax.GradientTransformationExtraArgs(term.init, update)
 
 
-def _clip(*, norm: float | None = None, value: float | None = None, adaptive: float | None = None,
-          eps: float = 1e-3, skip: str | None = None):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clip:
     """config.clip: by global norm, by value, both in units of the mean gradient, or adaptively.
 
     adaptive: the largest norm of the gradient of an output unit over that of its weights, these
     taken as `eps` at least (arXiv 2102.06171, eq. 3). skip: the regex of the whole path of those
     that are not clipped so, such as "head/.*". They are clipped adaptively, by norm, by value.
     """
-    return dict(locals())
+
+    norm: float | None = None
+    value: float | None = None
+    adaptive: float | None = None
+    eps: float = 1e-3
+    skip: str | None = None
+
+    def __post_init__(self):
+        if self.norm is self.value is self.adaptive is None:
+            raise ConfigError("config.clip sets neither norm, value nor adaptive",
+                              where="config.clip", fix="set one of them, or clip=None")
 
 
-def _clipped(choice: Mapping, params) -> optax.GradientTransformation:
-    given = bind(_clip, choice, "config.clip")()
+def clipped(given: Clip, params) -> optax.GradientTransformation:
+    """What clips the gradients of `params`."""
     parts = []
-    if given["adaptive"] is not None:
-        adaptive = optax.adaptive_grad_clip(given["adaptive"], given["eps"])
-        if given["skip"] is not None:
-            skipped = tree.flatten(_matching(given["skip"], params, "config.clip.skip"))
+    if given.adaptive is not None:
+        adaptive = optax.adaptive_grad_clip(given.adaptive, given.eps)
+        if given.skip is not None:
+            skipped = tree.flatten(_matching(given.skip, params, "config.clip.skip"))
             adaptive = optax.masked(adaptive, lambda updates: tree.map_with_path(
                 lambda path, _: not skipped[path], updates))
         parts.append(adaptive)
-    parts += [optax.clip_by_global_norm(given["norm"])] if given["norm"] is not None else []
-    parts += [optax.clip(given["value"])] if given["value"] is not None else []
-    if not parts:
-        raise ConfigError("clip names no bound", where="config.clip",
-                          fix="set config.clip.norm, .value or .adaptive, or clip=None")
+    parts += [optax.clip_by_global_norm(given.norm)] if given.norm is not None else []
+    parts += [optax.clip(given.value)] if given.value is not None else []
     return optax.chain(*parts)
 
 
@@ -267,27 +279,30 @@ def frozen(patterns: tuple[str, ...], params):
     return jax.tree.map(lambda *hits: any(hits), *masks)
 
 
-def build(config: Mapping, params, total_steps: int) -> Built:
-    """Everything of a config with durations in steps. params: their shapes."""
-    peak, shape, by_loss = learning_rate(config["schedule"], total_steps, config["batch_size"])
-    shared, own = _split(config["optimizer"], SHARED_BY_OPTIMIZERS)
-    make = OPTIMIZERS.bind(own, "config.optimizer")
-    facts = OPTIMIZERS.facts(own["name"])
+def combine(optimizer: Callable, published_decay: str, options: OptimizerOptions, params, *,
+            rate: tuple, decay: WeightDecay | None, clip: Clip | None, freeze: tuple[str, ...],
+            average: Callable | None) -> Built:
+    """All of it as one transformation.
+
+    optimizer: (optimizers.Parts) -> transformation. published_decay: the mode of weight decay that
+    it was published with. params: their shapes. rate: as `learning_rate` returns it. average: as
+    `ema` returns it.
+    """
+    peak, shape, by_loss = rate
     by_step = [optax.scale_by_schedule(shape), *([by_loss] if by_loss else [])]
-    rate = optax.chain(optax.scale(-peak), _times(_rates(shared, params)), *by_step)
-    values, mode = _decays(config["weight_decay"], params, facts["decay"])
-    decay = _add_decayed(values)
-    apart = {"coupled": optax.identity(), "times_lr": _beside(optax.chain(decay, rate)),
-             "times_schedule": _beside(optax.chain(decay, optax.scale(-1.0), *by_step))}
-    transformation = make(Parts(
-        inside=decay if mode == "coupled" else optax.identity(), rate=rate, apart=apart[mode],
+    scaled = optax.chain(optax.scale(-peak), _times(_rates(options, params)), *by_step)
+    values, mode = _decays(decay, params, published_decay)
+    decayed = _add_decayed(values)
+    apart = {"coupled": optax.identity(), "times_lr": _added(optax.chain(decayed, scaled)),
+             "times_schedule": _added(optax.chain(decayed, optax.scale(-1.0), *by_step))}
+    transformation = optimizer(Parts(
+        inside=decayed if mode == "coupled" else optax.identity(), rate=scaled, apart=apart[mode],
         decayed=lambda updates: tree.map_with_path(lambda path, _: values[path] != 0.0, updates),
         learning_rate=lambda count: peak * shape(count)))
-    if config["clip"] is not None:
-        transformation = optax.chain(_clipped(config["clip"], params), transformation)
-    if config["freeze"]:
-        labels = jax.tree.map(lambda hit: "frozen" if hit else "trained",
-                              frozen(config["freeze"], params))
+    if clip is not None:
+        transformation = optax.chain(clipped(clip, params), transformation)
+    if freeze:
+        labels = jax.tree.map(lambda hit: "frozen" if hit else "trained", frozen(freeze, params))
         transformation = optax.partition(
             {"trained": transformation, "frozen": optax.set_to_zero()}, labels)
 
@@ -295,18 +310,11 @@ def build(config: Mapping, params, total_steps: int) -> Built:
         scale = _scale(opt_state) if by_loss and opt_state is not None else 1.0
         return peak * shape(count) * scale
 
-    return Built(optax.with_extra_args_support(transformation), current,
-                 _average(config["ema"], facts.get("evaluated"), own["name"]))
+    return Built(optax.with_extra_args_support(transformation), current, average)
 
 
-def _average(choice: Mapping | None, evaluated: Callable | None, optimizer: str) -> Callable | None:
-    """What keeps the values to evaluate, where they are others than those trained."""
-    if evaluated is None:
-        return bind(ema, choice, "config.ema")() if choice is not None else None
-    if choice is not None:
-        raise ConfigError(f"{optimizer} keeps an average of its own", where="config.ema",
-                          fix="set config.ema=None")
-
+def evaluated_average(evaluated: Callable) -> Callable:
+    """The average of an optimizer that keeps one itself: (optimizer state, params) -> params."""
     def update(average, new, steps_done, opt_state):
         return {**new, "params": evaluated(opt_state, new["params"])}
 
@@ -322,22 +330,20 @@ def _scale(opt_state):
     return next(state.scale for state in states if has_one(state))
 
 
-def _rates(shared: Mapping, params) -> Factors:
-    given = bind(every_optimizer, shared, "config.optimizer")()
-    factors = _factors(given["rates"], params, "config.optimizer.rates")
-    if given["layer_decay"] is None:
+def _rates(given: OptimizerOptions, params) -> Factors:
+    factors = _factors(given.rates, params, "config.optimizer.rates")
+    if given.layer_decay is None:
         return factors
     depth, last = depths(params)
-    return {path: factor * given["layer_decay"] ** (last - depth[path])
+    return {path: factor * given.layer_decay ** (last - depth[path])
             for path, factor in factors.items()}
 
 
-def _decays(choice: Mapping | None, params, published: str) -> tuple[Factors, str]:
-    """config.weight_decay -> (the value of each parameter, mode)."""
-    if choice is None:
+def _decays(given: WeightDecay | None, params, published: str) -> tuple[Factors, str]:
+    """(the value of each parameter, mode)."""
+    if given is None:
         return dict.fromkeys(tree.flatten(params), 0.0), "coupled"
-    given = bind(_decay, choice, "config.weight_decay")()
-    reached = tree.flatten(_matching(given["on"], params, "config.weight_decay.on"))
-    factors = _factors(given["factors"], params, "config.weight_decay.factors")
-    return ({path: given["value"] * factors[path] * hit for path, hit in reached.items()},
-            given["mode"] or published)
+    reached = tree.flatten(_matching(given.on, params, "config.weight_decay.on"))
+    factors = _factors(given.factors, params, "config.weight_decay.factors")
+    return ({path: given.value * factors[path] * hit for path, hit in reached.items()},
+            given.mode or published)

@@ -12,19 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from imgcls_jax import config as configs
-from imgcls_jax import features, init, tasks, tree
-from imgcls_jax.assembly import network as networks
-from imgcls_jax.assembly.inputs import chain
+from imgcls_jax import features, tasks, tree
+from imgcls_jax.assembly import network, trained
 from imgcls_jax.checkpoint import reading
 from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.parallel import processes
 from imgcls_jax.pretrained import catalogue
-from imgcls_jax.pretrained import load as pretrained
 from imgcls_jax.registry import near
-from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Lookup, ModelSpec
 
 
@@ -50,7 +45,7 @@ class Model:
     @functools.cached_property
     def _apply_bytes(self):
         p = self.preprocessing
-        normalise = networks.normaliser(p["mean"], p["std"], str(self.module.dtype))
+        normalise = network.normaliser(p["mean"], p["std"], str(self.module.dtype))
         probabilities = tasks.probabilities(self.kind)
         return jax.jit(lambda variables, x: probabilities(
             self.module.apply(variables, normalise(x), train=False)))
@@ -97,7 +92,7 @@ class Model:
         return np.concatenate(out)
 
     def _batches(self, items: list, batch_size: int):
-        transforms = chain(self.preprocessing["transforms"], TRANSFORMS, "transforms")
+        transforms = trained.preprocess(self.preprocessing)
         size = min(batch_size, len(items))
         return eval_batches(_lookup(items), transforms, batch_size=size,
                                      rows=slice(0, size), classes=1,
@@ -132,52 +127,11 @@ def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
     """
     name, _, tag = str(workdir).partition("/")
     if tag in catalogue.weights(name) and not Path(workdir).exists():
-        published = catalogue.weights(name)[tag]
-        return of_file(workdir, {
-            "model": {"name": name}, "precision": "auto",
-            "eval_transforms": pretrained.transforms(published),
-            "data": {"mean": published.mean, "std": published.std}})
+        return Model(*trained.of_published(str(workdir), catalogue.weights(name)[tag]))
     weights, saved, _ = reading.restore_weights(Path(workdir) / "checkpoints", step)
-    config = configs.plain(saved["config"])
-    preprocessing = configs.plain(saved["preprocessing"])
-    dtype = processes.compute_dtype(config["precision"])
-    labels = tuple(saved["classes"])
-    kind = config["task"]
-    module, spec = networks.make(config["model"], tasks.outputs(kind, len(labels)), dtype)
-    values = weights.get("ema") or weights
-    return Model(module, {"params": values["params"], **values["model_state"]}, spec, labels,
-                 preprocessing, kind)
+    return Model(*trained.of_checkpoint(weights, saved))
 
 
 def of_file(file: str | Path, config: Mapping) -> Model:
-    """The model of `config.model` with published weights, and the preprocessing of the config.
-
-    file: as of pretrained.load.locate. config: model, data, eval_transforms and precision.
-
-    As many classes as the head in the file has, named by number. Raises CheckpointError if the
-    file does not fit, ConfigError for a config that cannot be.
-    """
-    transforms = chain(config["eval_transforms"], TRANSFORMS, "config.eval_transforms")
-    channels = config["data"].get("channels", 3)
-    size = next((t.size for t in reversed(transforms) if getattr(t, "size", None)), None)
-    if size is None:
-        raise ConfigError("the images have no one size", where="config.eval_transforms",
-                          fix="end with a transform that gives one, such as center_crop")
-    dtype = processes.compute_dtype(config["precision"])
-
-    def fresh(classes: int):
-        module, spec = networks.make(config["model"], classes, dtype)
-        with networks.tracing("config.model"):
-            return module, spec, init.abstract(module, (1, *size, channels))
-
-    module, spec, shapes = fresh(1000)
-    found = pretrained.read(file, spec, tree.flatten(shapes))
-    head = found.leaves.get(f"params/{spec.head}/kernel")
-    if head is not None and head.shape[-1] != 1000:
-        module, spec, shapes = fresh(head.shape[-1])
-    variables = pretrained.into(shapes, found, spec)
-    mean, std = networks.statistics(config["data"], spec, channels)
-    labels = tuple(map(str, range(tree.flatten(shapes)[f"params/{spec.head}/kernel"].shape[-1])))
-    return Model(module, variables, spec, labels, {
-        "transforms": config["eval_transforms"], "mean": mean, "std": std, "channels": channels,
-        "image_size": size})
+    """The model of a config's `model` with the weights of a file: see assembly.trained.of_file."""
+    return Model(*trained.of_file(file, config))

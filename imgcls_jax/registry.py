@@ -90,8 +90,8 @@ class Registry:
     def bind(self, choice: Mapping[str, Any], where: str) -> functools.partial:
         """dict(name=..., **arguments) -> the function with its keyword-only arguments bound.
 
-        The positional parameters are left for `build` to give. ConfigError for an unknown name or
-        argument, or a value of another type than the signature says.
+        The positional parameters are left for `assembly` to give. ConfigError for an unknown name
+        or argument, or a value of another type than the signature says.
         """
         if not isinstance(choice, Mapping) or "name" not in choice:
             raise ConfigError(f"{where} must be dict(name=..., ...), not {choice!r}", where=where,
@@ -101,9 +101,15 @@ class Registry:
 
 
 def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functools.partial:
-    """`function` with keyword-only arguments bound, each checked against the signature."""
+    """`function` with keyword-only arguments bound, each checked against the signature.
+
+    function: or a dataclass with `kw_only=True`. A parameter annotated `Annotated[..., REGISTRY]`
+    takes a choice, dict(name=...), and is given the function that it names, bound.
+    """
     allowed = {name: p for name, p in inspect.signature(function).parameters.items()
                if p.kind is p.KEYWORD_ONLY}
+    hints = typing.get_type_hints(function, include_extras=True)
+    bound = {}
     for name, value in arguments.items():
         if name not in allowed:
             fix = near(name, allowed) if allowed else "it takes no arguments"
@@ -111,21 +117,67 @@ def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functo
                 fix = "only keyword-only arguments are a config's: put `*,` before it"
             raise ConfigError(f"{function.__name__} takes no argument {name!r}",
                               where=f"{where}.{name}", fix=fix)
-        hint = typing.get_type_hints(function).get(name, Any)
+        hint = hints.get(name, Any)
         if not _fits(value, hint):
             kind = "" if typing.get_origin(hint) is typing.Literal else type(value).__name__
             raise ConfigError(f"{name}={value!r}" + (f" is a {kind}" if kind else ""),
                               where=f"{where}.{name}", fix=f"give {_say(hint)}")
+        bound[name] = _chosen(value, hint, f"{where}.{name}")
     missing = [name for name, p in allowed.items()
                if p.default is p.empty and name not in arguments]
     if missing:
         raise ConfigError(f"{function.__name__} needs {', '.join(missing)}", where=where,
                           fix=f"set {where}.{missing[0]}")
-    return functools.partial(function, **arguments)
+    return functools.partial(function, **bound)
+
+
+def divide(choice: Mapping[str, Any], shared: Callable) -> tuple[dict, Mapping[str, Any]]:
+    """(the arguments that `shared` takes, the others) of a choice.
+
+    shared: a dataclass of what all functions of a kind take in addition to their own arguments.
+    """
+    if not isinstance(choice, Mapping):
+        return {}, choice  # for Registry.bind to refuse
+    names = inspect.signature(shared).parameters
+    return ({name: value for name, value in choice.items() if name in names},
+            {name: value for name, value in choice.items() if name not in names})
+
+
+def options(function: Callable) -> list[str]:
+    """The keyword-only arguments of a function or dataclass, as a person reads them."""
+    def say(parameter) -> str:
+        hint = parameter.annotation
+        if not any(map(_registry, (hint, *typing.get_args(hint)))):
+            return str(parameter)
+        optional = type(None) in typing.get_args(hint)
+        return str(parameter.replace(annotation=dict | None if optional else dict))
+
+    return [say(p) for p in inspect.signature(function).parameters.values()
+            if p.kind is p.KEYWORD_ONLY]
+
+
+def _registry(hint) -> Registry | None:
+    """The registry of Annotated[..., REGISTRY]."""
+    return next((fact for fact in getattr(hint, "__metadata__", ()) if isinstance(fact, Registry)),
+                None)
+
+
+def _chosen(value, hint, where: str):
+    """`value`, with every choice in it that `hint` says to be one replaced by its function."""
+    registry, origin, inner = _registry(hint), typing.get_origin(hint), typing.get_args(hint)
+    if registry and isinstance(value, Mapping):
+        return registry.bind(value, where)
+    if origin in (typing.Union, types.UnionType):
+        return _chosen(value, next(h for h in inner if _fits(value, h)), where)
+    if origin is tuple and inner[1:] == (Ellipsis,):
+        return tuple(_chosen(v, inner[0], f"{where}[{i}]") for i, v in enumerate(value))
+    return value
 
 
 def _say(hint) -> str:
     """What may stand there: "a value of type int", "one of 'zero', 'reflect'"."""
+    if registry := _registry(hint):
+        return f"a {registry.kind}, such as dict(name={registry.names()[0]!r})"
     if typing.get_origin(hint) is typing.Literal:
         return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
     return f"a value of type {hint if typing.get_args(hint) else getattr(hint, '__name__', hint)}"
@@ -138,6 +190,9 @@ def _fits(value, hint) -> bool:
     if hint is None or hint is type(None):
         return value is None
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return (isinstance(value, Mapping) or callable(value) if _registry(hint)
+                else _fits(value, inner[0]))
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, h) for h in inner)
     if origin is typing.Literal:

@@ -1,11 +1,13 @@
-"""The central types: what the parts of a run hand to each other. Imports nothing of ours."""
+"""The central types: what the parts of a run hand to each other."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import flax.struct
 import jax
+
+from imgcls_jax.errors import ConfigError
 
 Array = Any  # a jax.Array or numpy.ndarray; in tf.data code a tf.Tensor
 Tree = Any  # a pytree of Array
@@ -233,6 +235,45 @@ class Evaluation:
     lower: Callable[[Tree], jax.stages.Lowered] | None = None
 
 
+class _Counts:
+    """Options whose whole numbers are 1 or more, else ConfigError."""
+
+    def __post_init__(self):
+        key = type(self).__name__.removesuffix("Options").lower()
+        for name, value in vars(self).items():
+            if isinstance(value, int) and value < 1:
+                raise ConfigError(f"{name}={value}", where=f"config.{key}.{name}",
+                                  fix="use 1 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogOptions(_Counts):
+    """config.log: a line and a row of metrics.jsonl every so many steps. wandb: a project."""
+
+    every: int = 50
+    wandb: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointOptions(_Counts):
+    """config.checkpoint: one every so many steps, of which the newest `keep` stay, and the one
+    where the metric `best`, "EVALUATION/METRIC", is best."""
+
+    every: int
+    keep: int = 3
+    best: str | None = None
+    best_mode: Literal["max", "min"] = "max"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StopOptions(_Counts):
+    """config.stop: the run ends when `metric` has not improved for `patience` steps."""
+
+    metric: str
+    patience: int
+    mode: Literal["max", "min"] = "max"
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Everything built: what the loop receives. No config is in it, but as a record."""
@@ -255,9 +296,11 @@ class Run:
     total_steps: int
     steps_per_epoch: float
     batch_size: int
-    log: Mapping[str, Any]  # every (steps), wandb (project or None)
-    checkpoint: Mapping[str, Any]  # every, keep, best
-    stop: Mapping[str, Any] | None  # metric, patience (steps), mode
+    seed: int
+    dtype: str  # that the model computes in
+    log: LogOptions
+    checkpoint: CheckpointOptions
+    stop: StopOptions | None
     preprocessing: Mapping[str, Any]  # eval transforms, mean, std, channels, image size
     bad_samples: Any = None  # deque of rows for bad_samples.jsonl, which the loop empties
     phases: tuple[tuple[int, "Run"], ...] = ()  # (first step, what then runs), where several

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from imgcls_jax import optim, tree
+from imgcls_jax.assembly import learning
 from imgcls_jax.errors import ConfigError
 
 RNG = np.random.default_rng(0)
@@ -35,7 +36,7 @@ def gradient(params, step):
 
 
 def trajectory(config, steps=STEPS):
-    optimizer, rate, _ = optim.build(config, PARAMS, STEPS)
+    optimizer, rate, _ = learning.optimizer(config, PARAMS, STEPS)
     params, state = PARAMS, optimizer.init(PARAMS)
     for step in range(steps):
         updates, state = optimizer.update(gradient(params, step), state, params)
@@ -125,7 +126,7 @@ def test_the_first_moment_can_be_kept_in_bfloat16():
 
 
 def rates(schedule, total=100):
-    _, rate, _ = optim.build(config(schedule=schedule), PARAMS, total)
+    _, rate, _ = learning.optimizer(config(schedule=schedule), PARAMS, total)
     return np.asarray(jax.vmap(rate)(np.arange(total + 1)))
 
 
@@ -192,7 +193,7 @@ def test_the_rate_of_a_plateau_is_found_in_any_state_of_an_optimizer():
     schedule = dict(name="plateau", base=0.1, every=2, patience=0, factor=0.5)
     chosen = config(dict(name="muon"), decay=dict(value=0.1), schedule=schedule)
     chosen["freeze"] = ("head/.*",)
-    optimizer, rate, _ = optim.build(chosen, PARAMS, STEPS)
+    optimizer, rate, _ = learning.optimizer(chosen, PARAMS, STEPS)
     state, found, update = optimizer.init(PARAMS), [], jax.jit(optimizer.update)
     for step, loss in enumerate((3.0, 3.0, 4.0, 3.0, 2.0, 2.0, 2.0)):
         found.append(float(rate(step, state)))
@@ -258,7 +259,7 @@ def test_layer_decay_is_beits():
     params = named("patches", *(f"block{i}" for i in range(12)), "norm", "head")
     chosen = config(dict(name="sgd", momentum=0.0, layer_decay=0.75, rates=(("norm/.*", 3.0),)),
                     schedule=dict(name="constant", base=1.0))
-    optimizer = optim.build(chosen, params, STEPS).transformation
+    optimizer = learning.optimizer(chosen, params, STEPS).transformation
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     found = {top: -leaf["kernel"][0] for top, leaf in updates.items()}
     expected = {f"block{i}": 0.75 ** (12 - i) for i in range(12)}
@@ -314,7 +315,7 @@ def test_the_gradient_of_frozen_parameters_does_not_clip_the_others():
 ])
 def test_a_pattern_that_matches_nothing_is_refused(chosen, where):
     with pytest.raises(ConfigError) as caught:
-        optim.build(config(**chosen), PARAMS, STEPS)
+        learning.optimizer(config(**chosen), PARAMS, STEPS)
     assert caught.value.where == where
 
 
@@ -327,7 +328,7 @@ def test_a_pattern_that_matches_nothing_is_refused(chosen, where):
 ])
 def test_a_wrong_optimizer_is_refused(chosen, where, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        optim.build(config(**chosen), PARAMS, STEPS)
+        learning.optimizer(config(**chosen), PARAMS, STEPS)
     assert caught.value.where == where
 
 
@@ -341,9 +342,9 @@ def test_adaptive_clipping_leaves_out_what_it_is_told_to():
 def test_schedule_free_needs_no_other_average_and_evaluates_what_is_frozen_as_it_is():
     chosen = config(dict(name="schedule_free"), freeze=("stem/.*",))
     with pytest.raises(ConfigError, match="average of its own") as caught:
-        optim.build(chosen | dict(ema=dict(decay=0.9)), PARAMS, STEPS)
+        learning.optimizer(chosen | dict(ema=dict(decay=0.9)), PARAMS, STEPS)
     assert caught.value.where == "config.ema"
-    optimizer, _, average = optim.build(chosen, PARAMS, STEPS)
+    optimizer, _, average = learning.optimizer(chosen, PARAMS, STEPS)
     found = average(None, {"params": PARAMS, "model_state": {"x": 1}}, 1, optimizer.init(PARAMS))
     assert found["model_state"] == {"x": 1}
     assert_same(found["params"], PARAMS)

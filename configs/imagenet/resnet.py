@@ -22,13 +22,10 @@ CLAIMS = {
 def get_config(variant="resnet50"):
     CLAIMS[variant]  # a KeyError here lists the variants
     c = ConfigDict()
-    c.seed = 0
     c.data = dict(name="imagenet2012", train="train", eval="validation")
     c.transforms = (dict(name="random_resized_crop", size=224), dict(name="flip"))
     c.eval_transforms = (dict(name="resize_small", size=256), dict(name="center_crop", size=224))
-    c.device_transforms = ()
     c.model = dict(name=variant, norm_group=32)
-    c.init = None
     c.task = "multiclass"
     c.loss = dict(name="softmax", smoothing=0.0)
     c.step = dict(name="supervised", accumulate=1)
@@ -38,13 +35,6 @@ def get_config(variant="resnet50"):
     c.schedule = dict(name="step", base=0.1, per=256, factor=0.1,
                       boundaries=(dict(epochs=30), dict(epochs=60)))
     c.weight_decay = dict(value=1e-4, on=".*", mode="coupled")
-    c.clip = None
-    c.freeze = ()
-    c.ema = None
-    c.precision = "auto"
-    c.mesh = dict(data=-1, fsdp=1, model=1)
     c.evals = dict(val=dict(name="classification", every=dict(epochs=1)))
     c.checkpoint = dict(every=dict(epochs=1), keep=3, best="val/top1")
-    c.stop = None
-    c.log = dict(every=dict(steps=50))
     return c

@@ -16,7 +16,6 @@ CLAIMS = {"vit_s16": dict(params=22_122_472, top1=76.5, tolerance=0.3, image_siz
 def get_config(variant="vit_s16"):
     CLAIMS[variant]
     c = ConfigDict()
-    c.seed = 0
     c.data = dict(name="imagenet2012", train="train[:99%]", eval="validation",
                   mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     c.transforms = (dict(name="random_resized_crop", size=224, scale=(0.05, 1.0),
@@ -28,7 +27,6 @@ def get_config(variant="vit_s16"):
     c.device_transforms = (dict(name="mixup", alpha=0.2),)
     c.model = dict(name=variant, pool="gap", positions="sincos2d", representation=True,
                    gelu="tanh", remat="values")
-    c.init = None
     c.task = "multiclass"
     c.loss = dict(name="softmax", smoothing=0.0)
     c.step = dict(name="supervised", accumulate=1)
@@ -38,14 +36,8 @@ def get_config(variant="vit_s16"):
     c.schedule = dict(name="cosine", base=1e-3, warmup=dict(steps=10_000))
     c.weight_decay = dict(value=1e-4, on=".*/kernel", mode="times_schedule")
     c.clip = dict(norm=1.0)
-    c.freeze = ()
-    c.ema = None
-    c.precision = "auto"
-    c.mesh = dict(data=-1, fsdp=1, model=1)
     c.evals = dict(
         minival=dict(name="classification", split="train[99%:]", every=dict(epochs=1)),
         val=dict(name="classification", every=dict(epochs=1)))
     c.checkpoint = dict(every=dict(epochs=1), keep=3, best="minival/top1")
-    c.stop = None
-    c.log = dict(every=dict(steps=50))
     return c

@@ -19,14 +19,12 @@ from imgcls_jax.config import parse_variant
 def get_config(variant=""):
     v = parse_variant(variant, data_dir="data/chest_xray14", weights="", size=224)
     c = ConfigDict()
-    c.seed = 0
     c.data = dict(name="chest_xray14", data_dir=v["data_dir"], train="train[:90%]",
                   eval="train[90%:]")
     c.transforms = (dict(name="random_resized_crop", size=v["size"], scale=(0.7, 1.0)),
                     dict(name="flip"))
     c.eval_transforms = (dict(name="resize_small", size=v["size"] * 8 // 7),
                          dict(name="center_crop", size=v["size"]))
-    c.device_transforms = ()
     c.model = dict(name="densenet121")
     c.init = dict(weights=v["weights"], reset=("head",)) if v["weights"] else None
     c.task = "multilabel"
@@ -37,15 +35,8 @@ def get_config(variant=""):
     c.optimizer = dict(name="adam")
     c.schedule = dict(name="plateau", base=1e-3, every=dict(epochs=1), patience=1)
     c.weight_decay = None
-    c.clip = None
-    c.freeze = ()
-    c.ema = None
-    c.precision = "auto"
-    c.mesh = dict(data=-1, fsdp=1, model=1)
     measures = (dict(name="roc_auc"), dict(name="average_precision"), dict(name="f1"))
     c.evals = dict(val=dict(name="classification", metrics=measures, every=dict(epochs=1)),
                    test=dict(name="classification", metrics=measures, split="test"))
     c.checkpoint = dict(every=dict(epochs=1), keep=2, best="val/roc_auc_macro")
-    c.stop = None
-    c.log = dict(every=dict(steps=50))
     return c

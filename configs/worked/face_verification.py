@@ -17,7 +17,6 @@ from imgcls_jax.config import parse_variant
 def get_config(variant=""):
     v = parse_variant(variant, data_dir="data/lfw", size=112)
     c = ConfigDict()
-    c.seed = 0
     c.data = dict(name="lfw", data_dir=v["data_dir"], train="train", eval="test")
     c.transforms = (dict(name="random_resized_crop", size=v["size"], scale=(0.4, 0.8),
                          ratio=(0.9, 1.1)),
@@ -26,9 +25,7 @@ def get_config(variant=""):
     # A face is the middle of the 250 pixels.
     c.eval_transforms = (dict(name="resize_small", size=v["size"] * 3 // 2),
                          dict(name="center_crop", size=v["size"]))
-    c.device_transforms = ()
     c.model = dict(name="resnet18", norm_group=32)
-    c.init = None
     c.task = "multiclass"
     c.loss = dict(name="softmax", smoothing=0.1)
     c.step = dict(name="supervised", accumulate=1)
@@ -38,13 +35,7 @@ def get_config(variant=""):
     c.schedule = dict(name="cosine", base=0.1, warmup=dict(epochs=5))
     c.weight_decay = dict(value=5e-4, on=".*kernel", mode="coupled")
     c.clip = dict(norm=5.0)
-    c.freeze = ()
-    c.ema = None
-    c.precision = "auto"
-    c.mesh = dict(data=-1, fsdp=1, model=1)
     c.evals = dict(pairs=dict(name="verification", pairs="adjacent", split="pairs_dev_test",
                               every=dict(epochs=5)))
     c.checkpoint = dict(every=dict(epochs=5), keep=2, best="pairs/auc")
-    c.stop = None
-    c.log = dict(every=dict(steps=50))
     return c

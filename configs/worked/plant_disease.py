@@ -16,14 +16,12 @@ from imgcls_jax.config import parse_variant
 def get_config(variant=""):
     v = parse_variant(variant, dir="data/color", weights="", size=224)
     c = ConfigDict()
-    c.seed = 0
     c.data = dict(name="folder", dir=v["dir"], train="train", eval="val")
     c.transforms = (dict(name="random_resized_crop", size=v["size"], scale=(0.4, 1.0)),
                     dict(name="flip"),
                     dict(name="color_jitter", brightness=0.2, contrast=0.2, saturation=0.2))
     c.eval_transforms = (dict(name="resize_small", size=v["size"] * 8 // 7),
                          dict(name="center_crop", size=v["size"]))
-    c.device_transforms = ()
     c.model = dict(name="resnet50", norm_group=32)
     c.init = dict(weights=v["weights"], reset=("head",)) if v["weights"] else None
     c.task = "multiclass"
@@ -34,14 +32,7 @@ def get_config(variant=""):
     c.optimizer = dict(name="sgd", momentum=0.9, nesterov=True)
     c.schedule = dict(name="cosine", base=0.02, warmup=dict(epochs=1))
     c.weight_decay = dict(value=1e-4, on=".*kernel", mode="coupled")
-    c.clip = None
-    c.freeze = ()
-    c.ema = None
-    c.precision = "auto"
-    c.mesh = dict(data=-1, fsdp=1, model=1)
     measures = (dict(name="topk"), dict(name="balanced_accuracy"), dict(name="confusion"))
     c.evals = dict(val=dict(name="classification", metrics=measures, every=dict(epochs=1)))
     c.checkpoint = dict(every=dict(epochs=1), keep=2, best="val/balanced_accuracy")
-    c.stop = None
-    c.log = dict(every=dict(steps=50))
     return c

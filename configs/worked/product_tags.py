@@ -17,13 +17,11 @@ from imgcls_jax.config import parse_variant
 def get_config(variant=""):
     v = parse_variant(variant, data_dir="data/fashion", weights="", size=224)
     c = ConfigDict()
-    c.seed = 0
     c.data = dict(name="fashion_products", data_dir=v["data_dir"], train="train", eval="val")
     c.transforms = (dict(name="random_resized_crop", size=v["size"], scale=(0.5, 1.0)),
                     dict(name="flip"))
     c.eval_transforms = (dict(name="resize_small", size=v["size"] * 8 // 7),
                          dict(name="center_crop", size=v["size"]))
-    c.device_transforms = ()
     c.model = dict(name="resnet50", norm_group=32)
     c.init = dict(weights=v["weights"], reset=("head",)) if v["weights"] else None
     c.task = "multilabel"
@@ -34,14 +32,8 @@ def get_config(variant=""):
     c.optimizer = dict(name="adamw")
     c.schedule = dict(name="one_cycle", base=2e-4)
     c.weight_decay = dict(value=1e-4, on=".*kernel", mode="times_lr")
-    c.clip = None
-    c.freeze = ()
     c.ema = dict(decay=0.9997, warmup=True)
-    c.precision = "auto"
-    c.mesh = dict(data=-1, fsdp=1, model=1)
     measures = (dict(name="average_precision"), dict(name="f1"))
     c.evals = dict(val=dict(name="classification", metrics=measures, every=dict(epochs=1)))
     c.checkpoint = dict(every=dict(epochs=1), keep=2, best="val/average_precision_macro")
-    c.stop = None
-    c.log = dict(every=dict(steps=50))
     return c

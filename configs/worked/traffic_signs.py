@@ -15,7 +15,6 @@ from imgcls_jax.config import parse_variant
 def get_config(variant=""):
     v = parse_variant(variant, data_dir="data", size=48)
     c = ConfigDict()
-    c.seed = 0
     c.data = dict(name="gtsrb", data_dir=v["data_dir"], train="train[:80%]", eval="train[80%:]",
                   sampling=dict(name="class_balanced", power=0.5))
     c.transforms = (dict(name="random_resized_crop", size=v["size"], scale=(0.6, 1.0),
@@ -23,9 +22,7 @@ def get_config(variant=""):
                     dict(name="rotation", degrees=10.0),
                     dict(name="color_jitter", brightness=0.4, contrast=0.4, saturation=0.4))
     c.eval_transforms = (dict(name="resize", size=v["size"]),)
-    c.device_transforms = ()
     c.model = dict(name="resnet20", width=32, norm_group=32)
-    c.init = None
     c.task = "multiclass"
     c.loss = dict(name="softmax", smoothing=0.1)
     c.step = dict(name="supervised", accumulate=1)
@@ -34,15 +31,8 @@ def get_config(variant=""):
     c.optimizer = dict(name="sgd", momentum=0.9, nesterov=True)
     c.schedule = dict(name="cosine", base=0.1, warmup=dict(epochs=1))
     c.weight_decay = dict(value=5e-4, on=".*kernel", mode="coupled")
-    c.clip = None
-    c.freeze = ()
-    c.ema = None
-    c.precision = "auto"
-    c.mesh = dict(data=-1, fsdp=1, model=1)
     measures = (dict(name="topk"), dict(name="balanced_accuracy"), dict(name="confusion"))
     c.evals = dict(val=dict(name="classification", metrics=measures, every=dict(epochs=1)),
                    test=dict(name="classification", metrics=measures, split="test"))
     c.checkpoint = dict(every=dict(epochs=1), keep=2, best="val/balanced_accuracy")
-    c.stop = None
-    c.log = dict(every=dict(steps=50))
     return c

@@ -2,55 +2,94 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from imgcls_jax import datasets, tasks
+from imgcls_jax import datasets, features, tasks
 from imgcls_jax.assembly import inputs, objective
+from imgcls_jax.assembly.network import Net, tracing
 from imgcls_jax.data import feed
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluators import EVALUATORS, Parts
-from imgcls_jax.registry import bind
+from imgcls_jax.registry import bind, divide
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Evaluation, Task
 
 
-def make(choice: Mapping, where: str, *, data: feed.Feed, seed: int, mesh, task: Task, predict,
-         embed, transforms: list, batch_size: int, fits, kept, total_steps: int) -> Evaluation:
-    """One of config.evals.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """The arguments that all evaluations share.
 
-    transforms: those of config.eval_transforms. fits: (image size, where) -> None, refuses what the
-    model cannot take. kept: as of images.eval_batches.
+    split: by default that of config.data.eval. every: a duration; None: at the end alone. metrics,
+    transforms: choices that replace the task's and config.eval_transforms. data: another dataset of
+    the same classes. on_error: "skip" leaves out what cannot be read, within the limits of
+    config.data.
     """
-    given = bind(every_evaluation, {k: v for k, v in choice.items() if k in EVALUATION}, where)()
-    evaluator = EVALUATORS.bind({k: v for k, v in choice.items() if k not in EVALUATION}, where)
-    own = _other_data(given["data"], data.source, task.kind, seed, where)
-    fed = own or data
-    place = "config.eval_transforms"
-    if given["transforms"]:
-        place = f"{where}.transforms"
-        transforms = inputs.chain(given["transforms"], TRANSFORMS, place)
-    size = inputs.image_size(transforms, fed.source, place)
-    fits(size, place)
-    split = given["split"] or fed.options["eval"]
-    batch = inputs.abstract_batch(batch_size, size, fed.source, mesh)
-    if given["metrics"] is not None:
-        task = dataclasses.replace(
-            task, metrics=objective.metrics(given["metrics"], task.kind, f"{where}.metrics"))
-    predict, task = _among(predict, task, fed.source.subset)
 
-    def batches(other: str | None = None):
-        return inputs.eval_batches(fed, other or split, transforms, batch, mesh,
-                                   None if own else kept, given["on_error"], place)
+    split: str | None = None
+    every: int | None = None
+    metrics: tuple | None = None
+    data: dict | None = None
+    transforms: tuple | None = None
+    on_error: Literal["fail", "skip"] = "fail"
 
-    evaluate = evaluator(Parts(predict=predict, embed=embed, batches=batches, task=task))
-    for needed in getattr(evaluate, "splits", (split,)):
-        datasets.size(fed.source, needed)
-    program = getattr(evaluate, "program", None)
-    return Evaluation(run=evaluate, every=given["every"] or total_steps,
-                      lower=program and functools.partial(_lower, program, batch))
+
+def make(c: Mapping, net: Net, task: Task, data: feed.Feed, mesh, normalise: Callable,
+         transforms: list, kept: Callable | None, total_steps: int) -> dict[str, Evaluation]:
+    """config.evals by name. transforms: of config.eval_transforms; kept: as inputs.training."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    batch_size = math.ceil(c["batch_size"] / shards) * shards
+
+    def predict(variables, pixels):
+        return net.module.apply(variables, normalise(pixels), train=False)
+
+    def embed(variables, pixels):
+        return features.head_input(net.module, net.spec.head, variables, normalise(pixels))[""]
+
+    def fits(size, where: str):
+        """Refuses now, not after an epoch, what the model cannot take."""
+        if size != net.sample[1:3]:
+            with tracing(where):
+                jax.eval_shape(predict, net.shapes, jax.ShapeDtypeStruct(
+                    (1, *size, net.sample[-1]), jnp.uint8))
+
+    def one(choice: Mapping, where: str) -> Evaluation:
+        shared, own = divide(choice, EvaluationOptions)
+        given = bind(EvaluationOptions, shared, where)()
+        evaluator = EVALUATORS.bind(own, where)
+        other = _other_data(given.data, data.source, task.kind, c["seed"], where)
+        fed, place, chain = other or data, "config.eval_transforms", transforms
+        if given.transforms:
+            place = f"{where}.transforms"
+            chain = inputs.chain(given.transforms, TRANSFORMS, place)
+        size = inputs.image_size(chain, fed.source, place)
+        fits(size, place)
+        split = given.split or fed.options.eval
+        batch = inputs.abstract_batch(batch_size, size, fed.source, mesh)
+        measured = task
+        if given.metrics is not None:
+            measured = dataclasses.replace(task, metrics=objective.metrics(
+                given.metrics, task.kind, f"{where}.metrics"))
+        answer, measured = _among(predict, measured, fed.source.subset)
+
+        def batches(name: str | None = None):
+            return inputs.eval_batches(fed, name or split, chain, batch, mesh,
+                                       None if other else kept, given.on_error, place)
+
+        evaluate = evaluator(Parts(predict=answer, embed=embed, batches=batches, task=measured))
+        for needed in getattr(evaluate, "splits", (split,)):
+            datasets.size(fed.source, needed)
+        program = getattr(evaluate, "program", None)
+        return Evaluation(run=evaluate, every=given.every or total_steps,
+                          lower=program and functools.partial(_lower, program, batch))
+
+    return {name: one(choice or {}, f"config.evals.{name}")
+            for name, choice in c["evals"].items()}
 
 
 def _among(predict, task: Task, subset: tuple[int, ...] | None):
@@ -69,22 +108,6 @@ def _among(predict, task: Task, subset: tuple[int, ...] | None):
             dataclasses.replace(task, targets=targets, outputs=len(kept),
                                 classes=tuple(task.classes[k] for k in subset),
                                 loss=functools.partial(task.loss, **fewer)))
-
-
-def every_evaluation(*, split: str | None = None, every: int | None = None,
-                     metrics: tuple | None = None, data: dict | None = None,
-                     transforms: tuple | None = None,
-                     on_error: Literal["fail", "skip"] = "fail"):
-    """What `build` takes of every evaluation.
-
-    metrics, transforms: choices that replace the task's and config.eval_transforms. data: another
-    dataset of the same classes. on_error: "skip" leaves out what cannot be read, within the limits
-    of config.data.
-    """
-    return dict(locals())
-
-
-EVALUATION = tuple(every_evaluation())
 
 
 def _other_data(choice: Mapping | None, source, kind: str, seed: int,

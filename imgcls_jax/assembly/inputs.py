@@ -11,15 +11,14 @@ from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.parallel import transfer
 from imgcls_jax.parallel.mesh import BATCH
-from imgcls_jax.registry import bind
+from imgcls_jax.registry import bind, divide
 
 
 def fed(choice: Mapping, seed: int) -> feed.Feed:
     """config.data."""
-    options = bind(feed.options, {k: v for k, v in choice.items() if k in feed.OPTIONS},
-                   "config.data")()
-    source = DATASETS.bind({k: v for k, v in choice.items() if k not in feed.OPTIONS},
-                           "config.data")()
+    shared, own = divide(choice, feed.DataOptions)
+    options = bind(feed.DataOptions, shared, "config.data")()
+    source = DATASETS.bind(own, "config.data")()
     if source.channels not in (1, 3):
         raise ConfigError(f"channels={source.channels}", where="config.data.channels",
                           fix="use 1 (gray) or 3 (color)")
@@ -85,8 +84,8 @@ def training(data: feed.Feed, transforms: list, batch_size: int, mesh):
 
     kept: (split, transforms) -> Resident where data is on the devices, else None.
     """
-    split, rows = data.options["train"], transfer.rows(batch_size, mesh)
-    if not data.options["on_device"]:
+    split, rows = data.options.train, transfer.rows(batch_size, mesh)
+    if not data.options.on_device:
         def from_host(start_step: int):
             return data.train(split, transforms, batch_size=batch_size, start_step=start_step,
                               rows=rows)

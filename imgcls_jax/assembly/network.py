@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,29 @@ def make(choice: Mapping, classes: int, dtype: str) -> tuple[Any, ModelSpec]:
     return module, ModelSpec(name=name, weights=catalogue.weights(name), **MODELS.facts(name))
 
 
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """The model of a run: the shape of an example that it is trained on, (1, H, W, C), the dtype it
+    computes in, and (mean, std) of the images it is given."""
+
+    module: Any
+    spec: ModelSpec
+    sample: tuple[int, ...]
+    dtype: str
+    seen: tuple[tuple, tuple]
+
+    @functools.cached_property
+    def wide(self) -> str:
+        """The dtype of its variables."""
+        return str(jnp.promote_types(self.dtype, jnp.float32))
+
+    @functools.cached_property
+    def shapes(self):
+        """Those of its variables."""
+        with tracing("config.model"):
+            return init.abstract(self.module, self.sample, dtype=self.wide)
+
+
 def as_trained(spec: ModelSpec, choice: Mapping | None) -> ModelSpec:
     """What is trained on from config.init goes on seeing what it was trained with."""
     if choice is None:
@@ -70,13 +94,18 @@ def statistics(data: Mapping, spec: ModelSpec, channels: int) -> tuple[tuple, tu
     return mean, std
 
 
-def normaliser(mean, std, dtype: str):
-    """u8[B,H,W,C] -> dtype[B,H,W,C]: (x / 255 - mean) / std, computed in f32 at least."""
+def normaliser(mean, std, dtype: str, *, floats_pass: bool = False):
+    """u8[B,H,W,C] -> dtype[B,H,W,C]: (x / 255 - mean) / std, computed in f32 at least.
+
+    floats_pass: images that are floats are taken as normalised already.
+    """
     wide = jnp.promote_types(dtype, jnp.float32)
     scale = 1.0 / (255.0 * np.asarray(std, np.float64))
     shift = -np.asarray(mean, np.float64) / np.asarray(std, np.float64)
 
     def normalise(images):
+        if floats_pass and jnp.issubdtype(images.dtype, jnp.floating):
+            return images.astype(dtype)
         return (images.astype(wide) * scale.astype(wide) + shift.astype(wide)).astype(dtype)
 
     return normalise

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from imgcls_jax import datasets, tasks
+from imgcls_jax import tasks
 from imgcls_jax.assembly.network import tracing
 from imgcls_jax.data import feed
 from imgcls_jax.errors import ConfigError
@@ -46,8 +46,7 @@ def _loss(choice: Mapping, kind: str, data: feed.Feed):
     given = {name: parameters[name].default for name in PER_OUTPUT if name in parameters}
     for name in [name for name, value in given.items() if value == "auto"]:
         where = f"config.loss.{name}"
-        labels = datasets.labels(data.source, data.options["train"], where)
-        found = tasks.counts(labels, data.source.classes, where)
+        found = tasks.counts(data.labels(where), data.source.classes, where)
         loss = functools.partial(loss, **{name: tasks.automatic(name, kind, *found)})
     return loss
 

@@ -72,23 +72,18 @@ def measure(loaded: dict, *, size: int | None = None, color: bool = False,
     """Features, fit and evaluation of a config's data. strength: C; None: by cross-validation."""
     hog = _hog()
     from imgcls_jax import datasets
-    from imgcls_jax.assembly.inputs import chain
-    from imgcls_jax.cli import data
-    from imgcls_jax.data import feed
+    from imgcls_jax.assembly.inputs import chain, fed
     from imgcls_jax.data.decoding.tensorflow import tensorflow
-    from imgcls_jax.registry import bind
     from imgcls_jax.transforms import TRANSFORMS
 
-    tensorflow()  # before a dataset imports it without our settings
-    options = bind(feed.options, {k: v for k, v in loaded["data"].items() if k in feed.OPTIONS},
-                   "config.data")()
-    source = feed.select(data.source(loaded), options, loaded["seed"])
-    feeding = feed.Feed(source, loaded["seed"], options)
+    tensorflow()  # before tensorflow-datasets imports it without our settings
+    feeding = fed(loaded["data"], loaded["seed"])
+    source = feeding.source
     if not loaded["eval_transforms"] and source.image_size is None:
         size = size or SIZE
     choices = loaded["eval_transforms"] + ((dict(name="resize", size=size),) if size else ())
     transforms = chain(choices, TRANSFORMS, "config.eval_transforms")
-    train, held_out = options["train"], _held_out(source, loaded["data"].get("eval"))
+    train, held_out = feeding.options.train, _held_out(source, loaded["data"].get("eval"))
 
     datasets.size(source, held_out)  # ConfigError now, not after the features of training
     began = time.perf_counter()

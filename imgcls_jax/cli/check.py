@@ -83,7 +83,7 @@ def examine(run, *, compiled: bool = False) -> dict:
                              "batch": _bytes(batch)},
         "sharding": _sharding(state),
         "steps": {"total": run.total_steps, "per_epoch": round(run.steps_per_epoch, 2),
-                  "checkpoint_every": run.checkpoint["every"],
+                  "checkpoint_every": run.checkpoint.every,
                   "evaluate_every": {k: e.every for k, e in run.evaluations.items()}},
         "learning_rate": {str(s): float(run.schedule(s)) for s in sorted(
             {0, run.total_steps // 4, run.total_steps // 2, run.total_steps - 1})},

@@ -10,7 +10,7 @@ from absl import flags
 from imgcls_jax import config
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.registry import near
+from imgcls_jax.registry import near, options
 from imgcls_jax.samplers import SAMPLERS
 
 FLAGS = _flags.verb()
@@ -65,14 +65,7 @@ def main(words, overrides):
 
 def _about(function, facts: dict) -> dict:
     return {"about": (function.__doc__ or "").strip().split("\n")[0],
-            "options": _options(function), **facts}
-
-
-def _options(function) -> list[str]:
-    import inspect
-
-    return [str(p) for p in inspect.signature(function).parameters.values()
-            if p.kind is p.KEYWORD_ONLY]
+            "options": options(function), **facts}
 
 
 def _whole(kind: str, registry, name: str) -> str:
@@ -80,13 +73,13 @@ def _whole(kind: str, registry, name: str) -> str:
     import inspect
 
     from imgcls_jax import optim
-    from imgcls_jax.assembly.evaluation import every_evaluation
-    from imgcls_jax.data import feed
+    from imgcls_jax.assembly.evaluation import EvaluationOptions
+    from imgcls_jax.data.feed import DataOptions
 
-    shared = {"optimizers": optim.every_optimizer, "schedules": optim.every_schedule,
-              "datasets": feed.options, "evaluators": every_evaluation}.get(kind)
+    shared = {"optimizers": optim.OptimizerOptions, "schedules": optim.ScheduleOptions,
+              "datasets": DataOptions, "evaluators": EvaluationOptions}.get(kind)
     function = registry.get(name, "command line")
-    blocks = [f"{name}({', '.join(_options(function))})", inspect.getdoc(function) or ""]
+    blocks = [f"{name}({', '.join(options(function))})", inspect.getdoc(function) or ""]
     facts = {key: value for key, value in registry.facts(name).items()
              if isinstance(value, str | int | float | tuple)
              and all(isinstance(part, str | int | float) for part in (
@@ -94,7 +87,7 @@ def _whole(kind: str, registry, name: str) -> str:
     if facts:
         blocks.append("\n".join(f"{key}: {value}" for key, value in facts.items()))
     if shared:
-        blocks += [f"All {kind} also take: {', '.join(_options(shared))}", inspect.getdoc(shared)]
+        blocks += [f"All {kind} also take: {', '.join(options(shared))}", inspect.getdoc(shared)]
     return "\n\n".join(block for block in blocks if block)
 
 

@@ -4,8 +4,8 @@ dataset shares."""
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -19,13 +19,9 @@ from imgcls_jax.samplers import SAMPLERS
 from imgcls_jax.types import Batch, Lookup, Shards, Source
 
 
-def options(*, train: str = "train", eval: str = "validation", mean=None, std=None,
-            sampling: dict | None = None, repeats: int = 1, only: tuple[str, ...] = (),
-            per_class: int | None = None, on_device: bool = False,
-            cache: str = "",
-            on_error: Literal["fail", "skip"] = "fail", max_bad: int = 100,
-            max_bad_fraction: float = 0.001) -> dict:
-    """What config.data may say of any dataset, beside the arguments of the dataset itself.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """What config.data may say of any dataset, in addition to the arguments of the dataset itself.
 
     train, eval: splits, or parts of them. mean, std: per channel, in place of the model's.
     sampling: dict(name="class_balanced" or "repeat_factor", ...), how often each example comes.
@@ -36,18 +32,30 @@ def options(*, train: str = "train", eval: str = "validation", mean=None, std=No
     on_error: "skip" lets another example stand in for one that cannot be read, up to max_bad of
     them and max_bad_fraction of the split, each listed in bad_samples.jsonl.
     """
-    found = dict(locals())
-    for name in ("repeats", "per_class", "max_bad"):
-        if found[name] is not None and found[name] < (name != "max_bad"):
-            raise ConfigError(f"{name}={found[name]}", where=f"config.data.{name}",
-                              fix="use 1 or more")
-    if not 0 <= max_bad_fraction <= 1:
-        raise ConfigError(f"max_bad_fraction={max_bad_fraction}",
-                          where="config.data.max_bad_fraction", fix="use a share of 0 to 1")
-    return found
 
+    train: str = "train"
+    eval: str = "validation"
+    mean: Any = None
+    std: Any = None
+    sampling: Annotated[Callable, SAMPLERS] | None = None
+    repeats: int = 1
+    only: tuple[str, ...] = ()
+    per_class: int | None = None
+    on_device: bool = False
+    cache: str = ""
+    on_error: Literal["fail", "skip"] = "fail"
+    max_bad: int = 100
+    max_bad_fraction: float = 0.001
 
-OPTIONS = tuple(options())
+    def __post_init__(self):
+        for name, least in (("repeats", 1), ("per_class", 1), ("max_bad", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name}={value}", where=f"config.data.{name}",
+                                  fix=f"use {least} or more")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ConfigError(f"max_bad_fraction={self.max_bad_fraction}",
+                              where="config.data.max_bad_fraction", fix="use a share of 0 to 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Feed:
 
     source: Source
     seed: int
-    options: Mapping
+    options: DataOptions
     bad_samples: collections.deque = dataclasses.field(default_factory=collections.deque)
 
     @functools.cached_property
@@ -66,21 +74,25 @@ class Feed:
         return functools.cache(self._make_order)
 
     def _make_order(self, name: str) -> Order | None:
-        choice, repeats = self.options["sampling"], self.options["repeats"]
-        if choice is None:
+        sampler, repeats = self.options.sampling, self.options.repeats
+        if sampler is None:
             split = self.split(name)
             return (Order(split.size, self.seed, repeats=repeats)
                     if isinstance(split, Lookup) else None)
-        sampler = SAMPLERS.bind(choice, "config.data.sampling")
         labels = datasets.labels(self.source, name, "config.data.sampling")
         weights = sampler(labels, len(self.source.classes))
         return Order(len(labels), self.seed, repeats=repeats, weights=weights)
 
-    def examples(self, split: str) -> int:
-        """The number of draws in an epoch of a split."""
-        if self.options["sampling"] is None:
-            return datasets.size(self.source, split)
-        return self.order(split).length
+    @functools.cached_property
+    def examples(self) -> int:
+        """The number of draws in an epoch of training."""
+        if self.options.sampling is None:
+            return datasets.size(self.source, self.options.train)
+        return self.order(self.options.train).length
+
+    def labels(self, where: str) -> np.ndarray:
+        """i32[N] or f32[N,K], those of the training split; where: the key that asks for them."""
+        return datasets.labels(self.source, self.options.train, where)
 
     @functools.cached_property
     def split(self):
@@ -89,7 +101,7 @@ class Feed:
 
     def _open(self, name: str) -> Lookup | Shards:
         opened = datasets.split(self.source, name)
-        where = self.options["cache"]
+        where = self.options.cache
         return cached(opened, where, f"{self.source.name}-{name}") if where else opened
 
     @functools.cached_property
@@ -98,7 +110,7 @@ class Feed:
         names = ("on_error", "max_bad", "max_bad_fraction")
         return functools.cache(lambda name: Faults(
             self.split(name), name=name, report=self.bad_samples.append,
-            **{key: self.options[key] for key in names}))
+            **{key: getattr(self.options, key) for key in names}))
 
     @functools.cached_property
     def _check_labels(self):
@@ -121,13 +133,13 @@ class Feed:
     def train(self, name: str, transforms: Sequence[Callable], *, batch_size: int, start_step: int,
               rows: slice) -> Iterator[Batch]:
         """Batches of training from a step on, as of pipeline.train_batches."""
-        if self.options["on_error"] == "fail":
+        if self.options.on_error == "fail":
             self._check_labels(name)
         return train_batches(
             self.split(name), transforms, batch_size=batch_size, seed=self.seed,
             start_step=start_step, rows=rows, channels=self.source.channels,
             classes=len(self.source.classes), order=self.order(name),
-            repeats=self.options["repeats"], faults=self._faults(name))
+            repeats=self.options.repeats, faults=self._faults(name))
 
     def evaluate(self, name: str, transforms: Sequence[Callable], *, batch_size: int, rows: slice,
                  on_error: str = "fail") -> Iterator[Batch]:
@@ -141,12 +153,12 @@ class Feed:
             channels=self.source.channels, classes=len(self.source.classes), faults=faults)
 
 
-def select(source: Source, options: Mapping, seed: int) -> Source:
+def select(source: Source, options: DataOptions, seed: int) -> Source:
     """The source with `only` and `per_class` of the options."""
-    if options["only"]:
-        source = datasets.only(source, tuple(options["only"]))
-    if options["per_class"]:
-        source = datasets.per_class(source, options["train"], options["per_class"],
+    if options.only:
+        source = datasets.only(source, options.only)
+    if options.per_class:
+        source = datasets.per_class(source, options.train, options.per_class,
                                     lambda label: generator(seed, label))
     return source
 

@@ -66,7 +66,7 @@ class Resident:
         """This process's part of the batches from a step on, as numbers."""
         order = self._feed.order(self._split) or Order(
             self._feed.split(self._split).size, self._feed.seed,
-            repeats=self._feed.options["repeats"])
+            repeats=self._feed.options.repeats)
         draws = streams.spread(rows, batch_size, order.repeats)
         ones = np.ones(len(draws), np.float32)
         step = start_step

@@ -1,5 +1,8 @@
 """Bootstrap intervals of confidence of a metric that is no sum."""
 
+import functools
+from typing import Annotated
+
 import numpy as np
 
 from imgcls_jax.errors import ConfigError
@@ -9,8 +12,8 @@ from imgcls_jax.types import Metric
 
 
 @METRICS.register()
-def bootstrap(kind: str, *, of: dict, resamples: int = 1000, confidence: float = 0.95,
-              seed: int = 0) -> Metric:
+def bootstrap(kind: str, *, of: Annotated[functools.partial, METRICS], resamples: int = 1000,
+              confidence: float = 0.95, seed: int = 0) -> Metric:
     """Another metric, with bootstrap intervals of its numbers.
 
     `NAME_low` and `NAME_high` are percentiles over resamples of the examples (Efron and Tibshirani
@@ -18,17 +21,17 @@ def bootstrap(kind: str, *, of: dict, resamples: int = 1000, confidence: float =
     dict(name="roc_auc"). It is computed `resamples` times.
     """
     check_share("confidence", confidence)
-    inner = METRICS.bind(of, "metrics.of")(kind)
+    name, inner = of.func.__name__, of(kind)
     if inner.rows is None:
-        raise ConfigError(f"{of['name']} is a sum, not of rows", where="metrics.of",
+        raise ConfigError(f"{name} is a sum, not of rows", where="metrics.of",
                           fix="use topk_interval or accuracy, which have intervals of their own")
-    if kind not in METRICS.facts(of["name"]).get("tasks", (kind,)) or resamples < 1:
-        raise ConfigError(f"{of['name']} for a {kind} task, {resamples} resamples",
+    if kind not in METRICS.facts(name).get("tasks", (kind,)) or resamples < 1:
+        raise ConfigError(f"{name} for a {kind} task, {resamples} resamples",
                           where="metrics.of", fix="use a metric of this kind, and 1 or more")
 
     def finish(rows):
         found = inner.finish(rows)
-        names = [name for name, value in found.items() if not isinstance(value, np.ndarray)]
+        names = [key for key, value in found.items() if not isinstance(value, np.ndarray)]
         rng = np.random.default_rng(seed)
         size = len(next(iter(rows.values())))
         draws = []

@@ -16,7 +16,7 @@ class Parts:
     prepare: (key, images u8[B,H,W,C], targets f32[B,K]) -> (images f[B,H,W,C], targets), normalised
       and through all device transforms in order. optimizer: its update takes `value=`, the loss of
       the batch. ema: (ema, new values, step, optimizer state) -> ema, or None.
-    by_shard: (gradients, dtype) -> gradients, as sharding.by_shard; None where there is no mesh.
+    by_shard: (gradients, dtype) -> gradients, as parallel.mesh.by_shard; None without a mesh.
     teacher: (state.constants, images as of prepare) -> logits f32[B,K] of the model that the step's
       argument `teacher` names, or None.
     """

@@ -3,6 +3,7 @@
 Process 0 alone writes. A logger never ends a run: what cannot be written is said once.
 """
 
+import collections
 import contextlib
 import json
 import os
@@ -29,6 +30,9 @@ class Log:
         self.console = rich.console.Console(stderr=False, highlight=False, soft_wrap=True)
         self._bar = self._task = self._tensorboard = self._wandb = None
         self._warned: set[str] = set()
+        listed = workdir / "bad_samples.jsonl"
+        self._bad = {(row["split"], row["id"]) for _, row in read_rows(listed)} if (
+            listed.exists()) else set()
         self.quiet = quiet or not self.main
         if self.main:
             self._guard("metrics.jsonl", lambda: _truncate(workdir / "metrics.jsonl", step))
@@ -84,12 +88,20 @@ class Log:
             self._open_tensorboard()
         self._tensorboard.write_scalars(step, scalars)
 
-    def bad_sample(self, row: Mapping):
-        """One row of bad_samples.jsonl; every process writes those that it met."""
-        try:
-            _append(self.workdir / "bad_samples.jsonl", json.dumps(row))
-        except OSError as error:
-            print(f"warning: bad_samples.jsonl is not written: {error}", file=sys.stderr)
+    def bad_samples(self, found: collections.deque | None) -> int:
+        """Empties `found` into bad_samples.jsonl, each example once; how many are listed in all.
+
+        Every process writes those that it met.
+        """
+        while found:
+            row = found.popleft()
+            if (row["split"], row["id"]) not in self._bad:
+                self._bad.add((row["split"], row["id"]))
+                try:
+                    _append(self.workdir / "bad_samples.jsonl", json.dumps(row))
+                except OSError as error:
+                    print(f"warning: bad_samples.jsonl is not written: {error}", file=sys.stderr)
+        return len(self._bad)
 
     def line(self, text: str):
         """One line: to the terminal, and to train.log with the time."""

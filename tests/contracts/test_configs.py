@@ -2,16 +2,19 @@
 
 import importlib.util
 import inspect
+import json
+from pathlib import Path
 
 import jax
 import pytest
 
 from imgcls_jax import assembly, config, tree
-from imgcls_jax.data.feed import OPTIONS
+from imgcls_jax.data.feed import DataOptions
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
 from tests import absent
 
+RESOLVED = json.loads(Path(__file__).with_name("configs.json").read_text())
 # A config without claims is loaded as its docstring shows it.
 FREE = {"finetune": ("", "model=resnet50,data=./photos,size=224", "model=vit_mini",
                      "model=vit_s16,data=./photos", "weights=runs/w"),
@@ -48,6 +51,17 @@ def test_a_config_builds_and_has_the_claimed_parameters(spec):
         assert run.preprocessing["image_size"] == (claim["image_size"],) * 2
 
 
+def test_a_resolved_config_is_what_it_was():
+    """A recipe stands for a result: it changes by intent alone, and then configs.json does too."""
+    assert {spec: config.digest(config.load(spec).config) for spec in RESOLVED} == RESOLVED
+
+
+def test_what_a_config_leaves_out_has_its_default():
+    whole = config.load("digits").config
+    assert config.complete({k: v for k, v in whole.items() if k not in config.DEFAULTS}
+                           | {"log": whole["log"]}) == whole
+
+
 @pytest.mark.parametrize("name", config.shipped())
 def test_the_step_of_a_config_gives_back_a_state_of_the_same_shapes(name):
     run = assembly.build(config.load(name).config)
@@ -80,4 +94,5 @@ def test_a_dtype_of_the_models_own_is_refused():
 @pytest.mark.parametrize("name", DATASETS.names())
 def test_no_argument_of_a_dataset_is_one_that_all_share(name):
     """config.data holds both, and what all share would never reach the dataset."""
-    assert not set(inspect.signature(DATASETS.get(name)).parameters) & set(OPTIONS)
+    assert not set(inspect.signature(DATASETS.get(name)).parameters) & set(
+        inspect.signature(DataOptions).parameters)

@@ -6,135 +6,27 @@ from pathlib import Path
 
 import pytest
 
-import imgcls_jax
+from imgcls_jax.config import KEYS
+from tests.contracts import wings
+from tests.contracts.wings import FILES, GROUND, OPEN, ROOT, imports, ours, row, theirs, wing
 
-ROOT = Path(imgcls_jax.__file__).parent
-FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path
-         for path in sorted(ROOT.rglob("*.py"))
-         if "configs" not in path.relative_to(ROOT).parts}
-GROUND = {"types", "registry", "tree", "errors"}
-OPEN = {"models", "datasets", "transforms", "device_transforms", "losses", "metrics", "steps",
-        "evaluators", "exporters", "optimizers", "schedules"}
-# A file may import those of the rows below its own; `assembly` is the waist.
-ROWS = ("cli __main__", "train predict programs", "assembly", "evaluators",
-        "exporters",
-        "resident",
-        "feed",
-        "caching",
-        "pipeline examples recording input_faults salvage sampling optim checkpoint init "
-        "pretrained",
-        "models datasets transforms device_transforms losses metrics steps compress "
-        "optimizers schedules report config sharding log workdir tasks runtime hlo topology "
-        "manifest xla_flags",
-        "features",
-        "layers", "types registry tree errors __init__")
-ROW = {name: number for number, names in enumerate(ROWS) for name in names.split()}
+CHECKOUT = ROOT.parent
+WAIST = {"assembly", "cli"}
 
 
-def imports(path: Path) -> list[tuple[str, bool]]:
-    """(module, whether it is imported when the file is); a module b of `from a import b` is a.b."""
-    tree = ast.parse(path.read_text())
-    inside = {node for outer in ast.walk(tree)
-              if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-              for node in ast.walk(outer) if node is not outer}
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [(alias.name, node not in inside) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            for alias in node.names:
-                full = f"{node.module}.{alias.name}"
-                ours = full.removeprefix("imgcls_jax.").replace(".", "/")
-                module = ours in FILES or f"{ours}/__init__" in FILES
-                found.append((full if module else node.module, node not in inside))
-    return found
+def of(*names: str) -> list[str]:
+    return [name for name in FILES if wing(name) in names]
 
 
-def ours(name: str, top: bool | None = None) -> set[str]:
-    """Files of the package that a file imports, as keys of FILES; top: when it is imported."""
-    found = set()
-    for module, at_top in imports(FILES[name]):
-        if module.split(".")[0] == "imgcls_jax" and top in (None, at_top):
-            key = module.removeprefix("imgcls_jax").lstrip(".").replace(".", "/")
-            found.add(key if key in FILES else f"{key}/__init__".lstrip("/"))
-    return found - {name}
+def test_the_table_has_a_row_for_every_wing_and_none_for_what_is_not_there():
+    assert sorted(wings.WINGS) == sorted({wing(name) for name in FILES} - {"__init__"})
 
 
-def theirs(name: str) -> dict[str, bool]:
-    """Foreign packages that a file imports -> whether any is imported when the file is."""
-    found: dict[str, bool] = {}
-    for module, at_top in imports(FILES[name]):
-        package = module.split(".")[0]
-        found[package] = found.get(package, False) or at_top
-    return found
-
-
-def part(name: str) -> str:
-    """"models/resnet" -> "models", "train" -> "train"."""
-    return name.split("/")[0]
-
-
-@pytest.mark.parametrize("name", sorted(GROUND))
-def test_ground_imports_nothing_of_ours_but_errors(name):
-    assert ours(name) <= {"errors"} - {name}
-
-
-@pytest.mark.parametrize("name", [name for name in FILES if part(name) in OPEN])
-def test_an_open_set_imports_ground_layers_and_its_own_folder(name):
-    allowed = GROUND | {"layers", part(name)}
-    allowed |= {"evaluators": {"pipeline", "metrics"},
-                "exporters": {"pretrained"}}.get(part(name), set())
-    assert {part(other) for other in ours(name)} <= allowed
-
-
-@pytest.mark.parametrize("name", [name for name in FILES if part(name) == "layers"])
-def test_layers_import_ground_and_layers(name):
-    assert {part(other) for other in ours(name)} <= GROUND | {"layers"}
-
-
-@pytest.mark.parametrize("name", [name for name in FILES if part(name) in ("models", "layers")])
-def test_models_know_no_mesh(name):
-    assert not any(module.startswith(("jax.sharding", "jax.experimental"))
-                   and module != "jax.experimental.layout"  # of one array, on one device
-                   for module, _ in imports(FILES[name]))
-    names = {node.attr for node in ast.walk(ast.parse(FILES[name].read_text()))
-             if isinstance(node, ast.Attribute)}
-    assert not names & {"Mesh", "NamedSharding", "PartitionSpec", "with_sharding_constraint",
-                        "psum", "pmean", "axis_name", "device_count"}
-
-
-@pytest.mark.parametrize("name", [name for name in FILES if part(name) in ("datasets",
-                                                                           "transforms")])
-def test_data_never_imports_jax(name):
-    assert not {"jax", "flax", "optax"} & set(theirs(name))
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_tensorflow_is_imported_where_it_is_used_and_only_then(name):
-    """A machine without TensorFlow, tensorflow-datasets and clu imports every file."""
-    input_files = {"transforms", "datasets", "pipeline", "input_faults", "salvage",
-                   "examples", "recording", "exporters"}
-    allowed = {"tensorflow": input_files, "tensorflow_datasets": {"datasets"}, "clu": {"log"},
-               "sklearn": {"datasets", "metrics", "evaluators", "cli"}}
-    for package, at_top in theirs(name).items():
-        if package in allowed:
-            assert part(name) in allowed[package] and not at_top, package
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_only_the_command_build_and_config_know_ml_collections(name):
-    if "ml_collections" in theirs(name):
-        assert part(name) in {"cli", "assembly", "config"}
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_imports_go_down_the_spine(name):
-    if name == "__init__":  # the public names, imported when first used
-        return
-    for other in ours(name):
-        assert part(other) == part(name) or ROW[part(other)] > ROW[part(name)] or (
-            ROW[part(other)] == ROW[part(name)] and part(other) not in OPEN), other
+@pytest.mark.parametrize("name", [name for name in FILES if name != "__init__"])
+def test_imports_go_down(name):
+    up = {other for other in ours(name)
+          if wing(other) != wing(name) and row(wing(other)) <= row(wing(name))}
+    assert not up
 
 
 def test_there_is_no_circle():
@@ -142,15 +34,123 @@ def test_there_is_no_circle():
                                 if name != "__init__"}).prepare()
 
 
-def test_every_file_has_its_place():
-    assert {part(name) for name in FILES} <= set(ROW)
+def test_ground_imports_nothing_of_ours_but_errors():
+    for name in of(*GROUND):
+        assert ours(name) <= {"errors"}, name
 
 
-@pytest.mark.parametrize("path", sorted((ROOT.parent / "configs").rglob("*.py")),
+def test_an_open_set_imports_ground_layers_decoding_and_its_own_folder():
+    for name in of(*OPEN):
+        allowed = {*GROUND, wing(name), "layers"}
+        if wing(name) in ("datasets", "transforms"):
+            allowed |= {"data/decoding"}
+        assert {wing(other) for other in ours(name)} <= allowed, name
+
+
+def test_models_know_no_mesh():
+    for name in of("models", "layers"):
+        assert not any(module.startswith(("jax.sharding", "jax.experimental"))
+                       and module != "jax.experimental.layout"  # of one array, on one device
+                       for module, _ in imports(FILES[name])), name
+        names = {node.attr for node in ast.walk(ast.parse(FILES[name].read_text()))
+                 if isinstance(node, ast.Attribute)}
+        assert not names & {"Mesh", "NamedSharding", "PartitionSpec", "with_sharding_constraint",
+                            "psum", "pmean", "axis_name", "device_count"}, name
+
+
+def test_data_never_imports_jax():
+    for name in of("datasets", "transforms", "samplers", "data/decoding"):
+        assert not {"jax", "flax", "optax"} & set(theirs(name)), name
+
+
+def test_heavy_packages_are_imported_where_they_are_used_and_only_then():
+    """A machine without TensorFlow, tensorflow-datasets and clu imports every file."""
+    allowed = {"tensorflow": {"data/decoding"}, "tensorflow_datasets": {"datasets"},
+               "clu": {"training"}, "sklearn": {"datasets", "metrics", "evaluators", "cli"}}
+    for name in FILES:
+        for package, at_top in theirs(name).items():
+            if package in allowed:
+                assert wing(name) in allowed[package] and not at_top, (name, package)
+    # One door: whatever comes first finds TensorFlow with our settings, off the accelerators.
+    assert [name for name in FILES if "tensorflow" in theirs(name)] == ["data/decoding/tensorflow"]
+
+
+def test_only_the_waist_and_config_know_ml_collections():
+    for name in FILES:
+        if "ml_collections" in theirs(name):
+            assert wing(name) in WAIST | {"config"}, name
+
+
+# ---- the law of the waist -------------------------------------------------------------------
+
+
+def bound(tree: ast.AST) -> list[int]:
+    """Lines that look a name up in a registry: `REGISTRY.bind(...)`, `bind(...)`."""
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call)
+            and "bind" in (getattr(node.func, "attr", None), getattr(node.func, "id", None))]
+
+
+def read(tree: ast.AST) -> list[int]:
+    """Lines that read a key of a config: `config["model"]`, `run.config.get("model")`."""
+    def is_config(node) -> bool:
+        return (getattr(node, "id", None) in ("config", "configuration", "c", "chosen", "loaded")
+                or getattr(node, "attr", None) == "config")
+
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and is_config(node.value):
+            key = node.slice
+        elif (isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "get"
+              and is_config(node.func.value) and node.args):
+            key = node.args[0]
+        else:
+            continue
+        if isinstance(key, ast.Constant) and key.value in KEYS:
+            found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize("text, lines", [
+    ("METRICS.bind(of, 'x')", ([1], [])), ("bind(f, {}, 'x')", ([1], [])),
+    ("config['model']['name']", ([], [1])), ("run.config.get('seed', 0)", ([], [1])),
+    ("config['versions']", ([], [])), ("rows['model']", ([], []))])
+def test_a_breach_of_the_law_is_seen(text, lines):
+    assert (bound(ast.parse(text)), read(ast.parse(text))) == lines
+
+
+def test_configs_are_read_and_names_bound_in_the_waist_alone():
+    breaches = [f"{name}.py:{line}" for name, path in FILES.items()
+                if wing(name) not in WAIST | {"registry", "config", "durations"}
+                for find in (bound, read) for line in find(ast.parse(path.read_text()))]
+    assert not breaches
+
+
+# ---- the tree -------------------------------------------------------------------------------
+
+
+def test_the_house_stays_small():
+    folders = {Path(name).parent for name in FILES}
+    assert len([name for name in FILES if "/" not in name]) <= 14
+    assert len(folders) <= 26
+    assert not {path.stem for path in FILES.values()} & {"utils", "common", "helpers", "misc"}
+
+
+def test_the_page_of_the_architecture_is_what_the_imports_say():
+    page = (CHECKOUT / "docs" / "architecture.md").read_text()
+    assert page == wings.page(), "python -m tests.contracts.wings > docs/architecture.md"
+
+
+def test_what_must_be_read_before_changing_the_step():
+    def lines(*names: str) -> int:
+        return sum(len(FILES[name].read_text().splitlines()) for name in names)
+
+    step = lines("types", "steps/__init__", "steps/_update", "steps/_guard", "steps/supervised")
+    assert step <= 500
+    around = lines("training/loop", *of("assembly"))
+    assert step + around <= 1700
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "configs").rglob("*.py")),
                          ids=lambda path: path.stem)
 def test_a_config_imports_nothing_but_config_tools(path):
     assert {module for module, _ in imports(path)} <= {"ml_collections", "imgcls_jax.config"}
-
-
-def test_no_file_is_a_drawer():
-    assert not {path.stem for path in FILES.values()} & {"utils", "common", "helpers", "misc"}

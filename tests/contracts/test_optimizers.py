@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from imgcls_jax import assembly, optim, tree
+from imgcls_jax import assembly, tree
+from imgcls_jax.assembly import learning
 from imgcls_jax.optimizers import OPTIMIZERS
 from imgcls_jax.parallel import transfer
 from imgcls_jax.parallel.mesh import make_mesh
@@ -110,7 +111,7 @@ def built(choice, decay):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda shape: rng.normal(size=shape), PARAMS,
                           is_leaf=lambda leaf: isinstance(leaf, tuple))
-    return params, optim.build(dict(
+    return params, learning.optimizer(dict(
         optimizer=choice, schedule=dict(name="constant", base=0.01), weight_decay=decay,
         clip=None, freeze=(), ema=None, batch_size=1), params, STEPS).transformation
 

@@ -17,7 +17,7 @@ from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.data import feed, resident
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError, DataError, Preempted
-from imgcls_jax.training import loop
+from imgcls_jax.training import loop, resume
 from imgcls_jax.training.log import read_rows
 
 SMALL = ("model.name=vit_mini", "model.width=8", "model.depth=1", "model.heads=2",
@@ -32,7 +32,7 @@ def built(*overrides, spec="digits"):
 
 
 def feed_of(run):
-    return feed.Feed(run.source, 0, feed.options())
+    return feed.Feed(run.source, 0, feed.DataOptions())
 
 
 def host_batches(run, count, start=0):
@@ -278,7 +278,7 @@ def test_phases_change_the_images_on_the_way_and_resume_anywhere(tmp_path, monke
     run = network()
     assert [(first, phase.abstract_batch["image"].shape[1]) for first, phase in run.phases] == [
         (0, 4), (4, 8), (8, 12)]
-    assert [part[:2] for part in loop.phases(run, 5)] == [(5, 8), (8, 12)]
+    assert [part[:2] for part in resume.phases(run, 5)] == [(5, 8), (8, 12)]
     assert run.preprocessing["image_size"] == (12, 12)
     loop.train(run, tmp_path / "whole", quiet=True)
     log = (tmp_path / "whole/train.log").read_text()

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from experiments.parity import trajectories
-from imgcls_jax import optim, tree
+from imgcls_jax import tree
+from imgcls_jax.assembly import learning
 
 FIXTURES = {which: np.load(Path(__file__).parent / "fixtures" / f"{which}.npz")
             for which in ("torch", "tensorflow")}
@@ -84,7 +85,7 @@ def config(optimizer, mode=None, clip=None):
 def run(config) -> dict:
     """As experiments/parity/optimizers.py has its runs."""
     params = ours(trajectories.parameters())
-    optimizer, rate, average = optim.build(config, params, trajectories.STEPS)
+    optimizer, rate, average = learning.optimizer(config, params, trajectories.STEPS)
     state, found = optimizer.init(params), {}
     update = jax.jit(lambda *given: optimizer.update(*given, value=0.0))
     for step in range(trajectories.STEPS):
@@ -129,7 +130,7 @@ def test_adaptive_clipping_is_timms():
                       for name, value in trajectories.parameters().items()})
     chosen = config(dict(name="sgd", momentum=0.0), clip=dict(adaptive=0.5)) | dict(
         weight_decay=None, schedule=dict(name="constant", base=1.0))
-    optimizer = optim.build(chosen, params, 1).transformation
+    optimizer = learning.optimizer(chosen, params, 1).transformation
     updates, _ = optimizer.update(gradients, optimizer.init(params), params)
     clipped = {f"{name} gradient": -value for name, value in theirs(updates).items()}
     assert any(not np.allclose(a, b) for a, b in zip(

@@ -71,7 +71,7 @@ def test_launchers_are_known_by_what_they_set(settings, monkeypatch, variables, 
 
 def test_a_package_inside_a_checkout_of_something_else_has_no_commit(tmp_path):
     package = Path(imgcls_jax.__file__).parent
-    for name in ("__init__.py", "runtime.py", "errors.py"):
+    for name in ("__init__.py", "environment.py", "errors.py"):
         (tmp_path / "site" / "imgcls_jax").mkdir(parents=True, exist_ok=True)
         shutil.copy(package / name, tmp_path / "site" / "imgcls_jax")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.parity import trajectories
-from imgcls_jax import optim
+from imgcls_jax.assembly import learning
 
 FIXTURES = json.loads((Path(__file__).parent / "fixtures" / "schedules.json").read_text())
 PEAK = 0.2
@@ -37,9 +37,9 @@ def double():
 
 def built(schedule, total=50):
     params = {"x": np.ones(1)}
-    return optim.build(dict(optimizer=dict(name="sgd", momentum=0.0), weight_decay=None, clip=None,
-                            freeze=(), ema=None, batch_size=1,
-                            schedule=schedule | dict(base=PEAK)), params, total)
+    return learning.optimizer(dict(
+        optimizer=dict(name="sgd", momentum=0.0), weight_decay=None, clip=None, freeze=(), ema=None,
+        batch_size=1, schedule=schedule | dict(base=PEAK)), params, total)
 
 
 def rates(schedule, total=50):
@@ -97,7 +97,7 @@ def test_big_visions_reciprocal_root_with_a_shift():
 def test_a_schedule_of_f32_steps_far_on_is_exact_to_its_digits():
     """Counts are exact in f32 up to 16 million."""
     with jax.enable_x64(False):
-        rate = optim.build(dict(
+        rate = learning.optimizer(dict(
             optimizer=dict(name="sgd"), weight_decay=None, clip=None, freeze=(), ema=None,
             batch_size=1, schedule=dict(name="cosine", base=1.0)), {"x": np.ones(1)},
             1_000_000).rate

@@ -1,0 +1,89 @@
+"""The model of a workdir or of a file, as the config that it was trained or measured with says."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from imgcls_jax import config as configs
+from imgcls_jax import init, tasks, tree
+from imgcls_jax.assembly import network
+from imgcls_jax.assembly.inputs import chain
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.parallel import processes
+from imgcls_jax.pretrained import load as pretrained
+from imgcls_jax.transforms import TRANSFORMS
+from imgcls_jax.types import ModelSpec, Weights
+
+
+class Trained(NamedTuple):
+    """A module with its variables, class names and kind of task, and what its images go through.
+
+    preprocessing: eval transforms as the config has them, mean, std, channels, image size.
+    """
+
+    module: Any
+    variables: Mapping
+    spec: ModelSpec
+    labels: tuple[str, ...]
+    preprocessing: Mapping
+    kind: str = "multiclass"
+
+
+def of_checkpoint(weights: Mapping, saved: Mapping) -> Trained:
+    """weights, saved: as of checkpoint.reading.restore_weights; the moving average where there is
+    one."""
+    config = configs.plain(saved["config"])
+    labels, kind = tuple(saved["classes"]), config["task"]
+    dtype = processes.compute_dtype(config["precision"])
+    module, spec = network.make(config["model"], tasks.outputs(kind, len(labels)), dtype)
+    values = weights.get("ema") or weights
+    return Trained(module, {"params": values["params"], **values["model_state"]}, spec, labels,
+                   configs.plain(saved["preprocessing"]), kind)
+
+
+def of_published(name: str, weights: Weights) -> Trained:
+    """Published weights, `name` as "resnet50/imagenet1k_v2", with the preprocessing they were
+    measured with. Raises as `of_file`."""
+    return of_file(name, {
+        "model": {"name": name.partition("/")[0]}, "precision": "auto",
+        "eval_transforms": pretrained.transforms(weights),
+        "data": {"mean": weights.mean, "std": weights.std}})
+
+
+def of_file(file: str | Path, config: Mapping) -> Trained:
+    """The model of `config.model` with published weights, and the preprocessing of the config.
+
+    file: as of pretrained.load.locate. config: model, data, eval_transforms and precision.
+
+    As many classes as the head in the file has, named by number. Raises CheckpointError if the
+    file does not fit, ConfigError for a config that cannot be.
+    """
+    transforms = chain(config["eval_transforms"], TRANSFORMS, "config.eval_transforms")
+    channels = config["data"].get("channels", 3)
+    size = next((t.size for t in reversed(transforms) if getattr(t, "size", None)), None)
+    if size is None:
+        raise ConfigError("the images have no one size", where="config.eval_transforms",
+                          fix="end with a transform that gives one, such as center_crop")
+    dtype = processes.compute_dtype(config["precision"])
+
+    def fresh(classes: int):
+        module, spec = network.make(config["model"], classes, dtype)
+        with network.tracing("config.model"):
+            return module, spec, init.abstract(module, (1, *size, channels))
+
+    module, spec, shapes = fresh(1000)
+    found = pretrained.read(file, spec, tree.flatten(shapes))
+    head = found.leaves.get(f"params/{spec.head}/kernel")
+    if head is not None and head.shape[-1] != 1000:
+        module, spec, shapes = fresh(head.shape[-1])
+    variables = pretrained.into(shapes, found, spec)
+    mean, std = network.statistics(config["data"], spec, channels)
+    labels = tuple(map(str, range(tree.flatten(shapes)[f"params/{spec.head}/kernel"].shape[-1])))
+    return Trained(module, variables, spec, labels, {
+        "transforms": config["eval_transforms"], "mean": mean, "std": std, "channels": channels,
+        "image_size": size})
+
+
+def preprocess(preprocessing: Mapping) -> list[Callable]:
+    """The host transforms of a Trained's preprocessing."""
+    return chain(preprocessing["transforms"], TRANSFORMS, "transforms")

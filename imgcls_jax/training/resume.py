@@ -1,0 +1,80 @@
+"""Where a run begins: at a checkpoint of its workdir or at step 0, and the phases after that."""
+
+import re
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from imgcls_jax import config as configs
+from imgcls_jax import environment
+from imgcls_jax.checkpoint.saving import Checkpoints
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.types import Run, TrainState
+
+
+class Start(NamedTuple):
+    """The state to go on from, one dict per evaluated step so far, and why the run had stopped."""
+
+    state: TrainState
+    history: list[dict]
+    stopped: str | None
+
+
+class Phase(NamedTuple):
+    """Steps `first` to `end` of a run; `run` has the step and the batches of this phase."""
+
+    first: int
+    end: int
+    run: Run
+
+
+def restore(run: Run, checkpoints: Checkpoints, directory: Path) -> Start:
+    """The newest good step of a workdir, or a fresh start.
+
+    Raises ConfigError if the workdir was trained with a config or classes that differ in what
+    may not change, CheckpointError if no checkpoint is good.
+    """
+    restored = checkpoints.restore(run.abstract_state)
+    if restored is None:
+        return Start(run.init(), [], None)
+    state, saved, _ = restored
+    changes = configs.diff(configs.plain(saved["config"]), run.config)
+    _check_same_run(run, changes, tuple(saved["classes"]), directory)
+    _warn_of_versions(saved["versions"])
+    if run.constants:
+        state = state.replace(constants=run.constants())
+    # A run that early stopping has ended goes on where the config now asks for something else.
+    same_stop = not any(re.match(r"stop\b", line) for line in changes)
+    return Start(state, list(saved["history"]), saved["stopped"] if same_stop else None)
+
+
+def _check_same_run(run: Run, changes: list[str], classes: tuple[str, ...], directory: Path):
+    refused = [line for line in changes
+               if not re.match(rf"({'|'.join(configs.SAFE_TO_CHANGE)})\b", line)]
+    if refused:
+        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        raise ConfigError(f"the config differs from the one this workdir was trained with: "
+                          f"{refused[0]}{more}", where=str(directory),
+                          fix="undo the change, or choose another --workdir; only "
+                              f"{', '.join(configs.SAFE_TO_CHANGE)} may change on the way")
+    if classes != run.source.classes:
+        raise ConfigError("the classes of the data are not those this workdir was trained with",
+                          where=str(directory),
+                          fix=f"compare {run.source.name} with {directory / 'labels.json'}")
+
+
+def _warn_of_versions(old: dict[str, str]):
+    new = environment.versions()
+    changed = [f"{k} {old.get(k)} -> {new.get(k)}" for k in new if old.get(k) != new[k]]
+    if changed:
+        warnings.warn(f"versions changed since the checkpoint: {', '.join(changed)}; the run goes "
+                      "on, but not bit for bit", stacklevel=3)
+
+
+def phases(run: Run, start: int) -> list[Phase]:
+    """The phases that are left at step `start`."""
+    starts = [first for first, _ in run.phases] or [0]
+    ends = [*starts[1:], run.total_steps]
+    runs = [phase for _, phase in run.phases] or [run]
+    return [Phase(max(first, start), end, phase)
+            for first, end, phase in zip(starts, ends, runs, strict=True) if end > start]
