@@ -141,12 +141,14 @@ def prepared(folder: str) -> tuple[str, dict]:
 
     from imgcls_jax import config, datasets, durations
     from imgcls_jax.data.decoding.tensorflow import tensorflow
-    from imgcls_jax.data.feed import OPTIONS
+    from imgcls_jax.data.feed import DataOptions
     from imgcls_jax.datasets import DATASETS
+    from imgcls_jax.registry import divide
 
     tensorflow()  # before a dataset imports it without our settings
     c = config.load(SPEC, OVERRIDES).config
-    source = DATASETS.bind({k: v for k, v in c["data"].items() if k not in OPTIONS}, "data")()
+    _, own = divide(c["data"], DataOptions)
+    source = DATASETS.bind(own, "data")()
     arrays = {}
     for split in source.sizes:
         lookup = datasets.split(source, split)
