@@ -1,6 +1,6 @@
-"""What the TPU compiler makes of our training steps, beside the published JAX steps; no TPU needed.
+"""What does the TPU compiler make of our training steps, compared with published JAX steps?
 
-python experiments/bench/compiled.py [CASE ...]      needs the extra "tpu"
+python -m experiments.bench.compiled [CASE ...]      needs the extra "tpu", and no TPU
 
 Each case is a step compiled for 256 images per chip of a v5e, in bf16 with f32 parameters, fed as
 the published steps are and without augmentation. The published ones are the ImageNet example of
@@ -12,8 +12,7 @@ The first versions of the others are those of this codebase before their layers 
 import importlib.metadata
 import sys
 
-import record
-
+from experiments.bench import record
 from imgcls_jax import config
 from imgcls_jax.assembly import build, measured
 from imgcls_jax.bench import compiled, topology

@@ -1,6 +1,6 @@
 """Which of XLA's flags make our training step faster here?
 
-python experiments/bench/flags.py [--flags=NAME=VALUE,...] [--models=resnet50,vit_s16]
+python -m experiments.bench.flags [--flags=NAME=VALUE,...] [--models=resnet50,vit_s16]
                                   [--batch=N] [--size=N] [--steps=N] [--rounds=N]
 
 Each candidate is tried alone, in a process of its own that compiles the step twice, without it and
@@ -21,8 +21,8 @@ import subprocess
 import sys
 import time
 
-import record
-from gpu import SIZES, backend, one_core
+from experiments.bench import record
+from experiments.bench.gpu import SIZES, backend, one_core
 
 CANDIDATES = {
     "cpu": ("none", "xla_cpu_prefer_vector_width=512", "xla_cpu_use_xnnpack=true",
@@ -75,7 +75,8 @@ def try_one(flag: str, model: str, size: dict) -> dict:
 
 def attempt(flag: str, model: str, words: list[str], where: str) -> dict | None:
     """The row of a candidate, tried in a process of its own; None where it fails."""
-    command = [sys.executable, __file__, f"--one={flag}", f"--models={model}", *words]
+    command = [sys.executable, "-m", "experiments.bench.flags", f"--one={flag}",
+               f"--models={model}", *words]
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment,
                           preexec_fn=one_core if where == "cpu" else None)

@@ -1,6 +1,6 @@
 """The same training here and in torch, by their top-1 over seeds: configs/shapes.py, ten classes.
 
-python experiments/parity/torch_training.py --torch=PYTHON [--seeds=0,1,2,3,4]
+python -m experiments.parity.torch_training --torch=PYTHON [--seeds=0,1,2,3,4]
 
 PYTHON is one that has torch. Both sides have the architecture, the distributions of initial weights
 and augmentations, SGD, schedule, batch size and BatchNorm of the config, and train on the same
