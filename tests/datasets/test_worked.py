@@ -93,7 +93,7 @@ def test_an_unknown_finding_and_a_missing_image_are_named(tmp_path, monkeypatch)
         source.open("train")
     assert error.value.where.endswith("Data_Entry_2017.csv")
     (tmp_path / "images" / "00000004_000.png").unlink()
-    with pytest.raises(DataError, match="1 of 2 images are not there, the first 00000004_000"):
+    with pytest.raises(DataError, match="1 of 2 images are missing, the first 00000004_000"):
         source.open("test")
 
 
