@@ -20,7 +20,7 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def unflatten(leaves: Mapping[str, Any], like: Any) -> Any:
-    """A tree with the structure of `like` and the leaves of `flatten`; KeyError if one lacks."""
+    """The leaves of `flatten` in the structure of `like`; KeyError if one is missing."""
     return map_with_path(lambda path, _: leaves[path], like)
 
 

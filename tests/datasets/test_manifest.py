@@ -194,7 +194,7 @@ NUMBERS = b"path,label,split\na.png,0,train\nb.png,1,train\nc.png,%s,train\n"
 THREE = dict(classes=("one", "two", "three"))
 FAULTS = {
     "no_such_file": (lambda place: place / "gone.csv", "no such file", "gone.csv", {}),
-    "kind": (text(b"", "m.txt"), "kind '.txt'", "m.txt", {}),
+    "kind": (text(b"", "m.txt"), "unknown extension '.txt'", "m.txt", {}),
     "empty": (text(b""), "is empty", "line 1", {}),
     "header_only": (text(b"path,label,split\n"), "no rows", "m.csv", {}),
     "no_path_column": (text(b"file,label\na,b\n"), "no column 'path'", "line 1", {}),
@@ -204,7 +204,7 @@ FAULTS = {
     "quote": (text(b'path,label,split\na.png,0,train\n"b.png"x,1,train\n'), "damaged", "line 3",
               {}),
     "json": (text(b'{"path": "a", "label": 1, "split": "train"}\n{"path"\n', "m.jsonl"),
-             "no JSON", "line 2", {}),
+             "is not JSON", "line 2", {}),
     "no_path": (changed(4, path=""), "the column 'path' is empty", "line 4", {}),
     "no_label": (changed(5, label=""), "'' is not a label", "line 5", {}),
     "split": (changed(6, split="trian"), "split 'trian'", "line 6", {}),

@@ -232,7 +232,7 @@ def test_tags_that_are_rare_or_not_there(tmp_path):
     make = DATASETS.get("fashion_products")
     with pytest.raises(DataError, match="'color'"):
         make(data_dir=str(tmp_path), columns=("color",))
-    with pytest.raises(DataError, match="no tag has 100 products"):
+    with pytest.raises(DataError, match="no tag has at least 100 products"):
         make(data_dir=str(tmp_path), columns=("gender",), at_least=100)
     source = make(data_dir=str(tmp_path), columns=("gender", "season"), at_least=31)
     assert source.classes == ("season: Fall",)  # 30 are of either gender
