@@ -199,7 +199,7 @@ def test_a_copy_without_its_marker_is_whole_by_its_manifest(two_steps, tmp_path)
 def test_a_step_without_manifest_is_used_only_where_none_is_verified(two_steps, tmp_path):
     directory, states = copy(two_steps, tmp_path)
     (directory / "2" / "manifest.json").unlink()
-    with pytest.warns(UserWarning, match="checkpoint 2 is not used: no manifest"):
+    with pytest.warns(UserWarning, match="checkpoint 2 is not used: no digest file"):
         assert restored(directory, states[2])[2] == 1
     (directory / "1" / "manifest.json").unlink()
     with pytest.warns(UserWarning, match="used unverified"):

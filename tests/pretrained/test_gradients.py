@@ -14,7 +14,7 @@ ALLOWED = 1e-4  # of a tensor's norm
 
 @pytest.mark.parametrize("case", [
     pytest.param(path.stem, marks=() if path.stem in QUICK else pytest.mark.nightly(rotating=True))
-    for path in sorted(parity.TRAINING.glob("*.npz"))])
+    for path in sorted(compare.TRAINING.glob("*.npz"))])
 def test_a_training_step_is_the_references(case):
     found = compare.compare_training(case)
     worst = max(found, key=found.get)

@@ -40,7 +40,7 @@ def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(EnvironmentFailure, match="cannot write") as caught:
         workdir.open_workdir(tmp_path / "run", main=True)
-    assert caught.value.where == str(tmp_path / "run") and "file stands" in caught.value.fix
+    assert caught.value.where == str(tmp_path / "run") and "there is a file" in caught.value.fix
 
 
 @pytest.mark.parametrize("number, words", [
