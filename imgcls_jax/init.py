@@ -1,7 +1,7 @@
 """Initial variables from shapes: no compiled `model.init`.
 
-Tracing `init` costs a second, compiling it half a minute (ResNet-50 on a CPU), and what it would
-compute is known: the module is traced once to learn the shape and the initialiser of every leaf,
+Tracing `init` takes a second, compiling it half a minute (ResNet-50 on a CPU), and its result can
+be computed without: the module is traced once to learn the shape and the initialiser of every leaf,
 and numpy draws the leaf. A draw is a function of (seed, path): the same on any topology.
 """
 
@@ -22,7 +22,7 @@ from imgcls_jax import tree
 
 TRUNCATED_STD = 0.87962566103423978  # of a unit normal cut at +-2, as jax divides by
 
-SOWN = ("aux_logits", "intermediates")  # outputs of a forward pass, no state
+SOWN = ("aux_logits", "intermediates")  # outputs of a forward pass, not state
 
 Recorded = dict[str, tuple[Callable, tuple]]  # path -> (initialiser, arguments after the key)
 
@@ -35,16 +35,16 @@ def abstract(module, sample_shape: tuple[int, ...], *, dtype: str = "float32") -
 def initialise(module, sample_shape: tuple[int, ...], seed: int, *, dtype: str = "float32") -> dict:
     """The module's variables on the host, as numpy, drawn as its initialisers say.
 
-    Same distributions as `module.init`, not the same numbers. An initialiser that is not one of
-    jax.nn.initializers is called as it is; a lifted transformation that changes shapes (nn.scan,
-    nn.vmap) makes all of it fall back on a compiled `module.init`.
+    The distributions are those of `module.init`, the numbers are not. An initialiser that is not
+    one of jax.nn.initializers is called as it is; a lifted transformation that changes shapes
+    (nn.scan, nn.vmap) makes all of it fall back on a compiled `module.init`.
     """
     shapes, recorded = _trace(module, sample_shape, dtype)
     leaves = {}
     for path, shape in tree.flatten(shapes).items():
         values = _draw(path, shape, recorded, seed)
         if values is None:
-            logging.warning("%s is not drawn from shapes alone: compiling init", path)
+            logging.warning("%s cannot be drawn from its shape alone: compiling init", path)
             images = jnp.zeros(sample_shape, dtype)
             made = jax.jit(_init(module))(jax.random.key(seed), images)
             return jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), made, shapes)
@@ -75,7 +75,7 @@ def _trace(module, sample_shape, dtype) -> tuple[Any, Recorded]:
 
 @contextlib.contextmanager
 def _recording(recorded: Recorded) -> Iterator[None]:
-    """While it lasts, every `self.param` and `self.variable` notes its initialiser."""
+    """Inside it, every `self.param` and `self.variable` records its initialiser."""
     param, variable = Scope.param, Scope.variable
 
     def note(collection, scope, name, initialiser, arguments):
@@ -97,7 +97,7 @@ def _recording(recorded: Recorded) -> Iterator[None]:
 
 
 def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:
-    """The leaf's values, or None where what was recorded does not tell them."""
+    """The leaf's values, or None if they do not follow from what was recorded."""
     initialiser, arguments = recorded.get(path, (None, ()))
     if initialiser is None:
         return None
@@ -105,7 +105,7 @@ def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:
     given = next((a for a in arguments if isinstance(a, tuple | list)), None)  # list: flax's
     if given is not None and tuple(given) != tuple(shape.shape):
         return None  # a lifted transformation added an axis
-    if initialiser in (jnp.zeros, jnp.ones):  # without a program of their own
+    if initialiser in (jnp.zeros, jnp.ones):  # no need to compile a program
         return np.full(shape.shape, float(initialiser is jnp.ones), np.float32)
     known, number = _KNOWN.get(_kind(initialiser)), zlib.crc32(path.encode())
     try:
@@ -114,14 +114,14 @@ def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:
             return known(rng, shape.shape, **_settings(initialiser))
         values = _call(initialiser, arguments, seed, number if keyed else None)
     except jax.errors.JAXTypeError:
-        return None  # it closes over a value of the trace
+        return None  # its closure holds a value of the trace
     if isinstance(values, jax.core.Tracer) or values.shape != shape.shape:
         return None
     return np.asarray(values)
 
 
 def _call(initialiser: Callable, arguments: tuple, seed: int, number: int | None):
-    """What an initialiser of nobody's knowledge gives; number: of its key, where it takes one."""
+    """The result of an initialiser that is not recognised; number: of its key, if it takes one."""
     if number is None:
         return initialiser(*arguments)
     key = jax.random.fold_in(jax.random.key(seed), number)
@@ -165,7 +165,7 @@ def _normal(rng, shape, *, stddev):
 
 
 def _truncated_normal(rng, shape, *, stddev, lower=-2.0, upper=2.0):
-    """By redrawing what lies outside: exact, and faster than inverting the distribution."""
+    """Redraws what lies outside: exact, and faster than inverting the distribution."""
     values = rng.standard_normal(shape, np.float32)
     flat = values.reshape(-1)
     outside = np.flatnonzero((flat < lower) | (flat > upper))

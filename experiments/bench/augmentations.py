@@ -1,8 +1,10 @@
-"""Milliseconds of one core per image of 224 x 224 x 3 for every operation of the augmentations and
-for whole transforms: python experiments/bench/augmentations.py [--only=TEXT]
+"""What does each augmentation cost, in milliseconds of one core per image of 224 pixels?
 
-CPU time of the process, pinned to one core, of a tf.data map with one thread, less that of a map
-that only hands out the image; the least of the rounds. The start of a pipeline is left out.
+python -m experiments.bench.augmentations [--only=TEXT]
+
+Every operation by itself, and whole transforms. CPU time of the process, pinned to one core, of a
+tf.data map with one thread, less that of a map that only hands out the image; the least of the
+rounds. The start of a pipeline is left out.
 """
 
 import argparse
@@ -10,8 +12,8 @@ import os
 import time
 
 import numpy as np
-import record
 
+from experiments.bench import record
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import TRANSFORMS, _operations
 

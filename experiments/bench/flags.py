@@ -1,6 +1,6 @@
 """Which of XLA's flags make our training step faster here?
 
-python experiments/bench/flags.py [--flags=NAME=VALUE,...] [--models=resnet50,vit_s16]
+python -m experiments.bench.flags [--flags=NAME=VALUE,...] [--models=resnet50,vit_s16]
                                   [--batch=N] [--size=N] [--steps=N] [--rounds=N]
 
 Each candidate is tried alone, in a process of its own that compiles the step twice, without it and
@@ -21,8 +21,8 @@ import subprocess
 import sys
 import time
 
-import record
-from gpu import SIZES, backend, one_core
+from experiments.bench import record
+from experiments.bench.gpu import SIZES, backend, one_core
 
 CANDIDATES = {
     "cpu": ("none", "xla_cpu_prefer_vector_width=512", "xla_cpu_use_xnnpack=true",
@@ -48,17 +48,18 @@ def try_one(flag: str, model: str, size: dict) -> dict:
     """Rounds without and with a flag, in this process."""
     import jax
 
+    from imgcls_jax.assembly import build, measured
     from imgcls_jax.bench import rounds
     from imgcls_jax.bench.step import Step
-    from imgcls_jax.cli import bench
     from imgcls_jax.parallel import processes
 
     processes.enable_cache()
-    config = bench.plain_config(model, size["batch"], size["size"], size["precision"])
+    config = measured.plain(model, size["batch"], size["size"], size["precision"])
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     name, _, word = flag.partition("=")
-    plain = Step(config, clock=clock)
-    flagged = Step(config, None if flag == "none" else {name: value(word)}, clock=clock)
+    run = build(config)
+    plain = Step(run, clock=clock)
+    flagged = Step(run, None if flag == "none" else {name: value(word)}, clock=clock)
     steps = size["steps"]
     done = rounds.alternate({"without": lambda: plain.go(steps),
                               "with": lambda: flagged.go(steps)},
@@ -74,7 +75,8 @@ def try_one(flag: str, model: str, size: dict) -> dict:
 
 def attempt(flag: str, model: str, words: list[str], where: str) -> dict | None:
     """The row of a candidate, tried in a process of its own; None where it fails."""
-    command = [sys.executable, __file__, f"--one={flag}", f"--models={model}", *words]
+    command = [sys.executable, "-m", "experiments.bench.flags", f"--one={flag}",
+               f"--models={model}", *words]
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment,
                           preexec_fn=one_core if where == "cpu" else None)

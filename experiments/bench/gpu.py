@@ -1,6 +1,6 @@
 """Is our training step faster than timm's, compiled by torch, on this GPU?
 
-python experiments/bench/gpu.py [--beside_python=PYTHON] [--models=resnet50,...]
+python -m experiments.bench.gpu [--beside_python=PYTHON] [--models=resnet50,...]
                                 [--batch=N] [--size=N] [--steps=N] [--rounds=N] [--profile=DIR]
 
 For each of four models, `imgcls bench step --beside=timm` in a process of its own: bf16 compute and
@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 
-import record
+from experiments.bench import record
 
 AIMS = {"resnet50": 1.3, "vit_s16": 1.15, "vit_b16": 1.15, "efficientnet_b0": 1.3}
 SIZES = {"gpu": {"batch": 256, "size": 224, "steps": 20, "rounds": 10, "precision": "bf16"},

@@ -1,4 +1,6 @@
-"""What the host spends on a step of the loop: python experiments/bench/host.py [--steps=2000]
+"""What does the host spend on one step of the training loop?
+
+python -m experiments.bench.host [--steps=2000]
 
 The loop of `imgcls train` runs a step that computes nothing: the state of a tiny model goes in and
 out, and the Sums are constants. What its thread then spends, in seconds of processor time, is the
@@ -8,6 +10,7 @@ one batch in memory, once with the input of the digits. Not logged, evaluated or
 
 import argparse
 import dataclasses
+import gc
 import itertools
 import statistics
 import tempfile
@@ -15,11 +18,10 @@ import time
 from pathlib import Path
 
 import jax
-import record
 
+from experiments.bench import record
 from imgcls_jax import config
 from imgcls_jax.assembly import build
-from imgcls_jax.cli._command import GC_THRESHOLD, gc
 from imgcls_jax.parallel import processes
 from imgcls_jax.training.loop import train
 
@@ -67,7 +69,7 @@ def main():
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    gc.set_threshold(*GC_THRESHOLD)  # as the command does
+    gc.set_threshold(100_000, 50, 100)  # as `imgcls` does
     processes.enable_cache()
     run = idle(make(asked.steps))
     batch = next(run.batches(0))

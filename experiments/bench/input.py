@@ -1,6 +1,8 @@
-"""The input beside raw decoding of the same JPEGs: python experiments/bench/input.py
+"""How fast is the input, compared with raw decoding of the same JPEG files?
 
-What `imgcls bench input` measures: processor time per image on one pinned core, in turns, beside
+python -m experiments.bench.input [--rounds=7] [--photos=256]
+
+What `imgcls bench input` measures: processor time per image on one pinned core, in turns with
 what libjpeg-turbo alone takes to decode the files. Needs the extra "bench", and no accelerator.
 """
 
@@ -9,7 +11,7 @@ import json
 import subprocess
 import sys
 
-import record
+from experiments.bench import record
 
 
 def main():

@@ -1,8 +1,8 @@
-"""A training step on one CPU core with memory in huge pages, beside one without.
+"""What do huge memory pages give a training step on one CPU core?
 
-python experiments/bench/pages.py [--size=224 --batch=8 --rounds=7] [MODEL ...]
+python -m experiments.bench.pages [--size=224 --batch=8 --rounds=7] [MODEL ...]
 
-`imgcls` begins with the one (imgcls_jax/__main__.py). The processes are those of torch_cpu.py: each
+`imgcls` starts with them (imgcls_jax/__main__.py). The processes are those of torch_cpu.py: each
 pinned to the same core, and taking turns; what counts is the median over the rounds of the
 processor time without over that with huge pages.
 """
@@ -11,8 +11,7 @@ import argparse
 import statistics
 import sys
 
-import record
-import torch_cpu
+from experiments.bench import record, torch_cpu
 
 
 def main():

@@ -1,11 +1,12 @@
-"""The records of this folder: one JSON file per question, and the table of them all.
+"""The records of this folder: one JSON file per question, and README.md, which shows them all.
 
-python experiments/bench/record.py       writes experiments/bench/README.md from the records
+python -m experiments.bench.record       writes experiments/bench/README.md from the records
 
 A record says what was asked, on which machine, with which versions and when, and has flat rows of
 figures. A run of a script replaces the rows of the cases it measured and leaves the others.
 """
 
+import ast
 import json
 import os
 import platform
@@ -16,6 +17,12 @@ from imgcls_jax import environment
 
 HERE = Path(__file__).parent
 KEY = "case"
+HEAD = """# Benchmarks
+
+Each script answers one question and writes one record, a JSON file of the same name. Run it from
+the checkout; its docstring says what is measured and how, and which options it takes. A run
+replaces the rows of the cases that it measured. `python -m experiments.bench.record` then writes
+this page."""
 
 
 def save(question: str, title: str, rows: list[dict], **facts):
@@ -41,10 +48,20 @@ def machine() -> str:
     return f"{names[0] if names else platform.machine()}, {cores} cores"
 
 
+def questions() -> str:
+    """Markdown: the question of each script (the first line of its docstring), command, record."""
+    lines = ["| question | command | record |", "|---|---|---|"]
+    for path in sorted(HERE.glob("*.py")):
+        doc = ast.get_docstring(ast.parse(path.read_text()))
+        if path.stem != Path(__file__).stem:
+            lines.append(f"| {doc.splitlines()[0]} | `python -m experiments.bench.{path.stem}` | "
+                         f"[{path.stem}.json]({path.stem}.json) |")
+    return "\n".join(lines)
+
+
 def table() -> str:
-    """All records as Markdown, a section per question."""
-    parts = ["# Benchmarks", "Made by `python experiments/bench/record.py` from the records beside "
-             "it; each script says in its docstring what it measures and how."]
+    """All questions, and all records as Markdown, a section per question."""
+    parts = [HEAD, questions()]
     for path in sorted(HERE.glob("*.json")):
         record = json.loads(path.read_text())
         columns = list(dict.fromkeys(key for row in record["rows"] for key in row

@@ -1,13 +1,14 @@
-"""Time to the first step of `imgcls train`, beside its imports: python experiments/bench/start.py
+"""How long does `imgcls train` take to its first step, cold and warm?
+
+python -m experiments.bench.start [--config=digits] [--rounds=5]
 
 What `imgcls bench start` measures: one start with an empty cache of compiled programs, then starts
-with that cache and mere imports by turns, each a process of its own. Needs no accelerator.
+with that cache and imports alone, in turns, each a process of its own. Needs no accelerator.
 """
 
 import argparse
 
-import record
-
+from experiments.bench import record
 from imgcls_jax.bench import start
 
 

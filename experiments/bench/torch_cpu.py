@@ -1,16 +1,16 @@
-"""Our training step and inference on one CPU core beside torch's, on the same shapes in f32.
+"""How fast are training and inference on one CPU core, compared with torch?
 
-python experiments/bench/torch_cpu.py --torch=PYTHON [--size=224 --batch=8 --rounds=7] [CASE ...]
+python -m experiments.bench.torch_cpu --torch=PYTHON [--size=224 --batch=8 --rounds=7] [CASE ...]
 
-PYTHON: an interpreter with torch and timm; this one by default. A case is MODEL/train or
-MODEL/predict. Each side is a process of its own, pinned to the same core with one thread, and they
-take turns, round by round: what counts is the median over the rounds of torch's processor time
-divided by ours. A turn is three steps, of which the last two count: memory that was given back
-before a pause may come from the host of a virtual machine, which takes longer than it ever does
-between the steps of a run. Both have their memory in huge pages, as `imgcls` takes it (pages.py).
-Training is forward, backward and update (SGD with momentum, AdamW for the transformer). For
-inference torch's BatchNorm is folded into the convolutions first; ours is applied with the running
-statistics, inside the compiled program.
+Same shapes, f32 on both sides. PYTHON: an interpreter with torch and timm; this one by default. A
+case is MODEL/train or MODEL/predict. Each side is a process of its own, pinned to the same core
+with one thread, and they take turns, round by round: what counts is the median over the rounds of
+torch's processor time divided by ours. A turn is three steps, of which the last two count: memory
+that was given back before a pause may come from the host of a virtual machine, which takes longer
+than it ever does between the steps of a run. Both have their memory in huge pages, as `imgcls`
+takes it (pages.py). Training is forward, backward and update (SGD with momentum, AdamW for the
+transformer). For inference torch's BatchNorm is folded into the convolutions first; ours is applied
+with the running statistics, inside the compiled program.
 """
 
 import argparse
@@ -34,8 +34,7 @@ def ours(model: str, mode: str, size: int, batch: int):
     import numpy as np
 
     from imgcls_jax import init
-    from imgcls_jax.assembly import build
-    from imgcls_jax.cli.bench import plain_config
+    from imgcls_jax.assembly import build, measured
     from imgcls_jax.models import MODELS as REGISTRY
     from imgcls_jax.parallel import transfer
 
@@ -46,7 +45,7 @@ def ours(model: str, mode: str, size: int, batch: int):
         variables = jax.device_put(init.initialise(module, images[:1].shape, 0, dtype="float32"))
         predict = jax.jit(lambda variables, images: module.apply(variables, images, train=False))
         return lambda: jax.block_until_ready(predict(variables, images))
-    config = plain_config(model, batch, size, "f32")
+    config = measured.plain(model, batch, size, "f32")
     if model.startswith("vit"):
         config["optimizer"] = {"name": "adamw"}
     run = build(config)
@@ -191,7 +190,7 @@ def compare(case: str, python: str, size: int, batch: int, rounds: int) -> dict:
 def main():
     if sys.argv[1:2] == ["--child"]:
         return child(*sys.argv[2:])
-    import record
+    from experiments.bench import record
 
     parser = argparse.ArgumentParser()
     parser.add_argument("cases", nargs="*", default=CASES)

@@ -1,4 +1,6 @@
-"""What the loop loses to waiting for its input: python experiments/bench/waiting.py
+"""How much time does the training loop lose to waiting for its input?
+
+python -m experiments.bench.waiting [--milliseconds=100]
 
 The loop of `imgcls train` drives a stand-in of an accelerator: it takes calls at once, and does
 nothing but be busy as long as a step would take. The input is real (made, cropped at random,
@@ -10,6 +12,7 @@ the share of the time that the stand-in had no step to do.
 import argparse
 import concurrent.futures
 import dataclasses
+import gc
 import itertools
 import tempfile
 import time
@@ -17,11 +20,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import record
 
+from experiments.bench import record
 from imgcls_jax import config
 from imgcls_jax.assembly import build
-from imgcls_jax.cli._command import GC_THRESHOLD, gc
 from imgcls_jax.parallel import processes
 from imgcls_jax.training import programs
 from imgcls_jax.training.loop import train
@@ -98,7 +100,7 @@ def main():
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=2)
     asked = parser.parse_args()
-    gc.set_threshold(*GC_THRESHOLD)  # as the command does
+    gc.set_threshold(100_000, 50, 100)  # as `imgcls` does
     processes.enable_cache()
     run = make(asked.batch_size, asked.steps)
     alone = images_per_second(run, asked.steps)

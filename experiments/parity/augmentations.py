@@ -1,7 +1,7 @@
 """Records what the augmentations of torchvision 0.28 and timm 1.0.31 make of three small images,
 with the numbers that they drew.
 
-python experiments/parity/augmentations.py
+python -m experiments.parity.augmentations
 
 Writes tests/transforms/augmentations/torchvision.npz and timm.npz: the images; the tables of the
 policies; and cases, each a dict of what was drawn, with the result at the same place of the array
@@ -11,14 +11,12 @@ policies; and cases, each a dict of what was drawn, with the result at the same 
 import itertools
 import json
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments.parity import pictures
 from experiments.parity.record import _LIBRARY  # noqa: F401  operators that torchvision declares
 

@@ -1,7 +1,7 @@
 """Writes imgcls_jax/pretrained/catalogue.csv from what torchvision 0.28, timm 1.0.31, Keras 3.15
 and the README of google-research/vision_transformer say.
 
-python experiments/parity/catalogue.py [--check=torchvision_weights.csv]
+python -m experiments.parity.catalogue [--check=torchvision_weights.csv]
 
 Facts are read from the installed packages, nothing is downloaded. --check compares every accuracy,
 parameter count, crop, resize and interpolation with a table that has the columns model, weights,
@@ -17,7 +17,6 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 import experiments.parity.record  # noqa: F401  declares what a CPU build of torch lacks
 
 FILE = Path(__file__).parents[2] / "imgcls_jax" / "pretrained" / "catalogue.csv"

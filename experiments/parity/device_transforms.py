@@ -1,6 +1,6 @@
 """Records what torchvision 0.28 and timm 1.0.31 draw and make, for tests/device_transforms.
 
-python experiments/parity/device_transforms.py
+python -m experiments.parity.device_transforms
 
 Writes tests/device_transforms/fixtures/device_transforms.npz: of every operation, strength and sign
 of torchvision's TrivialAugmentWide the checksum of the picture it makes, and boxes that timm's
@@ -9,7 +9,6 @@ torchvision==0.28.0, timm==1.0.31 and Pillow first.
 """
 
 import random
-import sys
 import zlib
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments.parity import record  # noqa: F401  declares what a CPU build of torch lacks
 
 FILE = Path(__file__).parents[2] / "tests" / "device_transforms" / "fixtures" / \

@@ -1,6 +1,6 @@
 """Records one training step of a reference: its loss, gradients and new running statistics.
 
-python experiments/parity/gradients.py tv_resnet18 timm_mixer_s32_224 [--size=96] [--batch=4]
+python -m experiments.parity.gradients tv_resnet18 timm_mixer_s32_224 [--size=96] [--batch=4]
         [--options="{'bn_momentum': 0.01}"]
 
 Of cases that record.py has written, with the same tensors. In train mode (statistics of the batch)
@@ -15,13 +15,11 @@ random signs (rule.summary).
 import argparse
 import ast
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments.parity import record, rule
 
 OUT = record.CASES.with_name("gradients")

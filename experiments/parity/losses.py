@@ -1,20 +1,18 @@
 """Records the losses of torch, torchvision and timm 1.0.31: value and gradient, in f64.
 
-python experiments/parity/losses.py
+python -m experiments.parity.losses
 
 Writes tests/losses/reference.npz: logits, targets, and of each case NAME the loss of each example,
 NAME_loss f64[B], and the gradient of their sum, NAME_gradient f64[B,K]. Install torch==2.13.0,
 torchvision==0.28.0 and timm==1.0.31 first.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments.parity.record import _LIBRARY  # noqa: F401  operators that torchvision declares
 
 import timm.loss  # isort: skip

@@ -1,8 +1,8 @@
 """Records ten steps of the optimizers of torch 2.13, timm 1.0.31, schedulefree 1.4.1 and
 TensorFlow 2.21, and their schedules.
 
-python experiments/parity/optimizers.py torch        (torch, timm and schedulefree installed)
-python experiments/parity/optimizers.py tensorflow
+python -m experiments.parity.optimizers torch        (torch, timm and schedulefree installed)
+python -m experiments.parity.optimizers tensorflow
 
 Writes tests/optimizers/fixtures/<which>.npz, in f64 the parameters of trajectories.py after some of
 the steps of every case, and, of torch, tests/schedules/fixtures/schedules.json. Muon is torch's own
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments.parity import trajectories
 
 TESTS = Path(__file__).parents[2] / "tests"

@@ -1,6 +1,6 @@
 """24 image files, what is kept of the input tensors made of them, and the models they are shown to.
 
-python experiments/parity/pictures.py       draws the files anew; every record must follow
+python -m experiments.parity.pictures       draws the files anew; every record must follow
 
 Shared by experiments/parity/preprocessing.py and the tests of what it recorded; numpy only, and
 Pillow to draw. The bytes are kept, because encoders differ between versions.
@@ -8,12 +8,10 @@ Pillow to draw. The bytes are kept, because encoders differ between versions.
 
 import io
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments.parity import rule
 
 ROOT = Path(__file__).parents[2]

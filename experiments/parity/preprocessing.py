@@ -1,9 +1,9 @@
 """Records what published preprocessings make of the files of pictures.py, each run by its own
 library.
 
-python experiments/parity/preprocessing.py opencv
-python experiments/parity/preprocessing.py tensorflow --tensors=/tmp/google.npy
-python experiments/parity/preprocessing.py torch --tensors=/tmp/google.npy
+python -m experiments.parity.preprocessing opencv
+python -m experiments.parity.preprocessing tensorflow --tensors=/tmp/google.npy
+python -m experiments.parity.preprocessing torch --tensors=/tmp/google.npy
 
 Each writes tests/transforms/preprocessing/<part>.npz. `opencv`: cv2.resize; install
 opencv-python-headless==5.0.0.93. `tensorflow`: Google's ViT and Keras; tensorflow==2.21.0 and
@@ -20,13 +20,11 @@ import io
 import json
 import math
 import re
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments.parity import pictures
 
 FINE = 256  # steps of a level, where a reference does not round

@@ -1,4 +1,4 @@
-"""Records small files of torch.save, for the tests of our reader: python experiments/parity/pth.py
+"""Records small files of torch.save, for the tests of our reader: python -m experiments.parity.pth
 
 Writes tests/pretrained/files/: the same tensors in the zip archive, in the stream of torch before
 1.6, and wrapped as training scripts wrap them. torch 2.13.

@@ -1,6 +1,6 @@
 """Records parity cases from torchvision 0.28, timm 1.0.31 and transformers 5.24 on a CPU.
 
-python experiments/parity/record.py tv:resnet18 timm:vit_tiny_patch16_224=vit_ti16
+python -m experiments.parity.record tv:resnet18 timm:vit_tiny_patch16_224=vit_ti16
         hf:vit-base-patch16-224=vit_b16 npz:Ti_16=vit_ti16
         [--sizes=160,256] [--options="{'dynamic_img_size': True}"] [--arguments="{'aux': True}"]
         [--suffix=_aux] [--taps=GLOB]
@@ -20,13 +20,11 @@ import ast
 import fnmatch
 import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments.parity import rule
 
 # A CPU build of torch lacks two operators that torchvision only declares wrappers of.

@@ -1,7 +1,7 @@
 """Records parity cases from keras.applications of Keras 3.15 on TensorFlow, on a CPU.
 
-python experiments/parity/record_keras.py VGG16=vgg16 ResNet50=keras_resnet50 [--sizes=160]
-python experiments/parity/record_keras.py --files
+python -m experiments.parity.record_keras VGG16=vgg16 ResNet50=keras_resnet50 [--sizes=160]
+python -m experiments.parity.record_keras --files
 
 Each writes tests/pretrained/cases/keras_<name>.npz, which holds what record.py's cases hold, under
 the names "layer/leaf" in the order of the model's layers. Images are those of rule.py as our model
@@ -13,7 +13,6 @@ into tests/pretrained/files/keras.npz, for the tests of our reader; those of oth
 import argparse
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -23,7 +22,6 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import keras
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments.parity import rule
 
 CASES = Path(__file__).parents[2] / "tests" / "pretrained" / "cases"

@@ -1,6 +1,6 @@
 """Runs every recorded case and writes experiments/parity/{table,training}.{md,json}.
 
-python experiments/parity/table.py [--training] [--missing] [GLOB ...]
+python -m experiments.parity.table [--training] [--missing] [GLOB ...]
 
 GLOBs: those cases alone. --missing: those that have no row of this version of Python. All other
 rows stay.
@@ -20,8 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.pretrained import parity
+from experiments.parity import compare
 
 OUT = Path(__file__).with_name("table.json")
 HEAD = """# Logits beside those of the references
@@ -46,13 +45,13 @@ PYTHON = ".".join(platform.python_version_tuple()[:2])
 
 
 def measure(case: str, size: int) -> dict:
-    found = parity.compare(case, size)
-    name, arguments = parity.ours(case)
-    row = {"reference": str(parity.load(case)["source"]), "model": name, "arguments": arguments,
-           "parameters": int(parity.load(case)["params"]), "size": size, "python": PYTHON,
+    found = compare.compare(case, size)
+    name, arguments = compare.ours(case)
+    row = {"reference": str(compare.load(case)["source"]), "model": name, "arguments": arguments,
+           "parameters": int(compare.load(case)["params"]), "size": size, "python": PYTHON,
            "jax": jax.__version__, **found}
     if 10 * found["reference_error"] > 1e-3 * found["across"]:
-        row["relative_f64"] = parity.compare(case, size, "float64")["relative"]
+        row["relative_f64"] = compare.compare(case, size, "float64")["relative"]
     return row
 
 
@@ -72,15 +71,15 @@ def markdown(rows: list[dict]) -> str:
 
 
 def measure_training(case: str) -> dict:
-    found = parity.compare_training(case)
+    found = compare.compare_training(case)
 
     def worst(kind):
         return max((v for k, v in found.items() if k.startswith(kind)), default=None)
 
-    with np.load(parity.TRAINING / f"{case}.npz") as file:
+    with np.load(compare.TRAINING / f"{case}.npz") as file:
         size, batch = int(file["size"]), int(file["batch"])
-    name, arguments = parity.ours(case)
-    return {"reference": str(parity.load(case)["source"]), "model": name, "arguments": arguments,
+    name, arguments = compare.ours(case)
+    return {"reference": str(compare.load(case)["source"]), "model": name, "arguments": arguments,
             "size": size, "batch": batch, "python": PYTHON, "jax": jax.__version__,
             "loss": found["loss"], "gradients": worst("gradient"), "statistics": worst("statistic")}
 
@@ -109,28 +108,28 @@ def main(patterns: list[str]):
     training, missing = "--training" in patterns, "--missing" in patterns
     patterns = [word for word in patterns if not word.startswith("--")]
     path, form = (TRAINING, training_markdown) if training else (OUT, markdown)
-    for case in parity.cases():
+    for case in compare.cases():
         if patterns and not any(fnmatch.fnmatch(case, pattern) for pattern in patterns):
             continue
         known = {(row["reference"], row["python"], json.dumps(row["arguments"]))
                  for row in load(path).values()}
-        if missing and (str(parity.load(case)["source"]), PYTHON,
-                        json.dumps(parity.ours(case)[1])) in known:
+        if missing and (str(compare.load(case)["source"]), PYTHON,
+                        json.dumps(compare.ours(case)[1])) in known:
             continue
         if training:
-            if not (parity.TRAINING / f"{case}.npz").exists():
+            if not (compare.TRAINING / f"{case}.npz").exists():
                 continue
             found = [measure_training(case)]
             print(f"{case}: {found[0]['gradients']:.1e}", flush=True)
         else:
             found = []
-            for size in parity.cases()[case].sizes:
+            for size in compare.cases()[case].sizes:
                 found.append(row := measure(case, size))
                 print(f"{case} {size}: {row['error']:.1e} of {row['allowed']:.1e}"
                       + (" MISSED" if row["error"] > row["allowed"] else ""), flush=True)
         # Read again: another version of Python may have written meanwhile.
         write(path, load(path) | {key(row): row for row in found}, form)
-        parity.load.cache_clear()
+        compare.load.cache_clear()
         jax.clear_caches()
 
 

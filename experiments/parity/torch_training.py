@@ -1,6 +1,6 @@
 """The same training here and in torch, by their top-1 over seeds: configs/shapes.py, ten classes.
 
-python experiments/parity/torch_training.py --torch=PYTHON [--seeds=0,1,2,3,4]
+python -m experiments.parity.torch_training --torch=PYTHON [--seeds=0,1,2,3,4]
 
 PYTHON is one that has torch. Both sides have the architecture, the distributions of initial weights
 and augmentations, SGD, schedule, batch size and BatchNorm of the config, and train on the same
@@ -140,13 +140,12 @@ def prepared(folder: str) -> tuple[str, dict]:
     import numpy as np
 
     from imgcls_jax import config, datasets, durations
+    from imgcls_jax.assembly import inputs
     from imgcls_jax.data.decoding.tensorflow import tensorflow
-    from imgcls_jax.data.feed import OPTIONS
-    from imgcls_jax.datasets import DATASETS
 
     tensorflow()  # before a dataset imports it without our settings
     c = config.load(SPEC, OVERRIDES).config
-    source = DATASETS.bind({k: v for k, v in c["data"].items() if k not in OPTIONS}, "data")()
+    source = inputs.source(c["data"])
     arrays = {}
     for split in source.sizes:
         lookup = datasets.split(source, split)

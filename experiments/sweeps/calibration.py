@@ -1,13 +1,13 @@
 """Accuracy and calibration on the drawn scenes: plain, SAM, a moving average, distillation.
 
-python experiments/sweeps/calibration.py [--runs=DIR] [--seeds=0,1,2,3,4] [--arms=plain,ema]
+python -m experiments.sweeps.calibration [--runs=DIR] [--seeds=0,1,2,3,4] [--arms=plain,ema]
 
 50 training examples a class, forty passes over them: of all 200, in ten passes, a network comes out
 calibrated as it is. The teacher of an arm is the plain run of its seed. ECE is of one half of the
 validation split, the temperature is fitted on the other. Writes calibration.json and .md.
 """
 
-from arms import sweep
+from experiments.sweeps.arms import sweep
 
 PLAIN = ["--config=shapes:pretrain,per_class=50", "--config.total.examples=20000",
          "--config.evals.cal={'name': 'temperature'}"]

@@ -1,6 +1,6 @@
 """The claims of configs/digits.py: seeds 0 to 4 on fold 0, and seed 0 on folds 1 to 4, by variant.
 
-python experiments/sweeps/digits.py [resnet|vit ...]    # writes experiments/sweeps/digits.json
+python -m experiments.sweeps.digits [resnet|vit ...]    # writes experiments/sweeps/digits.json
 
 Each run is a process of its own, as a newcomer starts it; its CPU seconds are those of the process,
 imports and compiling included. Runs that the file holds already are left out.

@@ -1,12 +1,12 @@
 """Training on classes skewed 100 to 1, by what is done about it.
 
-python experiments/sweeps/imbalance.py [--runs=DIR] [--seeds=0,1,2,3,4] [--arms=plain,sampling]
+python -m experiments.sweeps.imbalance [--runs=DIR] [--seeds=0,1,2,3,4] [--arms=plain,sampling]
 
 The first ten classes of the drawn scenes, 500 examples of the first and 5 of the last. What is
 evaluated on is balanced: there top-1 is the macro recall. Writes imbalance.json and imbalance.md.
 """
 
-from arms import sweep
+from experiments.sweeps.arms import sweep
 
 SKEWED = ["--config=shapes:pretrain,imbalance=100", "--config.data.examples=5000",
           "--config.total.examples=20000", "--config.schedule.warmup.examples=2000"]

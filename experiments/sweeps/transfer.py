@@ -1,6 +1,6 @@
 """Transfer between the halves of the drawn scenes, at 20 examples a class.
 
-python experiments/sweeps/transfer.py [--runs=DIR] [--seeds=0,1,2,3,4]
+python -m experiments.sweeps.transfer [--runs=DIR] [--seeds=0,1,2,3,4]
 
 Ten classes are learned from 200 examples each; then the other ten, from 20 each, by all weights
 (finetune) or the head alone (probe), and from scratch. Of the same 20 examples and the same frozen
@@ -8,7 +8,7 @@ features are the few-shot classifier (least squares, by its penalty) and the nea
 beside the probe. Writes transfer.json and transfer.md.
 """
 
-from arms import sweep
+from experiments.sweeps.arms import sweep
 
 FEW = ["--config.total.examples=8000", "--config.schedule.warmup.examples=800"]
 

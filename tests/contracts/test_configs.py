@@ -7,25 +7,15 @@ import json
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
-from imgcls_jax import assembly, config, datasets, tree
+from imgcls_jax import assembly, config, tree
 from imgcls_jax.data.feed import DataOptions
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.pretrained import load
-from imgcls_jax.types import Lookup, Source
+from tests import absent
 
 RESOLVED = json.loads(Path(__file__).with_name("configs.json").read_text())
-# Stands for what is not on this machine: a folder of images, ImageNet.
-SOURCES = {"imagenet2012": (1000, {"train": 1_281_167, "validation": 50_000}),
-           "folder": (7, {"train": 300, "val": 60}),
-           "chest_xray14": (14, {"train": 86_524, "test": 25_596}),
-           "gtsrb": (43, {"train": 39_209, "test": 12_630}),
-           "lfw": (5749, {"train": 9_525, "test": 3_708, "pairs_dev_test": 2_000}),
-           "fashion_products": (140, {"train": 40_000, "val": 4_400})}
-MULTILABEL = ("chest_xray14", "fashion_products")
 # A config without claims is loaded as its docstring shows it.
 FREE = {"finetune": ("model=resnet50,data=./photos,size=224", "model=vit_mini",
                      "model=vit_s16,data=./photos", "weights=runs/w"),
@@ -57,31 +47,7 @@ def built(spec):
 
 @pytest.fixture(autouse=True)
 def no_data(monkeypatch):
-    """Datasets that know their classes and sizes, and that nobody may open."""
-    def refuse(split):
-        raise AssertionError(f"{split} was opened")
-
-    bind = datasets.DATASETS.bind
-
-    def bound(choice, where):
-        made = bind(choice, where)  # its arguments are checked all the same
-        name = choice["name"]
-        if name not in SOURCES:
-            return made
-        classes, sizes = SOURCES[name]
-        kind = "multilabel" if name in MULTILABEL else "multiclass"
-
-        def labelled(split):  # weights of classes and sampling need them, and no image
-            labels = np.ones((10, classes), np.float32) if kind == "multilabel" else (
-                np.arange(sizes[split], dtype=np.int32) % classes)
-            return Lookup(sizes[split], refuse, str, lambda: labels)
-
-        return lambda: Source(name, tuple(map(str, range(classes))), sizes,
-                              labelled if name not in ("imagenet2012", "folder") else refuse,
-                              kind=kind)
-
-    monkeypatch.setattr(datasets.DATASETS, "bind", bound)
-    monkeypatch.setattr(load, "normalisation", lambda weights, model: None)  # weights are absent
+    absent.pretend(monkeypatch)
 
 
 @pytest.mark.parametrize("spec", specs())

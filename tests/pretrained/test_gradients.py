@@ -6,7 +6,7 @@ supervised step itself: with a learning rate of 1 a parameter moves by its gradi
 
 import pytest
 
-from tests.pretrained import parity
+from experiments.parity import compare
 
 QUICK = {"tv_mobilenet_v3_small", "timm_vit_tiny_patch16_224"}
 ALLOWED = 1e-4  # of a tensor's norm
@@ -14,8 +14,8 @@ ALLOWED = 1e-4  # of a tensor's norm
 
 @pytest.mark.parametrize("case", [
     pytest.param(path.stem, marks=() if path.stem in QUICK else pytest.mark.nightly(rotating=True))
-    for path in sorted(parity.TRAINING.glob("*.npz"))])
+    for path in sorted(compare.TRAINING.glob("*.npz"))])
 def test_a_training_step_is_the_references(case):
-    found = parity.compare_training(case)
+    found = compare.compare_training(case)
     worst = max(found, key=found.get)
     assert found[worst] <= ALLOWED, (worst, found[worst])

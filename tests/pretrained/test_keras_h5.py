@@ -9,17 +9,17 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.parity import compare
 from imgcls_jax import tree
 from imgcls_jax.__main__ import main
 from imgcls_jax.errors import CheckpointError, EnvironmentFailure
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import catalogue, files, keras_h5, load, names
 from imgcls_jax.types import Layout, ModelSpec
-from tests.pretrained import parity
 
 RECORDED = Path(__file__).parent / "files" / "keras.npz"
 WIDTH = 8
-CASES = [case for case in parity.cases() if case.startswith("keras_")]
+CASES = [case for case in compare.cases() if case.startswith("keras_")]
 
 
 def _spec(model: str) -> ModelSpec:
@@ -79,9 +79,9 @@ def test_without_h5py_the_remedy_is_told(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("case", CASES)
 def test_layers_have_the_order_of_keras_and_as_many_numbers_with_the_running_statistics(case):
-    recorded = parity.load(case)
+    recorded = compare.load(case)
     names = recorded["names"].tolist()
-    assert MODELS.facts(parity.ours(case)[0])["layouts"]["keras"].order == layers(names)
+    assert MODELS.facts(compare.ours(case)[0])["layouts"]["keras"].order == layers(names)
     fixed = sum(int(np.prod([int(n) for n in shape.split(",") if n]))
                 for name, shape in zip(names, recorded["shapes"].tolist(), strict=True)
                 if "/moving_" in name or name.startswith("normalization"))
@@ -90,11 +90,11 @@ def test_layers_have_the_order_of_keras_and_as_many_numbers_with_the_running_sta
 
 @pytest.mark.parametrize("case", ["keras_densenet121", "keras_efficientnetb0"])
 def test_what_is_written_has_the_names_and_shapes_of_keras(case):
-    recorded = parity.load(case)
+    recorded = compare.load(case)
     expected = {name: shape for name, shape in zip(recorded["names"].tolist(),
                                                    recorded["shapes"].tolist(), strict=True)
                 if not name.startswith("normalization")}
-    model = parity.ours(case)[0]
+    model = compare.ours(case)[0]
     leaves = {path: np.random.default_rng(0).random(leaf.shape, np.float32)
               for path, leaf in tree.flatten(shapes(model)).items()}
     layout = MODELS.facts(model)["layouts"]["keras"]

@@ -7,20 +7,19 @@ import pytest
 from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file, save_file
 
-from experiments.parity import rule
+from experiments.parity import compare, rule
 from imgcls_jax import predict
 from imgcls_jax.__main__ import main
 from imgcls_jax.errors import CheckpointError
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import load
 from imgcls_jax.types import ModelSpec
-from tests.pretrained import parity
 from tests.pretrained.test_layouts import shapes
 
 
 def tensors(case):
     """What the publisher's own code wrote into a file, or read from it."""
-    return rule.state_dict(parity.load(case))
+    return rule.state_dict(compare.load(case))
 
 
 def spec(name):
@@ -40,7 +39,7 @@ def test_a_file_of_transformers_is_converted_and_exported_bit_for_bit(case, layo
                                                                       capsys):
     file, out, workdir = tmp_path / "model.safetensors", tmp_path / "out", tmp_path / "w"
     save_file(tensors(case), file)
-    model = parity.ours(case)[0]
+    model = compare.ours(case)[0]
     assert main(["convert", f"--model={model}", f"--weights={file}", f"--workdir={workdir}"]) == 0
     assert said in capsys.readouterr().out
     assert main(["export", f"--workdir={workdir}", f"--layout={layout}", f"--out={out}"]) == 0
@@ -78,7 +77,7 @@ def test_a_backbone_without_a_head_lacks_the_head_alone(case, prefix, head, tmp_
     if "vit" in case or "deit" in case:
         backbone["pooler.dense.weight"] = np.zeros((192, 192), np.float32)
     save_file(backbone, tmp_path / "model.safetensors")
-    name = parity.ours(case)[0]
+    name = compare.ours(case)[0]
     found = load.read(tmp_path / "model.safetensors", spec(name), wanted(name))
     assert not found.extra and found.source.endswith("(transformers layout)")
     assert len(found.missing) == head and all("/head" in line for line in found.missing)
@@ -87,7 +86,7 @@ def test_a_backbone_without_a_head_lacks_the_head_alone(case, prefix, head, tmp_
 def test_a_teacher_and_a_class_file_are_told_apart(tmp_path):
     for case, layout in (("hf_deit-tiny-class-patch16-224", "transformers_class"),
                          ("hf_deit-tiny-distilled-patch16-224", "transformers")):
-        name, arguments = parity.ours(case)
+        name, arguments = compare.ours(case)
         found, _ = load.recognise(tensors(case), wanted(name, **arguments), spec(name), tmp_path)
         assert found == layout
 

@@ -20,8 +20,9 @@ from imgcls_jax.steps import Parts
 from imgcls_jax.steps.supervised import supervised
 from imgcls_jax.types import ModelSpec, TrainState
 
-CASES = Path(__file__).parent / "cases"  # of record.py
-TRAINING = Path(__file__).parent / "gradients"  # of gradients.py
+TESTS = Path(__file__).parents[2] / "tests" / "pretrained"
+CASES = TESTS / "cases"  # of record.py
+TRAINING = TESTS / "gradients"  # of gradients.py
 PUBLISHER = {"tv": "torchvision", "timm": "timm", "hf": "transformers", "npz": "npz",
              "keras": "keras"}
 EVERY = 16  # as recorded

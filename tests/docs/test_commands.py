@@ -1,0 +1,38 @@
+"""Every command and every piece of Python on the pages. By default all are parsed, and the front
+page is run; nightly all pages are run, each in the order in which it is read."""
+
+import ast
+
+import pytest
+
+from tests.docs import blocks, session
+
+RUN = [page for page in blocks.PAGES if any(block.language in ("bash", "python")
+                                            for block in blocks.read(page))]
+LANGUAGES = ("bash", "python", "text", "json")
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_commands_are_ones_that_the_command_line_takes(page):
+    for block in blocks.read(page):
+        assert block.language in LANGUAGES, f"{page}, line {block.line}"
+        assert block.skipped in ("", *blocks.REASONS), f"{page}, line {block.line}"
+        if block.language == "bash":
+            for words in blocks.commands(block):
+                session.parse(words)
+        elif block.language == "python":
+            ast.parse(block.text)
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, marks=() if page == "README.md" else (
+    pytest.mark.nightly)) for page in RUN])
+def test_a_page_does_what_it_says(page, tmp_path, tmp_path_factory):
+    done = session.start(page, tmp_path, tmp_path_factory.getbasetemp() / "compiled")
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_the_lines_of_the_front_page_that_install_and_test_are_whole():
+    lines = [line for block in blocks.read("README.md") for line in block.text.splitlines()
+             if line.startswith("python3 -m venv .venv && ")]
+    assert [("imgcls train" in line, "pytest" in line) for line in lines] == [
+        (True, False), (False, True)]
