@@ -4,7 +4,7 @@ imgcls train --config=digits          # or digits:vit; under 2 minutes on 4 CPU 
 
 The 1,797 images that scikit-learn ships (UCI, Alpaydin and Kaynak 1998); every fifth is the test
 split. Claims are means over seeds 0 to 4 at the last step, and nothing is chosen on the test split;
-experiments/sweeps/digits.json has the runs, experiments/sweeps/digits.py makes them.
+experiments/sweeps/digits.json has the runs, experiments/sweeps/digits.py repeats them.
 """
 
 from ml_collections import ConfigDict

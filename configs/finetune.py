@@ -7,8 +7,8 @@ imgcls train --config=finetune:model=resnet18,data=rows.csv,task=multilabel
 Keys of the variant: model; data, a folder or archive of images (train/val/CLASS/* or CLASS/*), a
 manifest (.csv, .jsonl), what `imgcls data prepare` wrote, or the name of a dataset (imgcls list
 datasets); weights, a workdir, file or published name (imgcls weights list) to start
-from, whose head is left out; size, pixels; task, multiclass, binary or multilabel. The best
-checkpoint is by top-1, by right decisions, or by mean average precision.
+from, without its head; size, pixels; task, multiclass, binary or multilabel. The best
+checkpoint is chosen by top-1, by correct decisions, or by mean average precision.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +28,7 @@ def get_config(variant=""):
     v = parse_variant(variant, model="resnet20", data="digits", weights="", size=0,
                       task="multiclass")
     if v["task"] not in BY_TASK:
-        raise TypeError(f"task is one of {list(BY_TASK)}, not {v['task']!r}")
+        raise TypeError(f"task={v['task']!r} is not one of {list(BY_TASK)}")
     loss, metrics, best = BY_TASK[v["task"]]
     digits = v["data"] == "digits"
     size = v["size"] or (8 if digits else 224)

@@ -1,16 +1,16 @@
-"""Drawn scenes of 64 pixels, 20 classes of shape and texture: top-1 88 after ten passes.
+"""Drawn scenes of 64 x 64 pixels, 20 classes of shape and texture: top-1 88 after ten epochs.
 
 imgcls train --config=shapes                               # all 20 classes
 imgcls train --config=shapes:pretrain --workdir=W          # ten of them
 imgcls train --config=shapes:finetune,weights=W            # the other ten, from these weights
-imgcls train --config=shapes:probe,weights=W,per_class=20  # the head alone, of few examples
+imgcls train --config=shapes:probe,weights=W,per_class=20  # the head alone, on few examples
 
 Keys of the variant: what, `all`, `pretrain` (classes 0 to 9), or on classes 10 to 19 `scratch`,
-`finetune` and `probe`; weights, where the last two start from; per_class, training examples of each
-class, 0 for all; imbalance, of the largest to the smallest class, such as 100.
+`finetune` and `probe`; weights, what the last two start from; per_class, training examples of each
+class, 0 for all; imbalance, ratio of the largest to the smallest class, such as 100.
 
 A probe trains the head alone: all else is frozen, the running statistics of BatchNorm included. The
-claim of `pretrain` is the mean of five seeds, that of `all` one run, seed 0.
+claim of `pretrain` is the mean of five seeds, that of `all` is one run, seed 0.
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +30,7 @@ def get_config(variant=""):
     v = parse_variant(variant, what="all", weights="", per_class=0, imbalance=1)
     transfers = v["what"] in ("finetune", "probe")
     if transfers != bool(v["weights"]):
-        raise TypeError("finetune and probe, and no other, start from weights=WORKDIR")
+        raise TypeError("finetune and probe need weights=WORKDIR; the others take none")
     c = ConfigDict()
     c.data = dict(name="shapes", examples=200 * len(PARTS[v["what"]]), held_out=2000,
                   classes=tuple(PARTS[v["what"]]), imbalance=v["imbalance"], train="train",

@@ -9,6 +9,7 @@ ConfigDict refuses what a signature allows: an argument that the file does not w
 import ast
 import dataclasses
 import hashlib
+import importlib.machinery
 import importlib.util
 import json
 import re
@@ -21,13 +22,13 @@ from imgcls_jax import durations
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import near
 
-KEYS = {  # a complete config has exactly these: name -> the types its value may have
-    "seed": int, "data": dict, "transforms": tuple, "eval_transforms": tuple,
-    "device_transforms": tuple, "model": dict, "init": (dict, type(None)), "task": str,
-    "loss": dict, "step": dict, "batch_size": int, "total": dict, "optimizer": dict,
-    "schedule": dict, "weight_decay": (dict, type(None)), "clip": (dict, type(None)),
-    "freeze": tuple, "ema": (dict, type(None)), "precision": str, "mesh": dict, "evals": dict,
-    "checkpoint": dict, "stop": (dict, type(None)), "log": dict,
+KEYS: dict[str, tuple[type, ...]] = {  # a complete config: name -> the types its value may have
+    "seed": (int,), "data": (dict,), "transforms": (tuple,), "eval_transforms": (tuple,),
+    "device_transforms": (tuple,), "model": (dict,), "init": (dict, type(None)), "task": (str,),
+    "loss": (dict,), "step": (dict,), "batch_size": (int,), "total": (dict,), "optimizer": (dict,),
+    "schedule": (dict,), "weight_decay": (dict, type(None)), "clip": (dict, type(None)),
+    "freeze": (tuple,), "ema": (dict, type(None)), "precision": (str,), "mesh": (dict,),
+    "evals": (dict,), "checkpoint": (dict,), "stop": (dict, type(None)), "log": (dict,),
 }
 DEFAULTS = {  # what a config file may leave out
     "seed": 0, "device_transforms": (), "init": None, "clip": None, "freeze": (), "ema": None,
@@ -37,12 +38,12 @@ DEFAULTS = {  # what a config file may leave out
 SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir", "data.cache",
                   "data.data_dir", "data.on_error", "data.max_bad")
 """Keys that may differ when a workdir is resumed: what was trained so far stays valid, and data
-may move."""
+may have moved."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A config with where it came from. `claim`: its variant's entry in CLAIMS, or None."""
+    """A config and where it came from. `claim`: its variant's entry in CLAIMS, or None."""
 
     config: dict
     name: str
@@ -54,7 +55,7 @@ class Loaded:
 
 
 def folder() -> Path:
-    """Where the shipped configs are: beside the package in a checkout, inside it in a wheel."""
+    """Where the shipped configs are: next to the package in a checkout, inside it in a wheel."""
     package = Path(__file__).parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
@@ -97,20 +98,22 @@ def _read_json(path: Path) -> dict:
         raise ConfigError(f"{path} is not JSON: {error}", where=f"--config={path}",
                           fix="give a config.json as a run writes it") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no config", where=f"--config={path}",
+        raise ConfigError(f"{path} does not hold a config", where=f"--config={path}",
                           fix="give a config.json as a run writes it")
     return values
 
 
 def _execute(path: Path):
-    spec = importlib.util.spec_from_file_location(f"imgcls_config_{path.stem}", path)
+    loader = importlib.machinery.SourceFileLoader(f"imgcls_config_{path.stem}", str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
         line = error.lineno if isinstance(error, SyntaxError) else _line_in(path, error)
         raise ConfigError(f"the config file fails: {type(error).__name__}: {error}",
-                          where=f"{path}, line {line}", fix="mend it there") from error
+                          where=f"{path}, line {line}", fix="fix the file") from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} has no get_config()", where=f"--config={path}",
                           fix="a config is a Python file with get_config() -> ConfigDict")
@@ -144,10 +147,10 @@ def _get_config(module, variant: str, spec: str):
     except ConfigError:
         raise
     except (KeyError, TypeError) as error:
-        if not variant:  # then the fault is in the file
+        if not variant:  # then the error is in the file
             raise
         known = sorted(getattr(module, "CLAIMS", {}))
-        raise ConfigError(f"variant {variant!r} is not one of this config ({error})",
+        raise ConfigError(f"variant {variant!r} is not a variant of this config ({error})",
                           where=f"--config={spec}",
                           fix=f"its variants are {known}" if known else "leave the variant out"
                           ) from error
@@ -156,7 +159,7 @@ def _get_config(module, variant: str, spec: str):
 def parse_variant(text: str, **defaults) -> dict[str, Any]:
     """`value` or `key=value,key=value` -> the defaults with these values, cast to their types.
 
-    A lone value is that of the first default.
+    A value without a key is that of the first default.
     """
     values = dict(defaults)
     for part in filter(None, (text or "").split(",")):
@@ -181,7 +184,7 @@ def plain(value):
         return tuple(map(plain, value))
     if isinstance(value, str | int | float | bool | None):
         return value
-    raise ConfigError(f"{value!r} cannot stand in a config", where="get_config()",
+    raise ConfigError(f"{value!r} is not allowed in a config", where="get_config()",
                       fix="use dicts, tuples, strings, numbers, booleans and None")
 
 
@@ -194,7 +197,7 @@ def from_json(text: str):
 
 
 def digest(config) -> str:
-    """12 hex digits that name the config's values."""
+    """12 hex digits that identify the config's values."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -228,7 +231,7 @@ def check(config: Mapping):
         if key not in KEYS:
             raise ConfigError(f"config has no key {key!r}", where=f"config.{key}",
                               fix=near(key, KEYS))
-        kinds = KEYS[key] if isinstance(KEYS[key], tuple) else (KEYS[key],)
+        kinds = KEYS[key]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
             raise ConfigError(f"{key}={value!r} is a {type(value).__name__}",
@@ -239,7 +242,7 @@ def check(config: Mapping):
                               fix=f"set c.{key} in the config file")
     for key, least in (("batch_size", 1), ("seed", 0)):
         if config[key] < least:
-            raise ConfigError(f"{key}={config[key]}", where=f"config.{key}",
+            raise ConfigError(f"{key}={config[key]} is too small", where=f"config.{key}",
                               fix=f"use {least} or more")
 
 
@@ -264,7 +267,7 @@ def split_argv(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
 
 def override(config: dict, overrides: Iterable[tuple[str, str]]) -> dict:
     """The config with (path, text) overrides merged in, checked."""
-    # `.name` first: it drops the arguments of the thing it replaces, not those given beside it.
+    # `.name` first: it drops the arguments of the thing it replaces, not those given with it.
     for key, text in sorted(overrides, key=lambda o: not o[0].endswith(".name")):
         config = _override(config, _tokens(key), text, f"config.{key}")
     check(config)
@@ -273,7 +276,7 @@ def override(config: dict, overrides: Iterable[tuple[str, str]]) -> dict:
 
 def _tokens(key: str) -> list[str | int]:
     if not re.fullmatch(r"[^.\[\]]+(\.[^.\[\]]+|\[\d+\])*", key):
-        raise ConfigError(f"{key!r} names no value", where=f"config.{key}",
+        raise ConfigError(f"{key!r} does not name a value", where=f"config.{key}",
                           fix="write it as model.width or transforms[0].size")
     parts = re.findall(r"([^.\[\]]+)|\[(\d+)\]", key)
     return [name or int(index) for name, index in parts]
@@ -301,18 +304,18 @@ def _value(old, text: str, where: str):
              or (isinstance(old, tuple) and not isinstance(new, tuple | None)))
     if wrong:
         kind = type(old).__name__
-        hint = "; a tuple of one has a comma: ({...},)" if kind == "tuple" else ""
+        hint = "; a tuple of one entry ends with a comma: ({...},)" if kind == "tuple" else ""
         raise ConfigError(f"{text!r} is not a {kind}", where=where,
                           fix=f"the value now is {old!r}: give another {kind}{hint}")
     return new
 
 
 def _override(value, tokens: list, text: str, where: str):
-    """`value` with the leaf at `tokens` replaced; a new value, the old one stays as it is."""
+    """A copy of `value` with the leaf at `tokens` replaced."""
     token, rest = tokens[0], tokens[1:]
     if isinstance(token, int):
         if not isinstance(value, tuple) or token >= len(value):
-            size = len(value) if isinstance(value, tuple) else "no list"
+            size = len(value) if isinstance(value, tuple) else "none, it is not a list"
             raise ConfigError(f"there is no entry [{token}] (entries: {size})", where=where,
                               fix="count from 0")
         new = _override(value[token], rest, text, where) if rest else _value(

@@ -1,10 +1,10 @@
-"""What ends a command: errors of what / where / how to mend, and the exit code of each kind."""
+"""Errors that end a command: what is wrong, where, how to fix it, and each kind's exit code."""
 
 
 class Failure(Exception):
-    """An error meant for a person: `what` happened, `where`, and `fix`, how to mend it.
+    """An error meant for a person: `what` is wrong, `where`, and how to `fix` it.
 
-    `code` is the exit status of the command that meets it; the codes are listed in the README.
+    `code` is the exit status of the command that raises it; the codes are listed in the README.
     """
 
     code = 1
@@ -34,13 +34,13 @@ class ConfigError(Failure):
 
 
 class DataError(Failure):
-    """Data that is missing, damaged or not what was promised."""
+    """Data that is missing, damaged or not as declared."""
 
     code = 3
 
 
 class CheckpointError(Failure):
-    """A checkpoint that is missing, damaged or of another model."""
+    """A checkpoint that is missing, damaged or from another model."""
 
     code = 4
 
@@ -58,6 +58,6 @@ class EnvironmentFailure(Failure):
 
 
 class Preempted(Failure):
-    """Stopped from outside with the state saved: run the same line again."""
+    """Stopped from outside, with the state saved: run the same command again."""
 
     code = 75

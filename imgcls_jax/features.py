@@ -1,4 +1,4 @@
-"""What happens inside a model, without the model knowing."""
+"""Reading what happens inside a model, and freezing parts of it, without changing its code."""
 
 import re
 
@@ -44,7 +44,7 @@ def apply_frozen(module, frozen):
 
     No gradient is computed for them, nor for what only leads to them. A BatchNorm whose parameters
     are all frozen normalises by its running statistics and keeps them, in training too, as in Keras
-    with trainable=False: otherwise a frozen layer would go on changing what it computes.
+    with trainable=False: otherwise the outputs of a frozen layer would still change.
     """
     paths = tree.flatten(frozen)
     trained = {path.rsplit("/", 1)[0] for path, hit in paths.items() if not hit}

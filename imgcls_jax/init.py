@@ -1,16 +1,16 @@
 """Initial variables from shapes: no compiled `model.init`.
 
-Tracing `init` costs a second, compiling it half a minute (ResNet-50 on a CPU), and what it would
-compute is known: the module is traced once to learn the shape and the initialiser of every leaf,
+Tracing `init` takes a second, compiling it half a minute (ResNet-50 on a CPU), and its result can
+be computed without: the module is traced once to learn the shape and the initialiser of every leaf,
 and numpy draws the leaf. A draw is a function of (seed, path): the same on any topology.
 """
 
-import contextlib
+import contextvars
 import inspect
 import logging
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from imgcls_jax import tree
 
 TRUNCATED_STD = 0.87962566103423978  # of a unit normal cut at +-2, as jax divides by
 
-SOWN = ("aux_logits", "intermediates")  # outputs of a forward pass, no state
+SOWN = ("aux_logits", "intermediates")  # outputs of a forward pass, not state
 
 Recorded = dict[str, tuple[Callable, tuple]]  # path -> (initialiser, arguments after the key)
 
@@ -35,21 +35,22 @@ def abstract(module, sample_shape: tuple[int, ...], *, dtype: str = "float32") -
 def initialise(module, sample_shape: tuple[int, ...], seed: int, *, dtype: str = "float32") -> dict:
     """The module's variables on the host, as numpy, drawn as its initialisers say.
 
-    Same distributions as `module.init`, not the same numbers. An initialiser that is not one of
-    jax.nn.initializers is called as it is; a lifted transformation that changes shapes (nn.scan,
-    nn.vmap) makes all of it fall back on a compiled `module.init`.
+    The distributions are those of `module.init`, the numbers are not. An initialiser that is not
+    one of jax.nn.initializers is called as it is; leaves whose shape a lifted transformation
+    changes (nn.scan, nn.vmap) come from a compiled `module.init`. Every leaf is a function of
+    (seed, path), whatever the others are.
     """
     shapes, recorded = _trace(module, sample_shape, dtype)
-    leaves = {}
-    for path, shape in tree.flatten(shapes).items():
-        values = _draw(path, shape, recorded, seed)
-        if values is None:
-            logging.warning("%s is not drawn from shapes alone: compiling init", path)
-            images = jnp.zeros(sample_shape, dtype)
-            made = jax.jit(_init(module))(jax.random.key(seed), images)
-            return jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), made, shapes)
-        leaves[path] = values.astype(shape.dtype)
-    return tree.unflatten(leaves, shapes)
+    leaves = {path: _draw(path, shape, recorded, seed)
+              for path, shape in tree.flatten(shapes).items()}
+    missing = [path for path, values in leaves.items() if values is None]
+    if missing:
+        logging.warning("%s cannot be drawn from its shape alone: compiling init", missing[0])
+        made = jax.jit(_init(module))(jax.random.key(seed), jnp.zeros(sample_shape, dtype))
+        leaves |= {path: np.asarray(tree.flatten(made)[path]) for path in missing}
+    dtypes = {path: shape.dtype for path, shape in tree.flatten(shapes).items()}
+    return tree.unflatten({path: values.astype(dtypes[path])
+                           for path, values in leaves.items()}, shapes)
 
 
 def _init(module):
@@ -62,9 +63,12 @@ def _init(module):
 
 def _trace(module, sample_shape, dtype) -> tuple[Any, Recorded]:
     recorded: Recorded = {}
-    with _recording(recorded):
+    token = _recorded.set(recorded)
+    try:
         shapes = jax.eval_shape(_init(module), jax.eval_shape(jax.random.key, 0),
                                 jax.ShapeDtypeStruct(sample_shape, dtype))
+    finally:
+        _recorded.reset(token)
 
     def cast(leaf):
         floating = jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -73,31 +77,35 @@ def _trace(module, sample_shape, dtype) -> tuple[Any, Recorded]:
     return jax.tree.map(cast, shapes), recorded
 
 
-@contextlib.contextmanager
-def _recording(recorded: Recorded) -> Iterator[None]:
-    """While it lasts, every `self.param` and `self.variable` notes its initialiser."""
-    param, variable = Scope.param, Scope.variable
+# flax tells nobody which initialiser a variable has, so its two methods are wrapped, once and for
+# all threads. What they record goes to the context of the caller alone: another thread may trace a
+# module with the same names at the same time, as the training step does.
+_recorded: contextvars.ContextVar[Recorded | None] = contextvars.ContextVar("recorded",
+                                                                            default=None)
 
-    def note(collection, scope, name, initialiser, arguments):
+
+def _record(collection: str, scope: Scope, name: str, initialiser, arguments: tuple):
+    recorded = _recorded.get()
+    if recorded is not None:
         recorded["/".join((collection, *scope.path, name))] = initialiser, arguments
 
-    def noting_param(scope, name, init_fn, *arguments, **options):
-        note("params", scope, name, init_fn, arguments)
-        return param(scope, name, init_fn, *arguments, **options)
 
-    def noting_variable(scope, collection, name, init_fn=None, *arguments, **options):
-        note(collection, scope, name, init_fn, arguments)
-        return variable(scope, collection, name, init_fn, *arguments, **options)
+def _recording_param(scope, name, init_fn, *arguments, _original=Scope.param, **options):
+    _record("params", scope, name, init_fn, arguments)
+    return _original(scope, name, init_fn, *arguments, **options)
 
-    Scope.param, Scope.variable = noting_param, noting_variable
-    try:
-        yield
-    finally:
-        Scope.param, Scope.variable = param, variable
+
+def _recording_variable(scope, collection, name, init_fn=None, *arguments,
+                        _original=Scope.variable, **options):
+    _record(collection, scope, name, init_fn, arguments)
+    return _original(scope, collection, name, init_fn, *arguments, **options)
+
+
+Scope.param, Scope.variable = _recording_param, _recording_variable
 
 
 def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:
-    """The leaf's values, or None where what was recorded does not tell them."""
+    """The leaf's values, or None if they do not follow from what was recorded."""
     initialiser, arguments = recorded.get(path, (None, ()))
     if initialiser is None:
         return None
@@ -105,7 +113,7 @@ def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:
     given = next((a for a in arguments if isinstance(a, tuple | list)), None)  # list: flax's
     if given is not None and tuple(given) != tuple(shape.shape):
         return None  # a lifted transformation added an axis
-    if initialiser in (jnp.zeros, jnp.ones):  # without a program of their own
+    if initialiser in (jnp.zeros, jnp.ones):  # no need to compile a program
         return np.full(shape.shape, float(initialiser is jnp.ones), np.float32)
     known, number = _KNOWN.get(_kind(initialiser)), zlib.crc32(path.encode())
     try:
@@ -114,14 +122,14 @@ def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:
             return known(rng, shape.shape, **_settings(initialiser))
         values = _call(initialiser, arguments, seed, number if keyed else None)
     except jax.errors.JAXTypeError:
-        return None  # it closes over a value of the trace
+        return None  # its closure holds a value of the trace
     if isinstance(values, jax.core.Tracer) or values.shape != shape.shape:
         return None
     return np.asarray(values)
 
 
 def _call(initialiser: Callable, arguments: tuple, seed: int, number: int | None):
-    """What an initialiser of nobody's knowledge gives; number: of its key, where it takes one."""
+    """The result of an initialiser that is not recognised; number: of its key, if it takes one."""
     if number is None:
         return initialiser(*arguments)
     key = jax.random.fold_in(jax.random.key(seed), number)
@@ -165,7 +173,7 @@ def _normal(rng, shape, *, stddev):
 
 
 def _truncated_normal(rng, shape, *, stddev, lower=-2.0, upper=2.0):
-    """By redrawing what lies outside: exact, and faster than inverting the distribution."""
+    """Redraws what lies outside: exact, and faster than inverting the distribution."""
     values = rng.standard_normal(shape, np.float32)
     flat = values.reshape(-1)
     outside = np.flatnonzero((flat < lower) | (flat > upper))

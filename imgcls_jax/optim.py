@@ -133,7 +133,7 @@ def _matching(pattern: str, params, where: str):
     try:
         mask = tree.match(pattern, params)
     except (re.error, TypeError) as error:
-        raise ConfigError(f"{pattern!r} is no regular expression: {error}", where=where,
+        raise ConfigError(f"{pattern!r} is not a regular expression: {error}", where=where,
                           fix="write it as Python's re does, as in '.*kernel'") from error
     if not any(jax.tree.leaves(mask)):
         raise ConfigError(f"{pattern!r} matches no parameter", where=where,
@@ -147,7 +147,7 @@ def _factors(pairs: tuple, params, where: str) -> dict[str, float]:
     factors: dict[str, float] = {}
     for pair in pairs:
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], int | float)):
-            raise ConfigError(f"{pair!r} is no pattern with a factor", where=where,
+            raise ConfigError(f"{pair!r} is not a pair of a pattern and a factor", where=where,
                               fix="write pairs, as in (('head/.*', 10.0),)")
         for path, hit in tree.flatten(_matching(pair[0], params, where)).items():
             if hit:
@@ -168,7 +168,7 @@ def depths(params) -> tuple[dict[str, int], int]:
         if found:
             blocks[top] = int(found[1]), int(found[2] or 0)
     if not blocks:
-        raise ConfigError("the parameters of this model are in no blocks, so have no depth",
+        raise ConfigError("the parameters of this model are not in blocks, so layers have no depth",
                           where="config.optimizer.layer_decay",
                           fix="give factors by name in config.optimizer.rates")
     order = {block: depth for depth, block in enumerate(sorted(set(blocks.values())), 1)}

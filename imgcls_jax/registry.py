@@ -54,7 +54,7 @@ class Registry:
         return enter
 
     def _scan(self):
-        if not self._scanned:
+        if not self._scanned and self.package:
             self._scanned = True
             package = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__):

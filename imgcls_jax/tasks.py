@@ -1,4 +1,4 @@
-"""The three tasks: what labels, logits and probabilities mean. There are no others."""
+"""The three tasks, and what labels, logits and probabilities mean in each."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ def make(kind: str, classes: tuple[str, ...], loss: Callable,
 
 
 def probabilities(kind: str) -> Callable:
-    """logits f32[B,outputs] -> f32[B,K], those of a row sum to 1 unless several may be true."""
+    """logits f32[B,outputs] -> f32[B,K]; a row sums to 1 unless several classes may be true."""
     return {"binary": lambda logits: jnp.concatenate((jax.nn.sigmoid(-logits),
                                                       jax.nn.sigmoid(logits)), -1),
             "multiclass": lambda logits: jax.nn.softmax(logits, -1),
@@ -39,7 +39,7 @@ def probabilities(kind: str) -> Callable:
 def _targets(kind: str, classes: int, label):
     """Labels i32[B] or f32[B,K] -> f32[B,outputs].
 
-    Of a multiclass task with several valid labels, each is an equal part of the truth.
+    In a multiclass task with several valid labels, each gets an equal share of the target.
     """
     if label.ndim == 1:
         dense = jax.nn.one_hot(label, classes)
@@ -51,18 +51,18 @@ def _targets(kind: str, classes: int, label):
 
 
 def check(kind: str, source: Source, where: str = "config.task", evaluated: bool = False):
-    """ConfigError unless the labels of a source are of a kind of task.
+    """ConfigError unless the labels of a source suit the kind of task.
 
-    evaluated: whether they are but evaluated on, where one of several valid labels may do.
+    evaluated: whether they are only evaluated on, where several labels may be valid.
     """
     if kind not in KINDS:
-        raise ConfigError(f"task={kind!r}", where=where, fix=f"use one of {KINDS}")
+        raise ConfigError(f"task={kind!r} is unknown", where=where, fix=f"use one of {KINDS}")
     if kind == "binary" and len(source.classes) != 2:
-        raise ConfigError(f"a binary task, and {source.name} has {len(source.classes)} classes",
+        raise ConfigError(f"a binary task has 2 classes, {source.name} has {len(source.classes)}",
                           where=where, fix="use 'multiclass', or config.data.only to choose two")
     if source.kind == "multilabel" and kind != "multilabel" and not (
             evaluated and kind == "multiclass"):
-        raise ConfigError(f"the labels of {source.name} are multilabel, the task is {kind}",
+        raise ConfigError(f"the labels of {source.name} are multilabel, but the task is {kind}",
                           where=where, fix="use 'multilabel'")
 
 
@@ -74,17 +74,17 @@ def counts(labels: np.ndarray, classes: tuple[str, ...], where: str) -> tuple[np
     found = (np.bincount(labels, minlength=len(classes)) if labels.ndim == 1 else
              (labels > 0.5).sum(0))
     if not found.all():
-        raise ConfigError(f"class {classes[int(found.argmin())]!r} has no example to train on, and "
-                          "so no weight", where=where,
+        raise ConfigError(f"class {classes[int(found.argmin())]!r} has no training example, so it "
+                          "has no weight", where=where,
                           fix="give the numbers themselves, or leave the class out of the data")
     return found.astype(np.float64), len(labels)
 
 
 def automatic(name: str, kind: str, found: np.ndarray, total: int) -> tuple[float, ...]:
-    """What "auto" of an argument of a loss means, given the examples of each class.
+    """What "auto" means for an argument of a loss, given the examples of each class.
 
-    prior: the share of each class. class_weights of multiclass: n / (K n_k), scikit-learn's
-    "balanced"; of the others negatives / positives of each output.
+    prior: the share of each class. class_weights for multiclass: n / (K n_k), scikit-learn's
+    "balanced"; for the other tasks negatives / positives of each output.
     """
     if name == "prior":
         values = found / total

@@ -15,12 +15,12 @@ def name(path) -> str:
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """The leaves by path, in the tree's own order. A None is no leaf."""
+    """The leaves by path, in the tree's own order. None is not a leaf."""
     return {name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def unflatten(leaves: Mapping[str, Any], like: Any) -> Any:
-    """A tree of the structure of `like` with the leaves of `flatten`. KeyError if one lacks."""
+    """The leaves of `flatten` in the structure of `like`; KeyError if one is missing."""
     return map_with_path(lambda path, _: leaves[path], like)
 
 
@@ -47,7 +47,7 @@ def size_bytes(tree: Any) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """What keeps one tree from standing for another; false where nothing does."""
+    """What differs between two trees of arrays; false if nothing does."""
 
     only_wanted: tuple[str, ...]
     only_found: tuple[str, ...]

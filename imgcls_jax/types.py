@@ -291,7 +291,7 @@ class Run:
     schedule: Callable[..., Array]  # (step, optimizer state or None) -> learning rate
     batches: Callable[[int], Any]  # start step -> iterator of this process's batches on the host
     put: Callable[[Batch], Batch]  # such a batch -> the global one on the mesh
-    abstract_batch: Batch
+    abstract_batch: Mapping[str, Array]
     evaluations: Mapping[str, Evaluation]
     total_steps: int
     steps_per_epoch: float

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 def environment(cache: Path, devices: int = 1) -> dict:
     flags = f"--xla_force_host_platform_device_count={devices}"
     return {**os.environ, "IMGCLS_CACHE": str(cache), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags,
-            "PYTHONPATH": str(ROOT)}
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "PYTHONPATH": str(ROOT)}
 
 
 def start(cache: Path, *words, devices: int = 1) -> subprocess.Popen:

@@ -1,15 +1,123 @@
-"""Eight virtual CPU devices for every test, set before jax is imported; random variables."""
+"""JAX as the tests need it, set before it is imported; which tests run; random variables."""
 
+import gc
+import itertools
 import os
+import shutil
 import socket
+import subprocess
+import tempfile
+import time
+import zlib
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
                            + " --xla_force_host_platform_device_count=8")
+# A program of a test runs once or twice: optimizing it takes longer than that saves. The fixture
+# `optimized` is for tests to which it matters; commands.py starts processes as a user does.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import numpy as np
 import pytest
+
+gc.set_threshold(100_000, 50, 100)  # tracing makes millions of objects that stay
+ROOT = Path(__file__).parent
+PARTS = 8  # of the rotating nightly tests
+# Folders and files whose tests are not fast: they compile models or start processes.
+SLOW = {"pretrained", "contracts", "models", "steps", "cli"}
+CACHE = pytest.StashKey[str]()
+
+
+# ---- which tests run: README.md beside this file ------------------------------------------------
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("imgcls_jax")
+    group.addoption("--part", default=None, metavar="N", help=(
+        f"part of the rotating nightly tests that runs, 0 to {PARTS - 1} or all; by default it "
+        "follows from the commit"))
+    group.addoption("--time-limit", type=float, default=None, metavar="MINUTES", help=(
+        "start no test later than this; those that are left are skipped, and said to be"))
+    group.addoption("--minutes", action="store_true", help="print the minutes of each folder")
+
+
+def chosen_part(config) -> int | None:
+    """The part of this commit, or what --part says; None for all of them."""
+    wanted = config.getoption("part")
+    if wanted is not None:
+        if wanted != "all" and wanted not in map(str, range(PARTS)):
+            raise pytest.UsageError(f"--part={wanted}: use 0 to {PARTS - 1}, or all")
+        return None if wanted == "all" else int(wanted)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return int(head.stdout.strip() or "0", 16) % PARTS  # 0 outside of a clone
+
+
+def pytest_report_header(config):
+    if config.getoption("markexpr") in ("not nightly", "fast"):
+        return None
+    part = chosen_part(config)
+    return ("rotating nightly tests: all" if part is None else
+            f"rotating nightly tests: part {part} of 0 to {PARTS - 1} (--part={part})")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Marks fast tests, and leaves out the rotating ones of other parts."""
+    part, left_out = chosen_part(config), []
+    for item in items:
+        nightly = item.get_closest_marker("nightly")
+        if nightly is None:
+            if item.path.relative_to(ROOT).parts[0] not in SLOW:
+                item.add_marker(pytest.mark.fast)
+        elif nightly.kwargs.get("rotating") and part is not None:
+            if zlib.crc32(item.nodeid.encode()) % PARTS != part:
+                left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    end = os.environ.get("IMGCLS_TESTS_END")
+    if end and time.time() > float(end):
+        pytest.skip(f"not started: the limit of {item.config.getoption('time_limit'):g} minutes "
+                    "has passed")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.getoption("minutes"):
+        return
+    seconds: dict[str, float] = {}
+    for report in itertools.chain(*terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            folder = str(Path(report.nodeid.partition("::")[0]).parent)
+            seconds[folder] = seconds.get(folder, 0) + report.duration
+    terminalreporter.section("minutes by folder, of one core")
+    for folder, total in sorted(seconds.items(), key=lambda item: -item[1]):
+        terminalreporter.line(f"{total / 60:6.1f}  {folder}")
+
+
+# ---- a session ----------------------------------------------------------------------------------
+
+
+def pytest_configure(config):
+    """Compiled programs are shared by the workers of a session and the processes they start."""
+    if not hasattr(config, "workerinput"):  # workers inherit the environment
+        os.environ["IMGCLS_CACHE"] = config.stash[CACHE] = tempfile.mkdtemp(prefix="imgcls_tests_")
+        limit = config.getoption("time_limit")
+        if limit is not None:
+            os.environ["IMGCLS_TESTS_END"] = str(time.time() + 60 * limit)
+    jax.config.update("jax_compilation_cache_dir", os.environ["IMGCLS_CACHE"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_unconfigure(config):
+    if CACHE in config.stash:
+        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +125,14 @@ def single_precision_again():
     """A run in f64 turns 64-bit JAX on for the whole process."""
     yield
     jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def optimized():
+    """Programs are compiled as in use."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

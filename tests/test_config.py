@@ -181,7 +181,7 @@ def test_the_digest_names_the_values_and_not_their_order(digits):
 
 
 def test_what_is_no_data_cannot_stand_in_a_config():
-    with pytest.raises(ConfigError, match="cannot stand in a config"):
+    with pytest.raises(ConfigError, match="is not allowed in a config"):
         config.plain({"loss": max})
 
 

@@ -171,9 +171,9 @@ def test_boundaries_are_counted_from_the_end_of_the_warm_up():
 
 
 @pytest.mark.parametrize("schedule, words", [
-    (dict(name="cosine", base=0.1, warmup=100), ("warm-up of 100", "run of 100")),
-    (dict(name="cosine", base=0.1, warmup=60, cooldown=41), ("warm-up of 60", "cooldown of 41")),
-    (dict(name="cosine", base=0.1, hold=101), ("stays for 101", "run of 100")),
+    (dict(name="cosine", base=0.1, warmup=100), ("warm-up (100", "run (100")),
+    (dict(name="cosine", base=0.1, warmup=60, cooldown=41), ("warm-up (60", "cooldown (41")),
+    (dict(name="cosine", base=0.1, hold=101), ("held", "(101", "run (100")),
     (dict(name="step", base=0.1, boundaries=(30, 100)), ("boundary after 100", "schedule of 100")),
     (dict(name="step", base=0.1, warmup=20, boundaries=(80,)), ("after 80", "schedule of 80")),
     (dict(name="exponential", base=0.1, every=100, factor=0.9), ("every 100", "schedule of 100")),
@@ -322,8 +322,9 @@ def test_a_pattern_that_matches_nothing_is_refused(chosen, where):
 @pytest.mark.parametrize("chosen, where, words", [
     (dict(optimizer=dict(name="adamw", beta1=0.9)), "config.optimizer.beta1", "no argument"),
     (dict(optimizer=dict(name="sgd", form="keras")), "config.optimizer.form", "keras"),
-    (dict(optimizer=dict(name="sgd", rates=("head/.*",))), "config.optimizer.rates", "no pattern"),
-    (dict(optimizer=dict(name="sgd", layer_decay=0.5)), "config.optimizer.layer_decay", "no block"),
+    (dict(optimizer=dict(name="sgd", rates=("head/.*",))), "config.optimizer.rates", "not a pair"),
+    (dict(optimizer=dict(name="sgd", layer_decay=0.5)), "config.optimizer.layer_decay",
+     "not in blocks"),
     (dict(optimizer=dict(momentum=0.5)), "config.optimizer", "name"),
 ])
 def test_a_wrong_optimizer_is_refused(chosen, where, words):
@@ -341,7 +342,7 @@ def test_adaptive_clipping_leaves_out_what_it_is_told_to():
 
 def test_schedule_free_needs_no_other_average_and_evaluates_what_is_frozen_as_it_is():
     chosen = config(dict(name="schedule_free"), freeze=("stem/.*",))
-    with pytest.raises(ConfigError, match="average of its own") as caught:
+    with pytest.raises(ConfigError, match="keeps an average itself") as caught:
         learning.optimizer(chosen | dict(ema=dict(decay=0.9)), PARAMS, STEPS)
     assert caught.value.where == "config.ema"
     optimizer, _, average = learning.optimizer(chosen, PARAMS, STEPS)
@@ -370,5 +371,5 @@ def test_warm_up_of_the_average_forgets_the_beginning():
 
 
 def test_clipping_without_a_bound_is_refused():
-    with pytest.raises(ConfigError, match="no bound"):
+    with pytest.raises(ConfigError, match="sets neither"):
         first_update(clip={})

@@ -1,12 +1,14 @@
 """Registries: names, signatures as schemas, folders that are scanned."""
 
+import dataclasses
 import sys
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import pytest
 
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.registry import Registry, near
+from imgcls_jax.registry import Registry, bind, divide, near
 
 THINGS = Registry("thing")
 
@@ -67,6 +69,52 @@ def test_a_wrong_choice_says_what_there_is(choice, words):
     with pytest.raises(ConfigError) as caught:
         THINGS.bind(choice, "config.thing")
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+BOXES = Registry("box")
+BOXES.register()(ball)
+
+
+@BOXES.register()
+def box(*, of: Annotated[Callable, BOXES], more: tuple[Annotated[Callable, BOXES], ...] = (),
+        last: Annotated[Callable, BOXES] | None = None):
+    return of(), [one() for one in more], last and last()
+
+
+def test_a_choice_within_a_choice_reaches_its_function_bound():
+    ball_, cube_ = {"name": "ball"}, {"name": "box", "of": {"name": "ball"}}
+    assert BOXES.bind({"name": "box", "of": ball_}, "x")() == ("round", [], None)
+    assert BOXES.bind({"name": "box", "of": cube_, "more": (ball_, cube_), "last": ball_}, "x")() \
+        == (("round", [], None), ["round", ("round", [], None)], "round")
+
+
+@pytest.mark.parametrize("choice, where", [
+    (dict(of={"name": "bal"}), "config.thing.of.name"),
+    (dict(of={"name": "box", "of": {"name": "ball", "size": 1}}), "config.thing.of.of.size"),
+    (dict(of={"name": "ball"}, more=({"name": "ball"}, {"nam": "ball"})), "config.thing.more[1]"),
+    (dict(of="ball"), "config.thing.of"), (dict(of={"name": "ball"}, last=1), "config.thing.last")])
+def test_a_wrong_choice_within_a_choice_is_named_by_its_place(choice, where):
+    with pytest.raises(ConfigError) as caught:
+        BOXES.bind({"name": "box", **choice}, "config.thing")
+    assert caught.value.where == where
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paint:
+    colour: str
+    coats: int = 1
+
+
+def test_a_dataclass_is_bound_as_a_function_is():
+    assert bind(Paint, {"colour": "red"}, "config.paint")() == Paint(colour="red")
+    for given, where, words in (({}, "config.paint", "needs colour"),
+                                ({"color": "red"}, "config.paint.color", "'color'"),
+                                ({"colour": "red", "coats": 1.5}, "config.paint.coats", "float")):
+        with pytest.raises(ConfigError, match=words) as caught:
+            bind(Paint, given, "config.paint")
+        assert caught.value.where == where
+    assert divide({"name": "cube", "coats": 2, "size": 1}, Paint) == (
+        {"coats": 2}, {"name": "cube", "size": 1})
 
 
 def test_near_names_come_first_and_all_names_where_none_is_near():

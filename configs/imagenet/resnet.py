@@ -3,8 +3,8 @@
 imgcls train --config=imagenet/resnet:resnet50 --workdir=W     # published on 8 GPUs of 32 images
 
 Recipe: torchvision references/classification/README.md; accuracies: torchvision's weight tables,
-one center crop of 224 after resizing the short side to 256, bilinear. BatchNorm statistics are
-over the 32 images of one GPU there, hence norm_group=32; weight decay is on all parameters.
+one center crop of 224 after resizing the short side to 256, bilinear. There, BatchNorm statistics
+are over the 32 images of one GPU, hence norm_group=32; weight decay is on all parameters.
 """
 
 from ml_collections import ConfigDict

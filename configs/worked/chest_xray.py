@@ -3,12 +3,12 @@
 imgcls train --config=worked/chest_xray:data_dir=DIR,weights=imagenet1k_v1 --workdir=W
 imgcls predict --workdir=W a.png --threshold=0.3
 
-Keys of the variant: data_dir, as of `chest_xray14`; weights, of densenet121, to start from, whose
-head is left out; size, pixels. Model, optimizer and batch are those of arXiv 1711.05225, which
-divides the rate by ten where the validation loss, here that of training, stands still. Positives
-weigh as the labels say. Validation is the last tenth of the patients: none is on both sides.
-ROC-AUC of each finding is the measure of the field: findings are rare, and accuracy would be high
-for a model that finds nothing.
+Keys of the variant: data_dir, as for the dataset `chest_xray14`; weights, of densenet121, to start
+from, without their head; size, pixels. Model, optimizer and batch are those of arXiv 1711.05225,
+which divides the learning rate by ten when the validation loss (here: the training loss) stops
+falling. Positives are weighted by negatives / positives of each finding. Validation is the last
+tenth of the patients: no patient is on both sides. The field measures the ROC-AUC of each finding:
+findings are rare, and accuracy would be high for a model that finds nothing.
 """
 
 from ml_collections import ConfigDict

@@ -2,11 +2,12 @@
 
 imgcls train --config=worked/face_verification:data_dir=DIR --workdir=W
 
-Keys of the variant: data_dir, as of `lfw`; size, pixels. A classifier of the people of `train`, of
-whom none is in the 1,000 pairs that are compared: the cosine of what its head receives says whether
-two photographs are of one person. Accuracy, ROC, EER and acceptance at fixed false acceptance are
-what the field gives. With LFW alone as training data expect far less than of models trained on
-millions of faces: give those as c.data, and these pairs as the data of the evaluation.
+Keys of the variant: data_dir, as for the dataset `lfw`; size, pixels. The model learns to classify
+the people of `train`, none of whom is in the 1,000 pairs that are compared: the cosine similarity
+of the features before its head says whether two photographs show one person. The field reports
+accuracy, ROC, EER and acceptance at a fixed false acceptance. Trained on LFW alone, expect far less
+than from models trained on millions of faces: give those as c.data, and these pairs as the data of
+the evaluation.
 """
 
 from ml_collections import ConfigDict

@@ -2,10 +2,10 @@
 
 imgcls train --config=worked/plant_disease:dir=PlantVillage-Dataset/raw/color,weights=imagenet1k_v1
 
-Keys of the variant: dir, of folders CROP___DISEASE/*.JPG as distributed; weights, of resnet50, to
-start from, whose head is left out; size, pixels. The photographs show single leaves on a plain
-ground, several of the same leaf: a random cut flatters, and a field of one's own is the test that
-counts (give it as `c.evals.field = dict(name="classification", data=dict(name="folder", ...))`).
+Keys of the variant: dir, with folders CROP___DISEASE/*.JPG as distributed; weights, of resnet50, to
+start from, without their head; size, pixels. The photographs show single leaves on a plain
+background, several of the same leaf: a random split looks better than it is. Test on photographs
+of your own fields: `c.evals.field = dict(name="classification", data=dict(name="folder", ...))`.
 """
 
 from ml_collections import ConfigDict

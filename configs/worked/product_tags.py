@@ -3,10 +3,10 @@
 imgcls train --config=worked/product_tags:data_dir=DIR,weights=imagenet1k_v1 --workdir=W
 imgcls predict --workdir=W a.jpg --threshold=0.5
 
-Keys of the variant: data_dir, as of `fashion_products`; weights, of resnet50, to start from, whose
-head is left out; size, pixels. Some hundred tags, most of them of few products: the asymmetric loss
-(arXiv 2009.14119) turns down the many easy negatives; the measure is mean average precision, as
-there.
+Keys of the variant: data_dir, as for the dataset `fashion_products`; weights, of resnet50, to start
+from, without their head; size, pixels. There are some hundred tags, most of few products: the
+asymmetric loss (arXiv 2009.14119) gives the many easy negatives less weight; the measure is mean
+average precision, as in that paper.
 """
 
 from ml_collections import ConfigDict

@@ -2,9 +2,10 @@
 
 imgcls train --config=worked/traffic_signs:data_dir=DIR --workdir=W
 
-Keys of the variant: data_dir, as of `gtsrb`; size, pixels. The last fifth of the tracks validates:
-the frames of a track show one sign. Signs are not mirrored (left is not right), but turned, shifted
-and lit otherwise. Rare signs are drawn more often; mean recall counts every sign the same.
+Keys of the variant: data_dir, as for the dataset `gtsrb`; size, pixels. The last fifth of the
+tracks is for validation: the frames of a track show one sign. Signs are not mirrored (left is not
+right), but rotated, shifted and changed in brightness. Rare signs are drawn more often; mean recall
+counts every sign the same.
 """
 
 from ml_collections import ConfigDict

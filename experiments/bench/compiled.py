@@ -14,8 +14,8 @@ import sys
 
 from experiments.bench import record
 from imgcls_jax import config
-from imgcls_jax.bench import compiled, slices
-from imgcls_jax.cli import bench
+from imgcls_jax.assembly import build, measured
+from imgcls_jax.bench import compiled, topology
 
 LIBTPU = "0.0.50.1"  # the others' figures are of it: another one's may differ by a percent
 RESNET = dict(config="imagenet/resnet:resnet50", images="bfloat16",
@@ -41,18 +41,18 @@ OTHERS = {"ResNet-50": ("flax", 228.9, 318.2, 8.82, 115.5, 24.10),
           "DenseNet-121": ("first version", 414.0, 678.1, 9.79, None, None)}
 
 
-def measured(case: str) -> dict:
+def row(case: str) -> dict:
     """A row of the record: figures, and each as a share of what it is compared with."""
     choice = {"topology": "v5e:1x1", "onehot": False, "overrides": "", **CASES[case]}
-    devices = slices.devices(choice["topology"])
+    devices = topology.devices(choice["topology"])
     if "model" in choice:
-        chosen = bench.plain_config(choice["model"], 256, 224, "bf16")
+        chosen = measured.plain(choice["model"], 256, 224, "bf16")
     else:
         words = (word.split("=", 1) for word in choice["overrides"].split())
         chosen = config.load(choice["config"], words).config
-    chosen = slices.fit(chosen, devices, 256)
-    facts = compiled.measure(chosen, devices, images=choice["images"],
-                                   onehot=choice["onehot"])
+    chosen = measured.for_slice(chosen, len(devices), 256)
+    facts = compiled.measure(build(chosen, devices=devices), dtype="bfloat16",
+                             images=choice["images"], onehot=choice["onehot"])
     ours = {"M cycles": facts["cycles"] / 1e6, "MB/image": facts["bytes_per_image"] / 1e6,
             "peak GiB": facts["peak_bytes"] / 2**30,
             "ms by traffic": facts["optimal_seconds"] * 1e3,
@@ -74,10 +74,10 @@ def main(cases):
         sys.exit(f"the published steps were compiled by libtpu {LIBTPU}: pip install "
                  f"libtpu=={LIBTPU}, with the jax that takes it (Python 3.12 or later)")
     for case in cases or CASES:
-        row = measured(case)
-        print({key: value for key, value in row.items() if not isinstance(value, dict | list)},
+        found = row(case)
+        print({key: value for key, value in found.items() if not isinstance(value, dict | list)},
               flush=True)
-        record.save("compiled", "Training steps compiled for TPU v5e, 256 images per chip", [row])
+        record.save("compiled", "Training steps compiled for TPU v5e, 256 images per chip", [found])
 
 
 if __name__ == "__main__":

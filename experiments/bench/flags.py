@@ -48,17 +48,18 @@ def try_one(flag: str, model: str, size: dict) -> dict:
     """Rounds without and with a flag, in this process."""
     import jax
 
+    from imgcls_jax.assembly import build, measured
     from imgcls_jax.bench import rounds
     from imgcls_jax.bench.step import Step
-    from imgcls_jax.cli import bench
     from imgcls_jax.parallel import processes
 
     processes.enable_cache()
-    config = bench.plain_config(model, size["batch"], size["size"], size["precision"])
+    config = measured.plain(model, size["batch"], size["size"], size["precision"])
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     name, _, word = flag.partition("=")
-    plain = Step(config, clock=clock)
-    flagged = Step(config, None if flag == "none" else {name: value(word)}, clock=clock)
+    run = build(config)
+    plain = Step(run, clock=clock)
+    flagged = Step(run, None if flag == "none" else {name: value(word)}, clock=clock)
     steps = size["steps"]
     done = rounds.alternate({"without": lambda: plain.go(steps),
                               "with": lambda: flagged.go(steps)},

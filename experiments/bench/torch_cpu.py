@@ -34,8 +34,7 @@ def ours(model: str, mode: str, size: int, batch: int):
     import numpy as np
 
     from imgcls_jax import init
-    from imgcls_jax.assembly import build
-    from imgcls_jax.cli.bench import plain_config
+    from imgcls_jax.assembly import build, measured
     from imgcls_jax.models import MODELS as REGISTRY
     from imgcls_jax.parallel import transfer
 
@@ -46,7 +45,7 @@ def ours(model: str, mode: str, size: int, batch: int):
         variables = jax.device_put(init.initialise(module, images[:1].shape, 0, dtype="float32"))
         predict = jax.jit(lambda variables, images: module.apply(variables, images, train=False))
         return lambda: jax.block_until_ready(predict(variables, images))
-    config = plain_config(model, batch, size, "f32")
+    config = measured.plain(model, batch, size, "f32")
     if model.startswith("vit"):
         config["optimizer"] = {"name": "adamw"}
     run = build(config)

@@ -3,6 +3,7 @@
 import functools
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,17 +26,36 @@ TRAINING = TESTS / "gradients"  # of gradients.py
 PUBLISHER = {"tv": "torchvision", "timm": "timm", "hf": "transformers", "npz": "npz",
              "keras": "keras"}
 EVERY = 16  # as recorded
-SMALL = 12_000_000  # parameters: larger ones are nightly
-# Of a net that timm's cases test, by a layout that the case of B0 tests: nightly too.
-AGAIN = ("keras_efficientnetb1", "keras_efficientnetb2")
+SMALL = 20_000_000  # parameters: larger ones are nightly
 
 
-def cases() -> dict[str, int]:
-    """Recorded cases -> parameters."""
+class Facts(NamedTuple):
+    """What is known of a case without reading its tensors."""
+    params: int
+    model: str  # ours
+    arguments: dict  # of our model
+    sizes: list[int]
+
+
+@functools.cache
+def cases() -> dict[str, Facts]:
+    """Every recorded case, the least first."""
     found = {}
     for path in sorted(CASES.glob("*.npz")):
         with np.load(path) as case:
-            found[path.stem] = int(case["params"])
+            sizes = [int(key.split(":")[1]) for key in case.files if key.startswith("logits:")]
+            found[path.stem] = Facts(int(case["params"]), *json.loads(str(case["ours"])), sizes)
+    return dict(sorted(found.items(), key=lambda item: item[1].params))
+
+
+def least() -> set[str]:
+    """The least case of each file of models, and of each publisher."""
+    found, seen = set(), set()
+    for case, facts in cases().items():
+        kinds = {MODELS.get(facts.model).__module__, case.partition("_")[0]}
+        if not kinds <= seen:
+            found.add(case)
+            seen |= kinds
     return found
 
 
@@ -47,12 +67,7 @@ def load(case: str):
 
 def ours(case: str) -> tuple[str, dict]:
     """(name, arguments) of our model."""
-    name, arguments = json.loads(str(load(case)["ours"]))
-    return name, arguments
-
-
-def sizes(case: str) -> list[int]:
-    return [int(key.split(":")[1]) for key in load(case) if key.startswith("logits:")]
+    return cases()[case].model, cases()[case].arguments
 
 
 def spec(case: str) -> ModelSpec:

@@ -140,15 +140,12 @@ def prepared(folder: str) -> tuple[str, dict]:
     import numpy as np
 
     from imgcls_jax import config, datasets, durations
+    from imgcls_jax.assembly import inputs
     from imgcls_jax.data.decoding.tensorflow import tensorflow
-    from imgcls_jax.data.feed import DataOptions
-    from imgcls_jax.datasets import DATASETS
-    from imgcls_jax.registry import divide
 
     tensorflow()  # before a dataset imports it without our settings
     c = config.load(SPEC, OVERRIDES).config
-    _, own = divide(c["data"], DataOptions)
-    source = DATASETS.bind(own, "data")()
+    source = inputs.source(c["data"])
     arrays = {}
     for split in source.sizes:
         lookup = datasets.split(source, split)

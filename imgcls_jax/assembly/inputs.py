@@ -12,17 +12,22 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.parallel import transfer
 from imgcls_jax.parallel.mesh import BATCH
 from imgcls_jax.registry import bind, divide
+from imgcls_jax.types import Source
 
 
 def fed(choice: Mapping, seed: int) -> feed.Feed:
     """config.data."""
-    shared, own = divide(choice, feed.DataOptions)
-    options = bind(feed.DataOptions, shared, "config.data")()
-    source = DATASETS.bind(own, "config.data")()
-    if source.channels not in (1, 3):
-        raise ConfigError(f"channels={source.channels}", where="config.data.channels",
+    options = bind(feed.DataOptions, divide(choice, feed.DataOptions)[0], "config.data")()
+    found = source(choice)
+    if found.channels not in (1, 3):
+        raise ConfigError(f"channels={found.channels}", where="config.data.channels",
                           fix="use 1 (gray) or 3 (color)")
-    return feed.Feed(feed.select(source, options, seed), seed, options)
+    return feed.Feed(feed.select(found, options, seed), seed, options)
+
+
+def source(choice: Mapping) -> Source:
+    """The dataset that config.data names, with all of its classes and examples."""
+    return DATASETS.bind(divide(choice, feed.DataOptions)[1], "config.data")()
 
 
 def chain(choices, registry, where: str) -> list:

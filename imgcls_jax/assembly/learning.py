@@ -69,7 +69,8 @@ def make(c: Mapping, net: Net, task: Task, make_step: functools.partial, mesh, t
 
     apply = net.module.apply if not c["freeze"] else features.apply_frozen(
         net.module, optim.frozen(c["freeze"], net.shapes["params"]))
-    teach = taught = constants = None
+    teach = taught = None
+    constants: Callable[[], Tree] | None = None
     if "teacher" in make_step.keywords:
         teach, taught, read_teacher = network.teacher(
             make_step.keywords["teacher"], task, net.sample, *net.seen, net.dtype)
@@ -80,7 +81,7 @@ def make(c: Mapping, net: Net, task: Task, make_step: functools.partial, mesh, t
     state = jax.eval_shape(make_state, net.shapes).replace(constants=taught)
     shardings = state_shardings(state, mesh, tuple(c["mesh"].get("rules", ())))
     if teach:
-        def constants():
+        def constants() -> Tree:
             return transfer.place(read_teacher(), shardings.constants)
 
     def initial() -> TrainState:

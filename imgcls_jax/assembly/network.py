@@ -150,7 +150,9 @@ def teacher(weights: str, task: Task, sample: tuple, mean, std, dtype: str):
                           f"{len(task.classes)}" + (", which are others" if count == len(
                               task.classes) and kind == task.kind else ""), where=where,
                           fix="take one that was trained on the same classes in the same order")
-    own_mean, own_std = load.normalisation(weights, spec)
+    given = load.normalisation(weights, spec)
+    assert given is not None  # of a workdir and of a published name it is always known
+    own_mean, own_std = given
     if len(own_mean) != len(mean):
         raise ConfigError(f"the teacher takes {len(own_mean)} channels, the run {len(mean)}",
                           where=where, fix="set config.data.channels, or take another teacher")

@@ -11,7 +11,7 @@ import time
 
 
 class Refused(Exception):
-    """What is wrong, and how to mend it."""
+    """What is wrong, and how to fix it."""
 
     def __init__(self, what: str, fix: str):
         super().__init__(what)
@@ -19,7 +19,7 @@ class Refused(Exception):
 
 
 class Side:
-    """A model in training; `go` is timed by whoever holds the other end."""
+    """A model in training. Each method answers the request of its name."""
 
     def find(self) -> dict:
         """Versions of what is installed."""
@@ -35,12 +35,12 @@ class Side:
         return {"timm": timm.__version__, "torch": torch.__version__}
 
     def prepare(self, **spec) -> dict:
-        """Builds, compiles and warms up what _beside.spec asks for."""
+        """Builds, compiles and warms up what compare.request describes."""
         import torch
 
         device = "cuda" if spec["platform"] == "gpu" else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
-            raise Refused("torch sees no GPU, and JAX does",
+            raise Refused("torch sees no GPU, but JAX does",
                           "install a torch for this machine's CUDA")
         # What timm's own benchmark.py sets: the faster choice wherever there is one.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -102,17 +102,17 @@ def _build(spec: dict):
 
 
 def _declare_operators(torch):
-    """A CPU build of torch lacks two operators that torchvision, which timm imports, only names."""
+    """Two operators that a CPU build of torch lacks, so that timm can import torchvision."""
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name, arguments in (("nms", "Tensor dets, Tensor scores, float iou_threshold"),
                             ("qnms", "Tensor dets, Tensor scores, float iou_threshold")):
         if not hasattr(torch.ops.torchvision, name):
             library.define(f"{name}({arguments}) -> Tensor")
-    torch._imgcls_library = library  # what it declares goes with it
+    torch._imgcls_library = library  # the operators exist as long as it does
 
 
 def main():
-    # What torch and its compilers print must not be taken for a reply.
+    # What torch and its compilers print goes to the standard error, so that only replies are read.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     side = Side()
@@ -126,8 +126,8 @@ def main():
         except Exception as error:  # of torch: too little memory, no compiler, ...
             first = (str(error).strip() or "no message").splitlines()[0]
             reply = {"error": f"torch fails: {type(error).__name__}: {first[:300]}",
-                     "fix": "lower --batch if memory is short; --beside_compile=off if its "
-                            "compiler is what fails"}
+                     "fix": "lower --batch if memory is short; give --beside_compile=off if "
+                            "torch.compile fails"}
         replies.write(json.dumps(reply) + "\n")
 
 

@@ -1,8 +1,7 @@
-"""The other side of `imgcls bench step --beside`: a process that holds the same model elsewhere."""
+"""The other side of `imgcls bench step --beside`: a process in which torch trains timm's model."""
 
-import inspect
+import dataclasses
 import json
-import math
 import os
 import subprocess
 import sys
@@ -11,45 +10,54 @@ from pathlib import Path
 
 import jax
 
-from imgcls_jax.cli import bench
+from imgcls_jax import tree
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
-from imgcls_jax.models import MODELS
-from imgcls_jax.parallel import processes
+from imgcls_jax.types import Run
 
 SCRIPT = Path(__file__).with_name("_timm.py")
 SIZES = {"ti": "tiny", "s": "small", "b": "base", "l": "large"}
 
 
 def share_device():
-    """Lets JAX take memory as it needs it: the other process needs some of the same device."""
+    """Lets JAX allocate memory as it needs it: the other process needs some of the same device.
+
+    Takes effect only before anything asks JAX for a device.
+    """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-def check(chosen: dict, flags):
-    """ConfigError for what would not compare like with like."""
+def check(dtype: str):
+    """ConfigError where torch could not train like JAX: other than one device, another backend, or
+    a dtype of the computation besides float32 and bfloat16."""
     where = "imgcls bench step --beside"
-    if flags.config:
-        raise ConfigError("a config has an optimizer, a loss and an input of its own", where=where,
-                          fix="name a model alone: --model=NAME")
-    plain = bench.plain_config(flags.model, chosen["batch_size"], chosen["data"]["size"],
-                               flags.precision)
-    for key in plain:
-        if key not in ("model", "step") and chosen[key] != plain[key]:
-            raise ConfigError(f"config.{key} is changed on one side only", where=where,
-                              fix="override config.model and config.step alone")
     if jax.device_count() != 1:
-        raise ConfigError(f"both sides use one device, and there are {jax.device_count()}",
+        raise ConfigError(f"the comparison uses one device, but there are {jax.device_count()}",
                           where=where, fix="show one: CUDA_VISIBLE_DEVICES=0")
     if jax.default_backend() not in ("cpu", "gpu"):
         raise ConfigError(f"torch does not run on {jax.default_backend()}", where=where,
                           fix="leave --beside out")
-    if processes.compute_dtype(chosen["precision"]) not in ("float32", "bfloat16"):
-        raise ConfigError(f"precision={chosen['precision']} has nothing beside it", where=where,
-                          fix="use bf16 or f32")
+    if dtype not in ("float32", "bfloat16"):
+        raise ConfigError(f"the comparison is in float32 or bfloat16, not in {dtype}",
+                          where="--precision", fix="use bf16 or f32")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How both sides train: SGD with momentum and coupled weight decay.
+
+    dropout, drop_path: rates of the model. compiling: mode of torch.compile, or "off".
+    """
+
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    compiling: str = "default"
 
 
 def timm_name(model: str) -> str:
-    """Our name of a model -> timm's: "vit_s16" -> "vit_small_patch16_224", most have one name."""
+    """Our name of a model -> timm's: "vit_s16" -> "vit_small_patch16_224"; most are the same."""
     words = model.split("_")
     if words[0] == "vit" and len(words) == 2:
         size, patch = words[1].rstrip("0123456789"), words[1].lstrip("abcdefghijklmnopqrstuvwxyz")
@@ -58,33 +66,24 @@ def timm_name(model: str) -> str:
     return model
 
 
-def spec(run, chosen: dict, compiling: str) -> dict:
-    """All that the other side must know to train the same model in the same way."""
-    arguments = inspect.signature(MODELS.bind(chosen["model"], "config.model")).parameters
+def request(run: Run, dtype: str, recipe: Recipe) -> dict:
+    """All that the other side must know to train the model of a Run in the same way."""
     size, _, channels = run.abstract_batch["image"].shape[1:]
-    schedule = chosen["schedule"]
     return {"name": timm_name(run.spec.name), "size": size, "channels": channels,
-            "batch_size": run.batch_size, "classes": len(run.source.classes),
-            "dtype": processes.compute_dtype(chosen["precision"]),
-            "platform": jax.default_backend(), "compile": compiling,
-            "dropout": _default(arguments, "dropout"), "drop_path": _default(arguments,
-                                                                             "drop_path"),
-            "parameters": sum(math.prod(leaf.shape)
-                              for leaf in jax.tree.leaves(run.abstract_state.params)),
-            "learning_rate": schedule["base"] * run.batch_size / schedule["per"],
-            "momentum": chosen["optimizer"]["momentum"],
-            "weight_decay": chosen["weight_decay"]["value"]}
-
-
-def _default(arguments, name: str) -> float:
-    return arguments[name].default if name in arguments else 0.0
+            "batch_size": run.batch_size, "classes": len(run.source.classes), "dtype": dtype,
+            "platform": jax.default_backend(), "compile": recipe.compiling,
+            "dropout": recipe.dropout, "drop_path": recipe.drop_path,
+            "parameters": tree.count(run.abstract_state.params),
+            "learning_rate": recipe.learning_rate, "momentum": recipe.momentum,
+            "weight_decay": recipe.weight_decay}
 
 
 class Child:
-    """A process that trains, one round at a time, when it is told to; between, it only waits.
+    """A process that trains for one round on each request, and only waits in between.
 
-    A request and its reply are a line of JSON each. What the process prints besides goes to its
-    standard error, the end of which is shown if it dies.
+    python: an interpreter that has what the script imports. script: a file that reads requests and
+    writes replies, a line of JSON each, as _timm.py does. What the process prints besides goes to
+    its standard error, the end of which is shown if it dies. Its failures are EnvironmentFailure.
     """
 
     def __init__(self, python: str, script: Path = SCRIPT):
@@ -95,7 +94,7 @@ class Child:
                 [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=self.printed, text=True)
         except OSError as error:
-            raise EnvironmentFailure(f"{python} cannot be run: {error.strerror}",
+            raise EnvironmentFailure(f"{python!r} cannot be run: {error.strerror}",
                                      where="--beside_python",
                                      fix="name a Python that has torch and timm") from error
 
@@ -116,10 +115,10 @@ class Child:
         self.printed.close()
 
     def prepare(self, spec: dict) -> dict:
-        """Builds, compiles and warms up; facts of that side."""
-        print(f"{spec['name']} of timm {self.found['timm']} is made ready by torch "
-              f"{self.found['torch']}, torch.compile: {spec['compile']}; this may take minutes",
-              file=sys.stderr, flush=True)
+        """Builds, compiles and warms up what `request` describes; gives facts of that side."""
+        print(f"torch {self.found['torch']} prepares {spec['name']} of timm {self.found['timm']}, "
+              f"torch.compile: {spec['compile']}; this may take minutes", file=sys.stderr,
+              flush=True)
         return {**self.found, **self.ask("prepare", **spec)}
 
     def go(self, steps: int) -> float:
@@ -129,6 +128,7 @@ class Child:
         return reply["seconds"]
 
     def ask(self, request: str, **arguments) -> dict:
+        """The reply to a request."""
         try:
             self.process.stdin.write(json.dumps({"request": request, **arguments}) + "\n")
             self.process.stdin.flush()
@@ -139,9 +139,9 @@ class Child:
             self.process.wait()
             self.printed.seek(0)
             raise EnvironmentFailure(
-                f"the process beside ours ended with {self.process.returncode}: "
+                f"the process of torch ended with code {self.process.returncode}: "
                 f"{self.printed.read().strip()[-300:]}", where=self.python,
-                fix="see whether it is out of memory: lower --batch")
+                fix="if it ran out of memory, lower --batch")
         reply = json.loads(line)
         if "error" in reply:
             raise EnvironmentFailure(reply["error"], where=self.python, fix=reply["fix"])

@@ -1,4 +1,4 @@
-"""What a compiled program costs: memory, FLOPs, bytes, cycles, collectives. XLA's own accounts."""
+"""What a compiled program costs by XLA's own count: memory, FLOPs, bytes, cycles, collectives."""
 
 import collections
 import dataclasses
@@ -24,7 +24,7 @@ FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """An instruction that is run `times` times a step (in a loop: as often as it turns)."""
+    """An instruction that is run `times` times a step (in a loop: once per iteration)."""
 
     name: str
     shape: str  # of the result, as the text has it: "bf16[16,8]{1,0:T(8,128)}" or a tuple of such
@@ -52,7 +52,7 @@ class Operation:
 
 
 def operations(text: str) -> list[Operation]:
-    """All that a step runs, in loops and branches too, but not what is inside fusions."""
+    """All that a step runs, with the bodies of loops and branches, without those of fusions."""
     computations, entry = _parse(text)
     found: dict[str, Operation] = {}
 
@@ -75,8 +75,8 @@ def operations(text: str) -> list[Operation]:
 def collectives(text: str) -> dict[str, dict]:
     """Compiled HLO text -> {kind: {"count", "bytes", "dtypes": {dtype: bytes}}} of results.
 
-    What is in a loop counts as often as it turns. Of an asynchronous pair the second is counted:
-    the first also lists the operands in its shape.
+    What is in a loop counts once per iteration. Of an asynchronous pair the second is counted: the
+    shape of the first lists the operands as well.
     """
     found: dict = {}
     for operation in operations(text):
@@ -92,11 +92,11 @@ def collectives(text: str) -> dict[str, dict]:
 
 
 def cycles(text: str, top: int = 10) -> dict:
-    """What the TPU compiler estimates of a step.
+    """The TPU compiler's estimate for a step.
 
-    cycles: the sum over all that it prices, without overlap, communication or what it does not
-    price; copies: that of copies alone. unpriced: other operations that do work, by kind.
-    costliest: the `top` sources by cycles, with their share. custom_calls: by target.
+    cycles: the sum over all operations that it has an estimate for, without overlap and without
+    communication; copies: that of copies alone. unpriced: number of other operations that do work,
+    by kind. costliest: the `top` sources by cycles, with their share. custom_calls: by target.
     """
     total, copies, sources = 0, 0, collections.Counter()
     unpriced, custom = collections.Counter(), collections.Counter()
@@ -121,8 +121,8 @@ def cycles(text: str, top: int = 10) -> dict:
 def summary(program) -> dict:
     """jax.stages.Compiled -> FLOPs, bytes accessed and peak bytes of one device, collectives.
 
-    XLA counts the body of a loop once: its products and its traffic are added here for the other
-    turns (products alone for FLOPs, operands and results for bytes).
+    XLA counts the body of a loop once: the other iterations are added here (for FLOPs their matrix
+    products alone, for bytes their operands and results).
     """
     costs = program.cost_analysis() or {}
     memory = program.memory_analysis()
@@ -139,10 +139,10 @@ def summary(program) -> dict:
 def kernels(text: str) -> dict:
     """What a step launches, by the compiled text: {"per_step": count, "kinds": {kind: count}}.
 
-    One for every operation that does work, as often as its loop turns; a fusion is one, and of a
-    conditional all branches count, though one of them is run. On a GPU these are its launches, but
-    for libraries (custom calls, told by target), which may launch several for one call, and for
-    command buffers, which launch many as one.
+    One for every operation that does work and for each iteration of its loop. A fusion is one
+    operation. All branches of a conditional count, though only one is run. On a GPU these are its
+    launches, except that a library (a custom call, listed by target) may launch several kernels in
+    one call, and a command buffer launches many as one.
     """
     kinds = collections.Counter()
     for operation in operations(text):
@@ -159,14 +159,14 @@ def kernels(text: str) -> dict:
 
 
 def sources(text: str) -> dict[str, tuple[str, str]]:
-    """{operation: (kind, path of names that made it)} of all that a step runs."""
+    """{operation: (kind, its source, the path of names in the model)} of all that a step runs."""
     return {o.name: (o.kind, _short(o.source)) for o in operations(text)}
 
 
 def moved(text: str) -> float:
-    """Bytes of operands and results of all operations, those in loops as often as they turn.
+    """Bytes of the operands and results of all operations, in loops once per iteration.
 
-    XLA's own count gives up (-1) on every custom call, which on a GPU most products are.
+    XLA itself does not count those of custom calls, which most matrix products are on a GPU.
     """
     return float(sum(size * times for times, _, size in _traffic(text)))
 
@@ -201,7 +201,7 @@ def _called(rest: str) -> list[str]:
 
 
 def _turns(rest: str, computations) -> int:
-    """How often a loop turns: the compiler says it, or its condition compares with a constant."""
+    """Iterations of a loop: from the compiler, or the constant that its condition compares with."""
     if match := re.search(r'known_trip_count[^}]*?"n":"(\d+)"', rest):
         return int(match[1])
     condition = computations.get(_named(rest, "condition"), ())
@@ -211,7 +211,7 @@ def _turns(rest: str, computations) -> int:
 
 
 def _short(source: str) -> str:
-    """"jit(step)/while/body/jvp(ResNet)/stage1/conv" without the frames that say nothing."""
+    """"jit(step)/while/body/jvp(ResNet)/stage1/conv" -> "jvp(ResNet)/stage1/conv"."""
     parts = [part for part in source.split("/")
              if part not in ("while", "body", "closed_call", "eval_jaxpr", "checkpoint")
              and not re.fullmatch(r"jit\(.*\)", part)]
@@ -219,12 +219,12 @@ def _short(source: str) -> str:
 
 
 def products(text: str) -> float:
-    """FLOPs of all convolutions and dots of a step, those in loops as often as they turn."""
+    """FLOPs of all convolutions and dots of a step, in loops once per iteration."""
     return sum(flops * times for times, flops, _ in _traffic(text))
 
 
 def _other_turns(text: str) -> tuple[float, float]:
-    """FLOPs of products and bytes of operands and results, of all turns of loops but the first."""
+    """FLOPs of products and bytes of operands and results, in all loop iterations but the first."""
     rows = [(times - 1, flops, moved) for times, flops, moved in _traffic(text)]
     return (float(sum(times * flops for times, flops, _ in rows)),
             float(sum(times * moved for times, _, moved in rows)))

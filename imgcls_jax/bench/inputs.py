@@ -1,61 +1,51 @@
-"""imgcls bench input: processor time per image of the input, beside raw decoding of its JPEGs."""
+"""Processor time per image of the input, compared with raw decoding of the same JPEGs."""
 
 import contextlib
 import functools
 import importlib.resources
 import io
 import itertools
-import json
 import os
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax import environment
-from imgcls_jax.cli import _flags
-from imgcls_jax.cli.bench import FLAGS, chosen
-from imgcls_jax.data.feed import OPTIONS
+from imgcls_jax import datasets
+from imgcls_jax.data.batches import eval_batches, train_batches
+from imgcls_jax.data.curation import examples
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
+from imgcls_jax.transforms import TRANSFORMS
+from imgcls_jax.types import Lookup, Shards, Source
 
-CROP = {"name": "random_resized_crop", "size": 224, "antialias": False}
-FLIP = {"name": "flip"}
-EVALUATION = ({"name": "resize_small", "size": 256, "library": "pillow"},
-              {"name": "center_crop", "size": 224})
+# Transforms, as (name, arguments).
+CROP = ("random_resized_crop", {"size": 224, "antialias": False})
+FLIP = ("flip", {})
+EVALUATION = (("resize_small", {"size": 256, "library": "pillow"}), ("center_crop", {"size": 224}))
 # Case -> (which photos, train or eval, transforms).
 CASES = {
     "train": ("photo", "train", (CROP, FLIP)),
     "train from records": ("records", "train", (CROP, FLIP)),
-    "train with antialias": ("photo", "train", ({**CROP, "antialias": True}, FLIP)),
-    "train with randaugment": ("photo", "train", (CROP, FLIP, {"name": "randaugment"})),
+    "train with antialias": ("photo", "train", ((CROP[0], {**CROP[1], "antialias": True}), FLIP)),
+    "train with randaugment": ("photo", "train", (CROP, FLIP, ("randaugment", {}))),
     "train from short side 288": ("short side 288", "train", (CROP, FLIP)),
     "train from 2000 x 1500": ("large", "train", (CROP, FLIP)),
     "eval as Pillow": ("photo", "eval", EVALUATION)}
 QUALITY = 90
-NOISE = 10.5  # levels: about 95 KB a photo of 500 x 375, as those of ImageNet
-LARGE = 48  # photos of 2000 x 1500 at most: 1.5 MB each
-
-
-def main(overrides):
-    _flags.start(FLAGS)
-    with pinned():
-        if FLAGS.config:
-            sides, files = of_config(chosen(overrides), FLAGS.photos, FLAGS.batch or 64)
-            found = measure(sides, files, rounds=FLAGS.rounds)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                sides, files = of_photos(Path(folder), FLAGS.photos, FLAGS.batch or 64,
-                                         FLAGS.case or list(CASES))
-                found = measure(sides, files, rounds=FLAGS.rounds)
-    print(json.dumps({**found, **environment.environment()}, indent=1))
+NOISE = 10.5  # levels; a photo of 500 x 375 then has about 95 KB, as those of ImageNet
+LARGE = 48  # at most so many photos of 2000 x 1500, of 1.5 MB each
 
 
 @contextlib.contextmanager
 def pinned():
-    """On one core, which TensorFlow, not imported before, sizes its pools of threads by."""
+    """Within it the process is on one core.
+
+    TensorFlow sizes its thread pools by it when it is imported, which must come after. Raises
+    EnvironmentFailure where the system cannot do it.
+    """
     if not hasattr(os, "sched_setaffinity"):
         raise EnvironmentFailure("this system cannot pin a process to a core",
                                  where="imgcls bench input", fix="measure on Linux")
@@ -71,16 +61,16 @@ def pinned():
 
 
 class Side:
-    """An endless input, of which rounds take so many batches."""
+    """An endless input of `batch` images at a time, of which a round takes `steps` batches."""
 
-    def __init__(self, batches: Iterator[dict], count: int, steps: int):
-        self._batches, self.images, self._steps = batches, count * steps, steps
+    def __init__(self, batches: Iterator[dict], batch: int, steps: int):
+        self._batches, self.images, self._steps = batches, batch * steps, steps
         next(batches)
 
     def go(self) -> float:
         """Seconds of processor time per image.
 
-        From full buffers to full buffers: what is made ahead is paid for in the same round.
+        A round begins and ends with full buffers, so that it pays for what is made ahead.
         """
         began = rest()
         for _ in range(self._steps):
@@ -89,7 +79,7 @@ class Side:
 
 
 def rest() -> float:
-    """The process's processor time, once no thread of it has worked for 50 ms."""
+    """Waits until no thread of the process has worked for 50 ms; gives its processor time."""
     last = time.process_time()
     while True:
         time.sleep(0.05)
@@ -100,11 +90,14 @@ def rest() -> float:
 
 
 def raw(files: list[bytes]) -> Callable[[], float]:
-    """Seconds of processor time per image of libjpeg-turbo's whole, exact decoding in memory."""
+    """() -> seconds of processor time per image in which libjpeg-turbo decodes files in memory.
+
+    Raises EnvironmentFailure where simplejpeg is not installed.
+    """
     try:
         import simplejpeg
     except ImportError as error:
-        raise EnvironmentFailure("raw decoding is measured with simplejpeg, which is not installed",
+        raise EnvironmentFailure("simplejpeg, which measures raw decoding, is not installed",
                                  where="imgcls bench input",
                                  fix='pip install "imgcls_jax[bench]"') from error
 
@@ -119,10 +112,10 @@ def raw(files: list[bytes]) -> Callable[[], float]:
 
 
 def measure(sides: dict[str, Side], files: list[bytes], *, rounds: int) -> dict:
-    """Rounds of every side in turn, raw decoding of `files` before and behind each of them.
+    """Rounds of every side in turn, with raw decoding of `files` before and after each.
 
-    ratio: raw decoding's time over the side's, 1 if the side costs as much as only decoding the
-    files; of a round it is taken to the mean of the two raw timings around the side.
+    ratio_to_raw: the time of raw decoding over that of the side, 1 if the side costs no more than
+    decoding its files. In a round, raw decoding's is the mean of the one before and the one after.
     """
     decode = raw(files)
     taken, ratios = ({name: [] for name in sides} for _ in range(2))
@@ -151,9 +144,11 @@ def _spread(values: list[float]) -> dict:
 
 
 def of_photos(folder: Path, count: int, batch: int, cases: list[str]):
-    """(sides, JPEG files): the named cases on photos of 500 x 375 and the same in other forms."""
-    from imgcls_jax.data.decoding.tensorflow import tensorflow
+    """(sides, JPEG files): the named cases on `count` photos of 500 x 375, in several forms.
 
+    folder: an empty one, for the files. batch: images of a batch. Raises ConfigError for a name
+    that is not in CASES.
+    """
     unknown = set(cases) - set(CASES)
     if unknown:
         raise ConfigError(f"no case is called {', '.join(sorted(unknown))}", where="--case",
@@ -168,82 +163,68 @@ def of_photos(folder: Path, count: int, batch: int, cases: list[str]):
             encoded(photo(number, *turned(number, 2000, 1500)))
             for number in range(min(count, LARGE))))}
     opened = functools.cache(lambda form: forms[form]())
-    sides = {name: side(opened(CASES[name][0]), *CASES[name][1:], count, batch) for name in cases}
+    sides = {}
+    for name in cases:
+        form, kind, chain = CASES[name]
+        transforms = [TRANSFORMS.get(called)(**arguments) for called, arguments in chain]
+        sides[name] = side(opened(form), kind, transforms, count, batch)
     return sides, files
 
 
-def of_config(config: dict, count: int, batch: int):
-    """(sides, JPEG files): a config's own training and evaluation input, and the first JPEGs of
-    what it trains on."""
-    from imgcls_jax import datasets
-    from imgcls_jax.cli import data
-    from imgcls_jax.data.decoding.tensorflow import tensorflow
-    from imgcls_jax.data.feed import options
-    from imgcls_jax.registry import bind
+def of_data(source: Source, splits: Mapping[str, str], transforms: Mapping[str, Sequence],
+            count: int, batch: int):
+    """(sides, JPEG files): training and evaluation from a dataset, and the first of its JPEGs.
 
+    splits, transforms: those of "train" and of "eval". count: images of a round, and files at most.
+    Raises ConfigError where the split to train on has no JPEGs.
+    """
     tensorflow()
-    source = data.source(config)
-    shared = bind(options, {k: v for k, v in config["data"].items() if k in OPTIONS},
-                  "config.data")()
-    splits = {kind: datasets.split(source, shared[kind]) for kind in ("train", "eval")}
-    files = list(itertools.islice(jpegs(splits["train"]), count))
+    opened = {kind: datasets.split(source, name) for kind, name in splits.items()}
+    files = list(itertools.islice(jpegs(opened["train"]), count))
     if not files:
-        raise ConfigError(f"{source.name} has no JPEGs that raw decoding could be measured on",
-                          where="--config", fix="measure the made photos: leave --config out")
-    sides = {kind: side(split, kind, config[key], count, batch, source.channels)
-             for (kind, split), key in zip(splits.items(), ("transforms", "eval_transforms"),
-                                           strict=True)}
-    return sides, files
+        raise ConfigError(f"{source.name} has no JPEGs, which raw decoding is measured on",
+                          where="--config", fix="leave --config out to measure generated photos")
+    return {kind: side(split, kind, transforms[kind], count, batch, source.channels)
+            for kind, split in opened.items()}, files
 
 
-def jpegs(split) -> Iterator[bytes]:
-    from imgcls_jax.data.curation import examples
-
+def jpegs(split: Lookup | Shards) -> Iterator[bytes]:
+    """The examples that are JPEG files."""
     for _, image in examples.each(split, lambda index, image, label: image, threads=1):
         if isinstance(image, bytes) and image.startswith(b"\xff\xd8\xff"):
             yield image
 
 
-def side(split, kind: str, transforms: tuple, count: int, batch: int, channels: int = 3) -> Side:
-    from imgcls_jax.assembly.inputs import chain
-    from imgcls_jax.data.batches import eval_batches, train_batches
-    from imgcls_jax.transforms import TRANSFORMS
-
-    built = chain(transforms, TRANSFORMS, "transforms")
+def side(split: Lookup | Shards, kind: str, transforms: Sequence[Callable], count: int, batch: int,
+         channels: int = 3) -> Side:
+    """Batches of a split, as they are made to train or to evaluate; a round is `count` images."""
     how = dict(batch_size=batch, rows=slice(0, batch), channels=channels)
     if kind == "train":
-        batches = train_batches(split, built, seed=0, start_step=0, **how)
+        batches = train_batches(split, transforms, seed=0, start_step=0, **how)
     else:
-        batches = eval_batches(again_and_again(split), built, **how)
+        batches = eval_batches(repeated(split), transforms, **how)
     return Side(batches, batch, max(1, count // batch))
 
 
-def again_and_again(split):
-    """A long split of the same examples: a pass over it is not spent on its beginning."""
-    from imgcls_jax.types import Lookup, Shards
-
+def repeated(split: Lookup | Shards) -> Lookup | Shards:
+    """The split 1,000 times over: a pass over it does not begin again within a measurement."""
     if isinstance(split, Shards):
         return Shards(split.files * 1000, split.records, split.parse)
     return Lookup(split.size * 1000, lambda index: split.read(index % split.size),
                   lambda index: split.where(index % split.size))
 
 
-def lookup(folder: Path, files):
-    """A Lookup of files in a folder, read as the dataset `folder` reads them."""
-    from imgcls_jax.datasets import DATASETS
-
+def lookup(folder: Path, files: Iterable[bytes]) -> Lookup:
+    """Writes the files to a folder, and opens it as the dataset `folder` does."""
     place = folder / "train" / "photo"
     place.mkdir(parents=True)
     for number, data in enumerate(files):
         (place / f"{number:05}.jpg").write_bytes(data)
-    return DATASETS.get("folder")(dir=str(folder)).open("train")
+    return datasets.DATASETS.get("folder")(dir=str(folder)).open("train")
 
 
-def records(folder: Path, files: list[bytes]):
-    """Shards: the files in TFRecords of tf.train.Example, in four."""
-    from imgcls_jax.data.decoding.tensorflow import tensorflow
-    from imgcls_jax.types import Shards
-
+def records(folder: Path, files: list[bytes]) -> Shards:
+    """Writes the files to four TFRecord files of tf.train.Example."""
     tf, shards = tensorflow(), []
     for first in range(4):
         path = str(folder / f"{first}.tfrecord")
@@ -266,7 +247,7 @@ def records(folder: Path, files: list[bytes]):
 
 @functools.cache
 def scenes() -> list:
-    """scikit-learn's two photos, 640 x 427."""
+    """The two photos that come with scikit-learn, 640 x 427."""
     from PIL import Image
 
     folder = importlib.resources.files("sklearn.datasets.images")
@@ -275,7 +256,7 @@ def scenes() -> list:
 
 
 def photo(number: int, width: int, height: int):
-    """A part of a scene, at random, in other light and with the grain of a camera."""
+    """A random part of a scene, brighter or darker, with the noise of a camera."""
     from PIL import Image
 
     rng = np.random.Generator(np.random.Philox(number))
@@ -292,7 +273,7 @@ def photo(number: int, width: int, height: int):
 
 
 def turned(number: int, width: int, height: int) -> tuple[int, int]:
-    """One photo of four is upright."""
+    """(width, height) of a photo: one of four is upright."""
     return (height, width) if number % 4 == 3 else (width, height)
 
 
@@ -305,6 +286,7 @@ def small(number: int) -> bytes:
 
 
 def encoded(image) -> bytes:
+    """The picture as a JPEG."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY, subsampling=2)
     return file.getvalue()

@@ -1,8 +1,8 @@
-"""What devices can do at most, and how much of it a step uses."""
+"""The peak FLOP/s and bandwidth of devices, and what share of them a step reaches."""
 
-# By a part of the device's name, the first that fits: (dense bf16 TFLOP/s with f32 sums, GB/s), as
-# the makers' data sheets have them (NVIDIA's give the sparse figure, twice the dense one; Google's
-# stand in the TPU pages of its cloud documentation). V100 has no bf16: its figure is that of f16.
+# Part of the device's name, of which the first that fits counts: (dense bf16 TFLOP/s with f32 sums,
+# GB/s), from the makers' data sheets (NVIDIA's give the sparse figure, twice the dense one;
+# Google's are on the TPU pages of its cloud documentation). V100 has no bf16: its figure is of f16.
 PEAKS = {
     "B200": (2250, 8000), "GH200": (989, None), "H200": (989, 4800),
     "H100 PCIe": (756, 2000), "H100 NVL": (835, 3900), "H100": (989, 3350),
@@ -20,14 +20,14 @@ def of(device: str) -> tuple[float | None, float | None]:
     return flops and flops * 1e12, moved and moved * 1e9
 
 
-def shares(device: str, dtype: str, *, flops: float, moved: float, seconds: float) -> dict:
-    """How much of a device's peaks a program used that took `seconds`; None where unknown.
+def shares(device: str, dtype: str, *, flops: float | None, moved: float, seconds: float) -> dict:
+    """The shares of a device's peaks that a program reached in `seconds`; None where unknown.
 
-    flops, moved: FLOPs and bytes of one device. The roofline is the larger of the two shares: no
-    program of these FLOPs and bytes is faster than 1.
+    flops, moved: FLOPs and bytes of one device; flops None: not counted. The share of the roofline
+    is the larger of the two: with these FLOPs and bytes no program exceeds 1.
     """
     peak, bandwidth = of(device)
-    if dtype != "bfloat16":  # the peak of another dtype is another one
+    if dtype != "bfloat16" or flops is None:  # another dtype has another peak
         peak = None
     found = {"share_of_peak": peak and flops / seconds / peak,
              "share_of_bandwidth": bandwidth and moved / seconds / bandwidth}

@@ -1,17 +1,18 @@
-"""Timed rounds that alternate between sides, and a probe that tells which were disturbed."""
+"""Timed rounds that alternate between sides, and a probe that shows which were disturbed."""
 
 import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping
 
-FEWEST = 3  # undisturbed rounds that a figure may rest on
-MOST = 2  # times the rounds asked for, where disturbed ones are made up for
+FEWEST = 3  # undisturbed rounds that are enough for a figure
+MOST = 2  # times the rounds asked for, if disturbed ones have to be repeated
 
 
 @dataclasses.dataclass(frozen=True)
 class Rounds:
-    """seconds: of each side, one per round. probes: before the first, and behind each side."""
+    """seconds: of each side, one per round. probes: seconds of the probe, before the first round
+    and after each side. tolerance: share by which a probe may differ from the median of all."""
 
     seconds: dict[str, list[float]]
     probes: list[float]
@@ -19,7 +20,7 @@ class Rounds:
 
     @property
     def void(self) -> list[bool]:
-        """Of each round, whether a probe before, within or behind it is off the median of all."""
+        """For each round, whether a probe before, within or after it differs too much."""
         middle, sides = statistics.median(self.probes), len(self.seconds)
         off = [abs(probe / middle - 1) > self.tolerance for probe in self.probes]
         return [any(off[i:i + sides + 1]) for i in range(0, len(off) - 1, sides)]
@@ -35,30 +36,30 @@ class Rounds:
         return [taken for taken, kept in zip(self.seconds[side], keep, strict=True) if kept]
 
     def ratio(self, over: str, under: str) -> dict[str, float]:
-        """Speed of one side over that of another: of the medians, and the range by round."""
+        """Speed of one side over that of another: of the medians, and the range over rounds."""
         pairs = [b / a for a, b in zip(self.counted(over), self.counted(under), strict=True)]
         return {"of_medians": statistics.median(self.counted(under))
                 / statistics.median(self.counted(over)), "min": min(pairs), "max": max(pairs)}
 
     def summary(self) -> dict:
-        """What a reader must know to trust the figures."""
+        """How many rounds there were and were disturbed, and whether to trust the figures."""
         probes = [probe * 1e3 for probe in self.probes]
         found = {"run": len(self.void), "void": self.void.count(True),
                  "probe_milliseconds": {"median": statistics.median(probes), "min": min(probes),
                                         "max": max(probes)},
                  "probe_tolerance": self.tolerance, "trusted": self.trusted}
         if not self.trusted:
-            found["warning"] = (f"only {self.void.count(False)} undisturbed rounds, of "
-                                f"{FEWEST} needed: all are counted, other work is on the machine")
+            found["warning"] = (f"only {self.void.count(False)} undisturbed rounds, {FEWEST} are "
+                                "needed: all rounds are counted; the machine does other work")
         return found
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], probe: Callable[[], float], *,
               rounds: int, tolerance: float) -> Rounds:
-    """Rounds of every side in turn, a probe between any two, until `rounds` are undisturbed.
+    """Rounds of every side in turn, with a probe between any two, until `rounds` are undisturbed.
 
-    sides, probe: run and return their seconds; only one of them runs at a time. At most MOST times
-    as many rounds are made.
+    sides, probe: run once and return their seconds; one at a time. tolerance: as of Rounds. There
+    are at most MOST times as many rounds.
     """
     done = Rounds({name: [] for name in sides}, [probe()], tolerance)
     while done.void.count(False) < rounds and len(done.void) < MOST * rounds:
@@ -69,14 +70,15 @@ def alternate(sides: Mapping[str, Callable[[], float]], probe: Callable[[], floa
 
 
 def tolerance() -> float:
-    """By how much a probe may differ: 3% of an accelerator's time; a CPU's differs by more."""
+    """The share by which a probe may differ: 0.03 on an accelerator, 0.1 on a CPU, which varies
+    more."""
     import jax
 
     return 0.1 if jax.default_backend() == "cpu" else 0.03
 
 
 def matmul(clock: Callable[[], float] = time.perf_counter) -> Callable[[], float]:
-    """A probe: seconds of ten products of fixed matrices on the first device."""
+    """A probe: () -> seconds of ten products of fixed matrices on the first device."""
     import jax
     import jax.numpy as jnp
 
@@ -92,7 +94,7 @@ def matmul(clock: Callable[[], float] = time.perf_counter) -> Callable[[], float
         return clock() - began
 
     def probe() -> float:
-        once()  # threads of the side before may still be winding down, and clocks coming up
+        once()  # not counted: threads of the last side may still run, clocks may still rise
         return once()
 
     return probe

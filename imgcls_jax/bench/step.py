@@ -1,50 +1,33 @@
-"""imgcls bench step: images per second of the training step alone, or beside another package's."""
+"""Images per second of the training step alone, with data that is already on the device."""
 
-import json
 import os
 import statistics
-import sys
 import time
+from collections.abc import Callable, Mapping
 
 from imgcls_jax.bench import compare, peaks, trace
-from imgcls_jax.bench import rounds as _rounds
-from imgcls_jax.cli import _flags
-from imgcls_jax.cli.bench import FLAGS, chosen
+from imgcls_jax.bench import rounds as timed
 from imgcls_jax.errors import EnvironmentFailure
-
-
-def main(overrides):
-    if FLAGS.beside:
-        compare.share_device()  # before anything asks JAX for one
-    _flags.start(FLAGS)
-    config = chosen(overrides)
-    choices = dict(steps=FLAGS.steps, rounds=FLAGS.rounds, tolerance=FLAGS.probe_tolerance,
-                   profile=FLAGS.profile)
-    if FLAGS.beside:
-        compare.check(config, FLAGS)
-        with compare.Child(FLAGS.beside_python or sys.executable) as child:
-            found = measure(config, child, compiling=FLAGS.beside_compile, **choices)
-    else:
-        found = measure(config, **choices)
-    print(json.dumps(found, indent=1))
+from imgcls_jax.types import Run
 
 
 class Step:
-    """The compiled training step of a config, with a state and a batch that stay on the device.
+    """The compiled training step of a Run, with a state and a batch that stay on the device.
 
-    options: more of XLA's flags, for this program alone. clock: what rounds are timed with.
+    options: flags of XLA for this program, in addition to the usual ones. clock: () -> seconds, by
+    which rounds are timed.
     """
 
-    def __init__(self, chosen: dict, options: dict | None = None, clock=time.perf_counter):
+    def __init__(self, run: Run, options: Mapping | None = None,
+                 clock: Callable[[], float] = time.perf_counter):
         import jax
         import numpy as np
 
-        from imgcls_jax.assembly import build
         from imgcls_jax.bench import hlo
         from imgcls_jax.parallel import transfer
         from imgcls_jax.training.programs import lower_step
 
-        self.run = run = build(chosen)
+        self.run = run
         began = time.perf_counter()
         self.state = jax.block_until_ready(run.init())
         self.init_seconds = time.perf_counter() - began
@@ -54,14 +37,13 @@ class Step:
                 "mask": np.ones(run.batch_size, np.float32)}
         self.batch = transfer.to_device(host, run.batch_size, run.mesh)
         began = time.perf_counter()
-        self.program = lower_step(run).compile(compiler_options=options)
+        self.program = lower_step(run).compile(compiler_options=options and dict(options))
         self.compile_seconds = time.perf_counter() - began
         self.text = self.program.as_text()
         self.facts = hlo.summary(self.program)
         if jax.default_backend() == "gpu":
-            # Products are calls of libraries there, whose FLOPs and bytes XLA does not count.
-            self.facts["flops"] = flops(chosen) / run.mesh.devices.size
-            self.facts["bytes_accessed"] = hlo.moved(self.text)
+            # Products are calls of libraries there, whose bytes and FLOPs XLA does not count.
+            self.facts |= {"flops": None, "bytes_accessed": hlo.moved(self.text)}
         self.clock, self.loss = clock, None
         self.go(2)
 
@@ -78,64 +60,76 @@ class Step:
         return seconds
 
 
-def flops(chosen: dict) -> float:
-    """FLOPs of a config's step on all devices, before XLA fuses and replaces anything.
+def cpu() -> list:
+    """[the first CPU device], for which FLOPs are counted: JAX's GPU client does not count them.
 
-    Counted for a CPU, whatever the step runs on: JAX's GPU client does not count.
+    Raises EnvironmentFailure where JAX may not use the CPU.
     """
     import jax
 
-    from imgcls_jax.assembly import build
-    from imgcls_jax.training.programs import lower_step
-
     try:
-        device = jax.devices("cpu")[:1]
+        return jax.devices("cpu")[:1]
     except RuntimeError as error:
+        platforms = os.environ.get("JAX_PLATFORMS")
         raise EnvironmentFailure("FLOPs are counted for a CPU, which JAX may not use here",
-                                 where=f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')}",
+                                 where=f"JAX_PLATFORMS={platforms}",
                                  fix="add it: JAX_PLATFORMS=cuda,cpu, or leave that unset"
                                  ) from error
-    return lower_step(build({**chosen, "mesh": {"data": 1}}, devices=device)
-                      ).cost_analysis()["flops"]
 
 
-def measure(chosen: dict, child=None, *, steps: int, rounds: int, tolerance: float | None = None,
-            profile: str | None = None, compiling: str = "default") -> dict:
-    """Times rounds of `steps` steps of a config on one batch that stays on the device.
+def flops(run: Run) -> float:
+    """FLOPs of the step of a Run that was built for `cpu()`, before XLA fuses or replaces anything.
 
-    child: a _beside.Child whose rounds alternate with ours; compiling: what it does to its model.
-    tolerance: of the probe, as _rounds.tolerance has it by default. profile: a folder for a trace.
+    They are those of the whole batch, as many as all devices of another mesh do together.
+    """
+    from imgcls_jax.training.programs import lower_step
+
+    return lower_step(run).cost_analysis()["flops"]
+
+
+def measure(run: Run, *, dtype: str, steps: int, rounds: int, tolerance: float | None = None,
+            profile: str | None = None, total_flops: float | None = None,
+            child: compare.Child | None = None, recipe: compare.Recipe | None = None) -> dict:
+    """Times rounds of `steps` steps of a Run on one batch that stays on the device.
+
+    dtype: the one that the model computes in. tolerance: by what share a probe may differ from the
+    median of all, by default as of rounds.tolerance. profile: a folder for a trace of some steps.
+    total_flops: FLOPs of a step, as of `flops`; None on a GPU leaves what rests on them None.
+    child, recipe: a process whose rounds alternate with ours, and how it trains. Raises
+    EnvironmentFailure where the child or the profiler fails.
     """
     import jax
 
     from imgcls_jax import environment
-    from imgcls_jax.parallel import processes
 
-    step = Step(chosen)
+    step = Step(run)
+    if total_flops is not None:
+        step.facts["flops"] = total_flops / run.mesh.devices.size
     sides = {"ours": lambda: step.go(steps)}
     if child:
-        theirs = child.prepare(compare.spec(step.run, chosen, compiling))
+        theirs = child.prepare(compare.request(run, dtype, recipe))
         sides["theirs"] = lambda: child.go(steps)
-    done = _rounds.alternate(sides, _rounds.matmul(), rounds=rounds,
-                             tolerance=_rounds.tolerance() if tolerance is None else tolerance)
-    found = {
-        "model": step.run.spec.name, "batch_size": step.run.batch_size,
-        "image": list(step.run.abstract_batch["image"].shape[1:]),
-        "dtype": processes.compute_dtype(chosen["precision"]), **figures(step, done, steps),
-        "rounds": done.summary()}
+    done = timed.alternate(sides, timed.matmul(), rounds=rounds,
+                           tolerance=timed.tolerance() if tolerance is None else tolerance)
+    found = {"model": run.spec.name, "batch_size": run.batch_size,
+             "image": list(run.abstract_batch["image"].shape[1:]), "dtype": dtype,
+             **figures(step, done, steps, dtype), "rounds": done.summary()}
     if child:
-        found["beside"] = {**theirs, **speed(done.counted("theirs"), steps, step.run.batch_size),
+        found["beside"] = {**theirs, **speed(done.counted("theirs"), steps, run.batch_size),
                            "loss": child.loss}
         found["ratio"] = done.ratio("ours", "theirs")
     if profile:
         found["profile"] = trace.record(step.go, min(steps, 5), profile, step.text)
     if jax.default_backend() == "cpu":
-        found["warning"] = "measured on a CPU: this says nothing of a GPU or TPU"
+        found["warning"] = "measured on a CPU: this says nothing about a GPU or TPU"
     return {**found, **environment.environment()}
 
 
 def speed(taken: list[float], steps: int, images: int) -> dict:
-    """Of rounds of so many steps: images per second by the median, and the spread."""
+    """Images per second by the median, and the spread, of rounds of `steps` steps.
+
+    taken: seconds of each round. images: those of one step.
+    """
     milliseconds = [seconds / steps * 1e3 for seconds in taken]
     median = statistics.median(milliseconds)
     return {"images_per_second": images / median * 1e3,
@@ -143,12 +137,11 @@ def speed(taken: list[float], steps: int, images: int) -> dict:
                                   "max": max(milliseconds)}}
 
 
-def figures(step: Step, done: _rounds.Rounds, steps: int) -> dict:
-    """What is known of our own step."""
+def figures(step: Step, done: timed.Rounds, steps: int, dtype: str) -> dict:
+    """All figures of our own step: speed, FLOPs, bytes, and the shares of the device's peaks."""
     import jax
 
     from imgcls_jax.bench import hlo
-    from imgcls_jax.parallel import processes
 
     run, facts = step.run, step.facts
     devices, images = run.mesh.devices.size, run.batch_size
@@ -156,11 +149,10 @@ def figures(step: Step, done: _rounds.Rounds, steps: int) -> dict:
     return {
         **found, "images_per_second_per_device": found["images_per_second"] / devices,
         "init_seconds": step.init_seconds, "compile_seconds": step.compile_seconds,
-        "flops_per_image": facts["flops"] * devices / images,
+        "flops_per_image": facts["flops"] and facts["flops"] * devices / images,
         "bytes_accessed_per_image": facts["bytes_accessed"] * devices / images,
         "peak_bytes": facts["peak_bytes"], "collectives": facts["collectives"],
-        **peaks.shares(jax.devices()[0].device_kind,
-                        processes.compute_dtype(run.config["precision"]), flops=facts["flops"],
-                        moved=facts["bytes_accessed"],
-                        seconds=found["step_milliseconds"]["median"] / 1e3),
+        **peaks.shares(jax.devices()[0].device_kind, dtype, flops=facts["flops"],
+                       moved=facts["bytes_accessed"],
+                       seconds=found["step_milliseconds"]["median"] / 1e3),
         "kernels": hlo.kernels(step.text), "loss": step.loss}

@@ -1,4 +1,4 @@
-"""Traces of the profiler: what a step spends its time on, by operation."""
+"""The profiler's traces: which operations a step spends its time on."""
 
 import collections
 import re
@@ -12,12 +12,13 @@ from imgcls_jax.errors import EnvironmentFailure
 def record(run: Callable[[int], float], steps: int, folder: str, text: str, top: int = 15) -> dict:
     """Traces so many steps into a folder (for XProf or TensorBoard) and reads the trace.
 
-    text: the compiled program, which knows the source of each operation.
+    run: does so many steps. text: of the compiled program, which has the source of each operation.
+    top: how many places are listed. Raises EnvironmentFailure if the profiler writes nothing.
     """
     import jax
 
     options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # its events are many, and none is of a device
+    options.python_tracer_level = 0  # Python's events are many, and none is of a device
     with jax.profiler.trace(folder, profiler_options=options):
         run(steps)
     files = sorted(Path(folder).rglob("*.xplane.pb"), key=lambda file: file.stat().st_mtime)
@@ -32,7 +33,7 @@ def record(run: Callable[[int], float], steps: int, folder: str, text: str, top:
 def events(planes: Iterable) -> list[tuple[str, float]]:
     """(operation, nanoseconds) of each run of an operation of a compiled program.
 
-    Of a GPU's plane these are the kernels of its streams; on a CPU they are the host's own.
+    On a GPU these are the kernels of its streams; on a CPU they are the host's own events.
     """
     planes = list(planes)
     devices = [plane for plane in planes if plane.name.startswith("/device:")]
@@ -49,12 +50,12 @@ def events(planes: Iterable) -> list[tuple[str, float]]:
 
 def costliest(runs: list[tuple[str, float]], sources: Mapping[str, tuple[str, str]], steps: int,
               top: int) -> dict:
-    """Events -> the `top` places by time, each with its operations, time per step and share.
+    """Events -> the `top` places by time, each with its operations, milliseconds and share.
 
-    A place is the path of names that made an operation, the same in all blocks of a stage, or the
-    operation's own name where it has none. sources: as of hlo.sources. A loop or a call is left
-    out: what is inside it is listed itself. Times are summed over threads or streams: together they
-    may exceed a step's.
+    A place is the source of an operation in the model, with one place for all blocks of a stage, or
+    the operation's own name where its source is unknown. sources: as of hlo.sources. Loops and
+    calls are left out: what is inside them is listed itself. Times are summed over threads or
+    streams, and may together exceed the time of a step.
     """
     spent, names, count = collections.Counter(), collections.defaultdict(set), 0
     for operation, nanoseconds in runs:

@@ -1,7 +1,7 @@
-"""A checkpoint step's folder: signed when it is whole, and what is wrong with it later.
+"""Digests of a checkpoint step: written when the folder is complete, verified before it is used.
 
-The manifest holds the digest of every file and one of its own. Orbax's marker, written after it,
-says that the step is committed; either of the two makes a folder a step.
+The digest file (manifest.json) holds the digest of every file and one of itself. Orbax's marker,
+written after it, says that the step is committed; a folder with either of the two is a step.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from pathlib import Path
 
 MARKER = "commit_success.txt"  # Orbax's
 MANIFEST = "manifest.json"
-# Orbax stamps this one with the time after the manifest; nothing of ours is read from it.
+# Orbax writes the time into the last one after the digest file; we read nothing from it.
 UNSIGNED = (MANIFEST, MARKER, "_CHECKPOINT_METADATA")
-UNKNOWN = "no manifest"
+UNKNOWN = "no digest file"
 
 
 def sign(folder: Path):
-    """Writes the manifest, whole and on the disk."""
+    """Writes the digest file, complete and flushed to disk."""
     digests = _digests(folder)
     temporary = folder / f".{MANIFEST}.tmp"
     with temporary.open("w") as file:
@@ -29,7 +29,7 @@ def sign(folder: Path):
 
 
 def verify(folder: Path) -> str | None:
-    """What is wrong with a step's folder: None if nothing, UNKNOWN without a manifest."""
+    """What is wrong with a step's folder: None if nothing, UNKNOWN without a digest file."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         wanted = manifest["sha256"]
@@ -69,30 +69,32 @@ def number(folder: Path) -> int | None:
 
 
 def steps(directory: Path) -> list[int]:
-    """Steps that were saved to their end, whole or damaged since, the newest first."""
+    """Steps whose saving was completed, even if damaged since, the newest first."""
     if not directory.is_dir():
         return []
-    return sorted((number(folder) for folder in directory.iterdir() if number(folder) is not None
-                   and ((folder / MARKER).is_file() or (folder / MANIFEST).is_file())),
-                  reverse=True)
+    found = [number(folder) for folder in directory.iterdir()
+             if (folder / MARKER).is_file() or (folder / MANIFEST).is_file()]
+    return sorted((step for step in found if step is not None), reverse=True)
 
 
 def first_good(directory: Path, candidates: Iterable[int]) -> tuple[int | None, list[str]]:
     """(the first good step of the candidates, what is wrong with those before it).
 
-    A step without a manifest is used where none is verified.
+    A step without a digest file is used only where no step can be verified.
     """
-    problems = {}
-    for step in candidates:
-        problem = verify(directory / str(step))
+    problems: dict[int, str] = {}
+    step: int | None = None
+    for candidate in candidates:
+        problem = verify(directory / str(candidate))
         if problem is None:
+            step = candidate
             break
-        problems[step] = problem
+        problems[candidate] = problem
     else:
-        step = next((step for step, problem in problems.items() if problem == UNKNOWN), None)
+        step = next((other for other, problem in problems.items() if problem == UNKNOWN), None)
     complaints = [f"checkpoint {other} is not used: {problem}"
                   for other, problem in problems.items() if other != step]
     if step in problems:
-        complaints.append(f"checkpoint {step} has no manifest and is used unverified: there is no "
-                          "verified one")
+        complaints.append(f"checkpoint {step} has no digest file and is used unverified: no other "
+                          "checkpoint is verified")
     return step, complaints

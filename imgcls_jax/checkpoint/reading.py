@@ -17,8 +17,8 @@ from imgcls_jax.checkpoint import digests
 from imgcls_jax.errors import CheckpointError
 from imgcls_jax.types import TrainState
 
-# Orbax tells of every item of every save, and of an error with the tracebacks of all its threads;
-# what it raises says enough.
+# Orbax logs every item of every save, and an error with the tracebacks of all its threads; the
+# exception that it raises says enough.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
@@ -49,7 +49,9 @@ def choose(directory: Path, step: int | str = "latest") -> int:
             raise none_good(directory, complaints)
         return found
 
-    return agree(chosen)
+    found = agree(chosen)
+    assert found is not None  # else `chosen` has raised
+    return found
 
 
 def read_config(directory: Path, step: int | str = "latest") -> tuple[dict, int]:
@@ -78,7 +80,7 @@ def restore_weights(directory: Path, step: int | str = "latest",
 
 @contextlib.contextmanager
 def explaining(folder: Path) -> Iterator[None]:
-    """What Orbax says of a folder that it cannot read, such as an unverified one, for a person."""
+    """Turns what Orbax raises for a folder that it cannot read into a CheckpointError."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -109,12 +111,12 @@ def stored_shapes(reader, folder: Path):
 
 
 def compare(wanted, stored, folder: Path):
-    # Orbax would cast another dtype without a word.
+    # Orbax would cast to another dtype silently.
     difference = tree.diff(wanted, stored)
     if difference:
-        raise CheckpointError(f"the checkpoint is of another model or optimizer:\n{difference}",
+        raise CheckpointError(f"the checkpoint is from another model or optimizer:\n{difference}",
                               where=str(folder),
-                              fix="use the config it was made with, or another workdir")
+                              fix="use the config it was saved with, or another workdir")
 
 
 # ---- for both reading and saving ------------------------------------------------------------
@@ -125,7 +127,7 @@ def read_item(folder: Path) -> dict:
 
 
 def score_of(folder: Path) -> tuple[float | None, int]:
-    """(score, 1 where the highest is best, else -1) of a step; no score of a damaged one."""
+    """(score, 1 where the highest is best, else -1) of a step; None as score if it is damaged."""
     with contextlib.suppress(OSError, ValueError):
         item = read_item(folder)
         return item.get("score"), -1 if item.get("best_mode") == "min" else 1
@@ -133,7 +135,7 @@ def score_of(folder: Path) -> tuple[float | None, int]:
 
 
 def agree(choose) -> int | None:
-    """What `choose()` returns on process 0, on all of them; its CheckpointError likewise."""
+    """What `choose()` returns on process 0, given to all processes; so is its CheckpointError."""
     if jax.process_count() == 1:
         return choose()
     found, error = None, None
@@ -156,6 +158,6 @@ def warn(directory: Path, complaints: list[str]):
 
 def none_good(directory: Path, complaints: list[str]) -> CheckpointError:
     more = f"; and {len(complaints) - 2} more" if len(complaints) > 2 else ""
-    return CheckpointError("no checkpoint here is good: " + "; ".join(complaints[:2]) + more,
+    return CheckpointError("all checkpoints are damaged: " + "; ".join(complaints[:2]) + more,
                            where=str(directory),
                            fix="restore the files from a copy, or start in a new workdir")

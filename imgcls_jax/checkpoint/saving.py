@@ -1,4 +1,4 @@
-"""Saving the checkpoints of a run, and restoring them to go on."""
+"""Saving the checkpoints of a run, and restoring them to resume it."""
 
 import contextlib
 import dataclasses
@@ -24,14 +24,16 @@ from imgcls_jax.errors import EnvironmentFailure
 from imgcls_jax.types import TrainState
 
 ITEMS = ("weights", "training", "config")
-MARGIN = 1.1  # a step takes a little more room than its arrays
+MARGIN = 1.1  # a step takes a little more disk space than its arrays
 
 
 @functools.cache
 def _hush_failed_writes():
-    """When one write of a save fails, Orbax raises that and closes its event loop under the others.
+    """Drops the messages that follow a failed write.
 
-    What those say on the way out, through asyncio's log and Python's last resort, is no news.
+    When one write of a save fails, Orbax raises that error and closes its event loop while others
+    are still writing. Their "event loop is closed" messages, in asyncio's log and through
+    sys.unraisablehook, repeat the first error.
     """
     def told(record) -> bool:
         return "exception was never retrieved" not in record.getMessage()
@@ -46,7 +48,7 @@ def _hush_failed_writes():
 
 @dataclasses.dataclass
 class _Retention(checkpoint_managers.PreservationPolicy):
-    """The newest `keep` steps, and the one of the best score."""
+    """The newest `keep` steps, and the one with the best score."""
 
     keep: int
     sign: int
@@ -55,16 +57,17 @@ class _Retention(checkpoint_managers.PreservationPolicy):
     def should_preserve(self, checkpoints, *, context):
         steps = [checkpoint.step for checkpoint in checkpoints]
         kept = set(sorted(steps)[-self.keep:])
-        scored = [step for step in steps if self.scores.get(step) is not None]
+        scored = [(self.sign * score, step) for step in steps
+                  if (score := self.scores.get(step)) is not None]
         if scored:
-            kept.add(max(scored, key=lambda step: (self.sign * self.scores[step], step)))
+            kept.add(max(scored)[1])
         return [step in kept for step in steps]
 
 
 class Checkpoints:
-    """The checkpoints of one run. Every process makes one and calls all of its methods.
+    """The checkpoints of one run. Every process creates one and calls all of its methods.
 
-    keep: how many of the newest stay, beside the one of the best score (best_mode "max" | "min").
+    keep: how many of the newest stay, and the one with the best score (best_mode "max" | "min").
     """
 
     def __init__(self, directory: Path, *, keep: int, best_mode: Literal["max", "min"] = "max"):
@@ -76,7 +79,7 @@ class Checkpoints:
 
     @property
     def _manager(self) -> ocp.CheckpointManager:
-        """Orbax's manager; made after `restore` has put the folder in order, for it lists it."""
+        """Orbax's manager; it lists the folder, so `restore` has to put that in order first."""
         if self._lazy is None:
             self._scores.update({s: reading.score_of(self.directory / str(s))[0]
                                  for s in digests.steps(self.directory)})
@@ -89,14 +92,14 @@ class Checkpoints:
                         preservation_policy=policy,
                         async_options=ocp.AsyncOptions(
                             post_finalization_callback=self._seal,
-                            # Otherwise a folder that cannot be made leaves threads behind that
+                            # Otherwise a folder that cannot be created leaves threads running that
                             # keep the process from ending for five minutes.
                             create_directories_asynchronously=False)))
         return self._lazy
 
     def _seal(self):
         # Orbax calls this when all files are there and before it writes the marker, so that a
-        # committed step always has its manifest.
+        # committed step always has its digest file.
         if jax.process_index() == 0:
             digests.sign(self.directory / str(self._saving))
 
@@ -104,7 +107,7 @@ class Checkpoints:
         """(state, config item, step) of the newest good step, or None where there is none yet.
 
         state: abstract, with the shardings to restore to, of any topology. Newer steps that are
-        damaged are named in warnings and moved to `damaged/` beside the folder. Called before
+        damaged are named in warnings and moved to `damaged/` next to the folder. Called before
         anything is saved. Raises CheckpointError if there are steps and none is good, or the trees
         differ.
         """
@@ -124,7 +127,7 @@ class Checkpoints:
                     step)
 
     def _put_in_order(self) -> int | None:
-        """The newest good step; those above it are moved away, what killed saves left removed."""
+        """The newest good step; newer ones are moved away, remains of killed saves are removed."""
         steps = digests.steps(self.directory)
         step, complaints = digests.first_good(self.directory, steps)
         reading.warn(self.directory, complaints)
@@ -133,7 +136,7 @@ class Checkpoints:
         folders = self.directory.iterdir() if self.directory.is_dir() else ()
         for folder in sorted(folder for folder in folders if folder.is_dir()):
             number = digests.number(folder)
-            if number in steps and number > step:
+            if number in steps and step is not None and number > step:
                 aside = self.directory.parent / "damaged" / folder.name
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.parent.mkdir(exist_ok=True)
@@ -142,7 +145,7 @@ class Checkpoints:
             elif number is None or (folder / digests.MARKER).is_file():
                 continue
             elif digests.verify(folder) is None:
-                (folder / digests.MARKER).touch()  # killed before it, or a copy that lost it
+                (folder / digests.MARKER).touch()  # killed before that, or lost in copying
             else:
                 logging.warning("removing an unfinished checkpoint: %s", folder)
                 shutil.rmtree(folder)
@@ -150,17 +153,17 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, config: Mapping[str, Any],
              score: float | None = None):
-        """Saves in the background, after what is being saved; a step that is there stays.
+        """Saves in the background, after earlier saves; a step that is already there stays.
 
-        config: JSON-able. Raises EnvironmentFailure if the disk has no room, or if the save
-        before this one failed.
+        config: JSON-able. Raises EnvironmentFailure if the disk has too little space, or if the
+        save before this one failed.
         """
         self.wait()
         if step in digests.steps(self.directory):
             return
         self._check_room(state)
         if score is not None and not math.isfinite(score):
-            score = None  # no order among them
+            score = None  # cannot be compared
         self._saving, self._scores[step] = step, score
         item = {**config, "score": score, "best_mode": self._mode}
         with self._mended():
@@ -186,7 +189,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _mended(self) -> Iterator[None]:
-        """Turns what the file system refuses into an EnvironmentFailure, and removes the rest."""
+        """Turns a file system's error into an EnvironmentFailure; removes the unfinished save."""
         try:
             yield
         except Exception as error:
@@ -206,7 +209,7 @@ class Checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
 
     def wait(self):
-        """Until everything is saved. Raises EnvironmentFailure if it cannot be."""
+        """Waits until everything is saved. Raises EnvironmentFailure if it cannot be."""
         if self._lazy is not None:
             with self._mended():
                 self._lazy.wait_until_finished()
@@ -217,12 +220,12 @@ class Checkpoints:
         return next(iter(digests.steps(self.directory)), None)
 
     def reached_preemption(self, step: int) -> bool:
-        """Whether the processes have agreed to stop behind this step (jax.distributed only)."""
+        """Whether the processes have agreed to stop after this step (jax.distributed only)."""
         return jax.process_count() > 1 and self._manager.reached_preemption(step)
 
     def close(self):
-        """Waits, and lets go. Raises EnvironmentFailure if what was being saved cannot be."""
+        """Waits for the save under way, then closes. Raises EnvironmentFailure if it failed."""
         if self._lazy is not None:
             with self._mended():
                 self._lazy.close()
-            self._remove_unfinished()  # threads of a failed save may have written on
+            self._remove_unfinished()  # threads of a failed save may have gone on writing

@@ -1,7 +1,6 @@
-"""Finds a verb and runs cli/VERB.py; what goes wrong becomes a line and an exit code."""
+"""Finds a verb and runs cli/VERB.py; an error becomes a message of a few lines and an exit code."""
 
 import ast
-import gc
 import importlib
 import importlib.util
 import os
@@ -18,8 +17,6 @@ from imgcls_jax import cli, config
 from imgcls_jax.errors import ConfigError, EnvironmentFailure, Failure, Preempted
 from imgcls_jax.registry import near
 
-GC_THRESHOLD = (100_000, 50, 100)  # objects made since, and rounds of the younger generations
-
 
 def verbs() -> dict[str, str]:
     """Verb -> the first line of its module, read without importing it."""
@@ -32,16 +29,24 @@ def verbs() -> dict[str, str]:
 
 
 def _usage() -> str:
-    lines = [f"  imgcls {verb:8} {what}" for verb, what in sorted(verbs().items())]
+    lines = [f"  imgcls {verb:9} {what}" for verb, what in sorted(verbs().items())]
     return "\n".join(["usage: imgcls VERB [--flag=value ...] [--config.KEY=VALUE ...]", "", *lines,
-                      "", "imgcls VERB --help lists the flags of a verb."])
+                      "", "imgcls VERB --help explains a verb and lists its flags."])
+
+
+def _help(verb: str, module) -> str:
+    """The description of a verb, its own flags, and those that it shares with other verbs."""
+    blocks = [module.__doc__.strip()]
+    for title, name in (("flags", f"imgcls_jax.cli.{verb}"),
+                        ("flags of several verbs", "imgcls_jax.cli._flags")):
+        listed = module.FLAGS.module_help(name).strip().removeprefix(f"{name}:")
+        if listed:
+            blocks.append(f"{title}:{listed}")
+    return "\n\n".join(blocks)
 
 
 def main(argv: list[str]) -> int:
     """Runs one command; returns its exit code."""
-    # Imports and traces make millions of objects that stay: by default the collector looks through
-    # all of them again and again, a quarter of the time that TensorFlow's import takes.
-    gc.set_threshold(*GC_THRESHOLD)
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(_usage())
         return 0 if argv else ConfigError.code
@@ -50,7 +55,7 @@ def main(argv: list[str]) -> int:
         return _dispatch(argv[0], argv[1:])
     except Failure as failure:
         return _report(failure, "--debug" in argv)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -70,11 +75,11 @@ def _dispatch(verb: str, words: list[str]) -> int:
     module = importlib.import_module(f"imgcls_jax.cli.{verb}")
     words, overrides = config.split_argv(words)
     if any(word in ("--help", "-h", "-help") for word in words):
-        print(f"{module.__doc__.strip()}\n\n{module.FLAGS.get_help()}")
+        print(_help(verb, module))
         return 0
     for name in module.FLAGS:
-        module.FLAGS[name].unparse()  # what an earlier call in this process has set
-    flags.FLAGS.mark_as_parsed()  # libraries that define flags ask for it
+        module.FLAGS[name].unparse()  # forgets what an earlier call in this process has set
+    flags.FLAGS.mark_as_parsed()  # libraries with flags of their own raise otherwise
     try:
         rest = module.FLAGS([f"imgcls {verb}", *words])[1:]
     except flags.Error as error:
@@ -84,7 +89,7 @@ def _dispatch(verb: str, words: list[str]) -> int:
 
 
 def _known(error: Exception) -> Failure | None:
-    """A Failure for what the machine, not our code, is to blame for."""
+    """The Failure of an error that is due to the machine; None for an error of the code."""
     text = str(error)
     if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
         return EnvironmentFailure(
@@ -98,7 +103,7 @@ def _known(error: Exception) -> Failure | None:
 
 
 def _say_warning(message, category, filename, lineno, file=None, line=None):
-    """One line for a person; which line of ours gave it is of no use to them."""
+    """Prints a warning as one line, without the line of code that gave it."""
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
@@ -110,11 +115,11 @@ def _report(failure: Failure, debug: bool) -> int:
 
 
 def _leave(code: int, error: Exception | None = None) -> int:
-    """The code, for a process alone; one of several ends here, with the traceback of `error`."""
+    """The exit code of a single process; one of several exits here, printing `error`."""
     jax = sys.modules.get("jax")
     if jax and jax.distributed.is_initialized():
-        # The others wait for us in a collective: leaving without the farewell of
-        # jax.distributed, which would wait for them, is what ends them.
+        # The others wait for this one in a collective. They end only if it exits at once:
+        # jax.distributed would wait for them at a normal exit.
         if error:
             traceback.print_exception(error)
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The config that evaluates published weights as they were measured."""
+"""The config that evaluates published weights in the way they were published."""
 
 from imgcls_jax import config
 
@@ -6,11 +6,11 @@ from imgcls_jax import config
 def make(model: str, weights: str, overrides, *, data: str = "imagenet2012",
          size: int | None = None, resize: int | None = None, interpolation: str | None = None,
          channels: int = 3) -> dict:
-    """A complete config of `model` on `data`, with the preprocessing and the arguments of
-    `weights`.
+    """A complete config of `model` on `data`, with the preprocessing and arguments of `weights`.
 
-    weights: as of pretrained.load.locate. size, resize, interpolation: in place of the published
-    ones; where nothing is published, the model's size, 8/7 of it, and bilinear.
+    weights: as of pretrained.load.locate. size, resize: pixels of the crop, and of the short side
+    before it; they and interpolation replace the published ones. Where nothing is published: the
+    model's size, 8/7 of it, and bilinear. Raises ConfigError for an unknown model.
     """
     from imgcls_jax.models import MODELS
     from imgcls_jax.pretrained import load

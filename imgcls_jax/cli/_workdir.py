@@ -1,4 +1,4 @@
-"""A workdir that holds weights without a training run behind them."""
+"""A workdir for weights that no run in it has trained."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,17 +7,18 @@ from imgcls_jax.errors import ConfigError
 
 
 def check_new(workdir: Path):
+    """ConfigError if the workdir has checkpoints."""
     if (workdir / "checkpoints").exists():
-        raise ConfigError("there are checkpoints in this workdir", where=str(workdir),
+        raise ConfigError("the workdir already has checkpoints", where=str(workdir),
                           fix="name a new --workdir")
 
 
 def make(workdir: Path, variables: Mapping, item: Mapping, *, step: int = 0,
          averaged: bool = False):
-    """One checkpoint of variables, with which eval, predict, export and config.init can work.
+    """Makes a workdir with one checkpoint, which eval, predict, export and config.init can use.
 
-    item: its `config` item, without the history. averaged: whether its config has a moving average,
-    in which place they then are as well.
+    item: the checkpoint's `config` item, without the history. averaged: whether the config has a
+    moving average; the variables are then saved as that too.
     """
     import jax.numpy as jnp
 

@@ -1,11 +1,11 @@
-"""Averages checkpoints, and estimates BatchNorm anew: imgcls average W [W ...] --last=5 --workdir=A
+"""Averages the weights of checkpoints: imgcls average W [W ...] --last=5 --workdir=A
 
-The mean of the weights that would be evaluated, over the newest --last checkpoints of each workdir
-(stochastic weight averaging, arXiv 1803.05407), or over several runs from the same start (a
-uniform soup, arXiv 2203.05482). The statistics of BatchNorm are not those of the averaged weights:
-they are estimated anew over --batch_norm examples of training, as the config feeds them;
---config.KEY=VALUE overrides, as for where the data lies. A is a workdir that eval, predict, export
-and config.init take.
+Takes the weights that would be evaluated, and their mean over the newest --last checkpoints of each
+workdir W (stochastic weight averaging, arXiv 1803.05407), or over several runs from the same start
+(a uniform soup, arXiv 2203.05482). BatchNorm's statistics do not fit the averaged weights, so they
+are re-estimated on --batch_norm training examples, fed as the config says. --config.KEY=VALUE
+overrides a value of it, for example where the data is. The new workdir A works with eval, predict,
+export and config.init.
 """
 
 from pathlib import Path
@@ -17,12 +17,13 @@ from imgcls_jax.cli import _flags, _workdir
 from imgcls_jax.errors import CheckpointError, ConfigError
 
 FLAGS = _flags.verb()
-flags.DEFINE_string("workdir", None, "Folder to make.", flag_values=FLAGS)
-flags.DEFINE_integer("last", 1, "How many of the newest checkpoints of each workdir.",
+flags.DEFINE_string("workdir", None, "The new workdir.", flag_values=FLAGS)
+flags.DEFINE_integer("last", 1, "Number of checkpoints of each workdir, the newest.",
                      lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_string("step", None, "In place of --last: a step, or 'best'.", flag_values=FLAGS)
-flags.DEFINE_integer("batch_norm", 10_000, "Examples to estimate the statistics of BatchNorm over; "
-                     "0: their mean over the checkpoints is kept.", lower_bound=0,
+flags.DEFINE_string("step", None, "Which checkpoint, instead of the --last ones: a step, or "
+                    "'best'.", flag_values=FLAGS)
+flags.DEFINE_integer("batch_norm", 10_000, "Examples on which BatchNorm's statistics are "
+                     "re-estimated; 0: take their mean over the checkpoints.", lower_bound=0,
                      flag_values=FLAGS)
 
 
@@ -56,14 +57,14 @@ def _steps(folder: Path) -> list:
         return [reading.choose(directory, FLAGS.step)]
     found = digests.steps(directory)[:FLAGS.last]
     if len(found) < FLAGS.last:
-        raise CheckpointError(f"there are {len(found)} checkpoints, not {FLAGS.last}",
-                              where=str(directory), fix="lower --last; training keeps more with "
-                              "config.checkpoint.keep")
+        raise CheckpointError(f"the workdir has {len(found)} checkpoints, but --last={FLAGS.last}",
+                              where=str(directory), fix="lower --last; config.checkpoint.keep "
+                              "decides how many training keeps")
     return sorted(found)
 
 
 def _mean(chosen: list) -> tuple[dict, dict, bool]:
-    """(variables as numpy, the config item of the last, whether it has a moving average)."""
+    """(mean of the variables, as numpy; config item of the last; whether it has an average)."""
     import jax
     import numpy as np
 
@@ -76,14 +77,16 @@ def _mean(chosen: list) -> tuple[dict, dict, bool]:
         weights, found, _ = reading.restore_weights(folder / "checkpoints", step)
         variables = TrainState(step=step, opt_state=None, **weights).eval_variables()
         if total is None:
-            # A sum of many in bf16 or f32 would lose the digits that averaging is for.
+            # In bf16 or f32 a sum of many would round away what averaging gains.
             total = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float64), variables)
             shapes = variables
         difference = tree.diff(shapes, variables)
         if difference or (item and item["classes"] != found["classes"]):
-            raise CheckpointError(f"it is of another model than {chosen[0][0]}:\n{difference}"
-                                  if difference else f"its classes are not those of "
-                                  f"{chosen[0][0]}", where=f"{folder}, step {step}",
+            first = chosen[0][0]
+            raise CheckpointError(f"the checkpoint is of another model than {first}:\n{difference}"
+                                  if difference else
+                                  f"the checkpoint's classes are not those of {first}",
+                                  where=f"{folder}, step {step}",
                                   fix="average checkpoints of one model and one set of classes")
         total = jax.tree.map(np.add, total, variables)
         item, averaged = found, weights["ema"] is not None
@@ -92,7 +95,7 @@ def _mean(chosen: list) -> tuple[dict, dict, bool]:
 
 
 def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tuple[dict, int]:
-    """(the variables with the statistics of BatchNorm over that many examples, how many it were)"""
+    """(the variables with BatchNorm's statistics over at least so many examples, how many)"""
     import jax
     import numpy as np
 
@@ -116,9 +119,9 @@ def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tup
              "model_state": {k: v for k, v in variables.items() if k != "params"}}
     difference = tree.diff({k: getattr(run.abstract_state, k) for k in given}, given)
     if difference:
-        raise CheckpointError(f"the config makes another model:\n{difference}",
-                              where="config.model", fix="leave the model and its precision as they "
-                              "are")
+        raise CheckpointError(f"the config gives another model than the checkpoint:\n"
+                              f"{difference}", where="config.model",
+                              fix="do not override the model or its precision")
     places = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
     state = run.init().replace(**{k: transfer.place(given[k], getattr(places, k)) for k in given})
     batches = transfer.prefetch(run.batches(0), run.put)

@@ -1,12 +1,13 @@
-"""A linear classifier on gradient histograms, to compare a network with: imgcls baseline DATA
+"""Trains a linear classifier on gradient histograms, to compare networks with: imgcls baseline
 
 imgcls baseline --config=digits                        the config's splits and eval transforms
-imgcls baseline --data=photos/ --size=96 --color       a folder, file or dataset by name
+imgcls baseline --data=photos/ --size=96 --color       a folder, a file or the name of a dataset
 imgcls baseline --data=shapes --config.data.examples=2000 --C=1
 
-HOG features (Dalal and Triggs 2005; extra "baseline") and a linear support vector machine, whose C
-is found by cross-validation on the training split. Multilabel data has one machine a class. Prints
-top-1 and top-5 with 95 % intervals, of multilabel data the mean average precision.
+The features are HOG (Dalal and Triggs 2005; needs the extra "baseline"), the classifier is a linear
+support vector machine, whose C is found by cross-validation on the training split. Multilabel data
+has one machine per class. Prints top-1 and top-5 with 95 % intervals, and of multilabel data the
+mean average precision.
 """
 
 import json
@@ -17,21 +18,21 @@ import numpy as np
 from absl import flags
 
 from imgcls_jax import config
-from imgcls_jax.cli import _flags
+from imgcls_jax.cli import _data, _flags
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
 
 FLAGS = _flags.verb()
 _flags.define_config(FLAGS)
-flags.DEFINE_string("data", None, "A folder, archive, manifest, or the name of a dataset, in place "
-                    "of the config's.", flag_values=FLAGS)
-flags.DEFINE_integer("size", None, "Images are resized so, after the config's eval transforms; by "
-                     "default 64 for --data whose images differ in size.", lower_bound=4,
-                     flag_values=FLAGS)
-flags.DEFINE_bool("color", False, "Gradients of the strongest channel, not of gray.",
+flags.DEFINE_string("data", None, "A folder, archive, manifest, or the name of a dataset, which "
+                    "replaces the config's data.", flag_values=FLAGS)
+flags.DEFINE_integer("size", None, "Resize images to this many pixels, after the config's eval "
+                     "transforms; by default 64 for --data whose images differ in size.",
+                     lower_bound=4, flag_values=FLAGS)
+flags.DEFINE_bool("color", False, "Use gradients of the strongest color channel, not of gray.",
                   flag_values=FLAGS)
-flags.DEFINE_float("C", None, "Inverse strength of regularisation, in place of cross-validation.",
+flags.DEFINE_float("C", None, "Inverse strength of regularisation, without cross-validation.",
                    lower_bound=1e-9, flag_values=FLAGS)
-flags.DEFINE_string("workdir", None, "Write results.json there.", flag_values=FLAGS)
+flags.DEFINE_string("workdir", None, "Folder to write results.json to.", flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
 
 SIZE, BATCH = 64, 256
@@ -50,7 +51,7 @@ def main(words, overrides):
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(results, indent=1) + "\n")
         except OSError as error:
-            raise EnvironmentFailure(f"results cannot be written: {error.strerror}",
+            raise EnvironmentFailure(f"the results cannot be written: {error.strerror}",
                                      where=str(out), fix="choose another --workdir") from error
     print(json.dumps(results) if FLAGS.json else render(results))
 
@@ -59,10 +60,8 @@ def _chosen(overrides) -> dict:
     """The config that the command line means, with its data replaced by that of --data."""
     if not FLAGS.data:
         return _flags.load_config(FLAGS, [], overrides).config
-    from imgcls_jax.cli import data
-
     loaded = config.load(FLAGS.config or "finetune").config
-    named = {"train": "train", **data.named(FLAGS.data)}
+    named = {"train": "train", **_data.named(FLAGS.data)}
     transforms = loaded["eval_transforms"] if FLAGS.config else ()
     return config.override({**loaded, "data": named, "eval_transforms": transforms}, overrides)
 
@@ -77,20 +76,20 @@ def measure(loaded: dict, *, size: int | None = None, color: bool = False,
     from imgcls_jax.transforms import TRANSFORMS
 
     tensorflow()  # before tensorflow-datasets imports it without our settings
-    feeding = fed(loaded["data"], loaded["seed"])
-    source = feeding.source
+    data = fed(loaded["data"], loaded["seed"])
+    source = data.source
     if not loaded["eval_transforms"] and source.image_size is None:
         size = size or SIZE
     choices = loaded["eval_transforms"] + ((dict(name="resize", size=size),) if size else ())
     transforms = chain(choices, TRANSFORMS, "config.eval_transforms")
-    train, held_out = feeding.options.train, _held_out(source, loaded["data"].get("eval"))
+    train, held_out = data.options.train, _held_out(source, loaded["data"].get("eval"))
 
     datasets.size(source, held_out)  # ConfigError now, not after the features of training
     began = time.perf_counter()
     sets = []
     for split in (train, held_out):
         features, labels = [], []
-        for batch in feeding.evaluate(split, transforms, batch_size=BATCH, rows=slice(0, BATCH)):
+        for batch in data.evaluate(split, transforms, batch_size=BATCH, rows=slice(0, BATCH)):
             real = batch["mask"] > 0
             features += [hog(image, color) for image in batch["image"][real]]
             labels.append(batch["label"][real])
@@ -112,7 +111,7 @@ def _hog():
     try:
         from skimage.feature import hog
     except ModuleNotFoundError as error:
-        raise EnvironmentFailure("gradient histograms need scikit-image, which is not installed",
+        raise EnvironmentFailure("scikit-image, which makes the features, is not installed",
                                  where="imgcls baseline",
                                  fix='pip install "imgcls_jax[baseline]"') from error
 
@@ -133,7 +132,7 @@ def _held_out(source, named: str | None) -> str:
     found = [name for name in ("validation", "val", "test") if name in source.sizes]
     if named is None and not found:
         raise ConfigError(f"{source.name} has no split to evaluate on", where="config.data.eval",
-                          fix=f"--config.data.eval=, one of {sorted(source.sizes)} or a part")
+                          fix=f"give --config.data.eval, one of {sorted(source.sizes)} or a part")
     return named or found[0]
 
 
@@ -153,7 +152,7 @@ def _fitted(features, labels, unseen, source, strength: float | None):
     try:
         model.fit(features, labels)
     except ValueError as error:  # such as one class alone, or fewer examples of one than folds
-        raise ConfigError(f"nothing can be fitted: {str(error).splitlines()[0]}",
+        raise ConfigError(f"the classifier cannot be fitted: {str(error).splitlines()[0]}",
                           where="config.data.train", fix="train on more examples") from error
     scores = model.decision_function(unseen)
     if not several:

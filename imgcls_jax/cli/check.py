@@ -1,29 +1,29 @@
-"""Builds all of a config and traces its step, without data: parameters, FLOPs, memory, sharding.
+"""Checks a config without training: parameters, FLOPs, memory and sharding of its step.
 
 imgcls check --config=imagenet/resnet:resnet50 [--fake_devices=64] [--compile] [--json]
 imgcls check --config=imagenet/resnet:resnet50 --topology=v5e:16x16
 
-With a topology the step is compiled for that TPU slice, which need not be there (extra "tpu"):
-FLOPs, bytes, cycles, memory and collectives, as of imgcls bench compile.
+Everything is built and the training step is traced, but no image is read. With --topology the step
+is compiled for that TPU slice, which need not be there (needs the extra "tpu"), and the figures of
+imgcls bench compile are printed as well.
 """
 
 import json
 
 from absl import flags
 
-from imgcls_jax.bench import slices
-from imgcls_jax.bench.slices import size
 from imgcls_jax.cli import _flags
+from imgcls_jax.cli._compiled import lines, size
 from imgcls_jax.errors import ConfigError
 
 FLAGS = _flags.verb()
 _flags.define_config(FLAGS)
 _flags.define_start(FLAGS)
-flags.DEFINE_integer("fake_devices", None, "Check for this many devices, on the CPU.",
-                     flag_values=FLAGS)
-flags.DEFINE_string("topology", None, "Compile for this TPU slice, such as v5e:16x16.",
+flags.DEFINE_integer("fake_devices", None, "Check as on this many devices, which the CPU "
+                     "simulates.", flag_values=FLAGS)
+flags.DEFINE_string("topology", None, "Compile the step for this TPU slice, such as v5e:16x16.",
                     flag_values=FLAGS)
-flags.DEFINE_bool("compile", False, "Also compile the step: peak memory and collectives.",
+flags.DEFINE_bool("compile", False, "Also compile the step, and print peak memory and collectives.",
                   flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON.",
                   flag_values=FLAGS)
@@ -38,11 +38,15 @@ def main(words, overrides):
         jax.config.update("jax_num_cpu_devices", FLAGS.fake_devices)
     chosen, devices = loaded.config, None
     if FLAGS.topology and FLAGS.fake_devices:
-        raise ConfigError("a topology has devices of its own", where="--fake_devices",
-                          fix="name one of --topology and --fake_devices")
+        raise ConfigError("--topology and --fake_devices exclude each other",
+                          where="--fake_devices", fix="give only one of them")
     if FLAGS.topology:
-        devices = slices.devices(FLAGS.topology)
-        chosen = slices.fit(chosen, devices)
+        from imgcls_jax.bench import topology
+
+        devices = topology.devices(FLAGS.topology)  # before anything asks JAX for a device
+        from imgcls_jax.assembly import measured
+
+        chosen = measured.for_slice(chosen, len(devices))
     _flags.start(FLAGS)
     from imgcls_jax.assembly import build
 
@@ -52,7 +56,7 @@ def main(words, overrides):
 
 
 def examine(run, *, compiled: bool = False) -> dict:
-    """What can be known of a Run without data; with `compiled`, also what XLA makes of it."""
+    """What is known of a Run without data; `compiled`: also of the program that XLA makes of it."""
     import jax
 
     from imgcls_jax import tree
@@ -89,12 +93,12 @@ def examine(run, *, compiled: bool = False) -> dict:
             {0, run.total_steps // 4, run.total_steps // 2, run.total_steps - 1})},
     }
     if compiled:
-        from imgcls_jax.bench import hlo
+        from imgcls_jax.bench import hlo, topology
 
         program = lowered.compile()
         facts["compiled"] = hlo.summary(program)
         if run.mesh.devices.flat[0].platform == "tpu":
-                facts["slice"] = slices.figures(run, program)
+            facts["slice"] = topology.figures(run, program)
     return facts
 
 
@@ -107,7 +111,7 @@ def _say(choice) -> str:
 
 
 def _bytes(tree) -> int:
-    """Bytes of one device's part."""
+    """Bytes of one device's part of the arrays."""
     import jax
     import numpy as np
 
@@ -116,7 +120,7 @@ def _bytes(tree) -> int:
 
 
 def _sharding(state) -> dict:
-    """How many leaves and bytes of the whole state lie under each partition."""
+    """Partition -> how many leaves and bytes of the whole state are partitioned so."""
     import jax
 
     found: dict[str, dict] = {}
@@ -134,7 +138,7 @@ def render(facts: dict) -> str:
     note = "" if claimed is None else (" (as claimed)" if claimed == facts["parameters"] else
                                        f" ({claimed:,} in the config as it is shipped)")
     shape = "x".join(map(str, facts["input"]))
-    lines = [
+    text = [
         f"model      {facts['model']}, {facts['parameters']:,} parameters{note}",
         f"data       {facts['data']}, {facts['classes']} classes, input {shape}",
         f"transforms {facts['transforms']}; on the device {facts['device_transforms']}",
@@ -149,13 +153,13 @@ def render(facts: dict) -> str:
         "rate       " + ", ".join(f"step {s}: {r:.3g}" for s, r in facts["learning_rate"].items()),
     ]
     if facts["phases"]:
-        lines.append("phases     " + ", ".join(f"step {first}: {'x'.join(map(str, size))}"
-                                               for first, size in facts["phases"].items()))
+        text.append("phases     " + ", ".join(f"step {first}: {'x'.join(map(str, shape))}"
+                                              for first, shape in facts["phases"].items()))
     if "slice" in facts:
-        lines += [f"for        {facts['slice']['devices']} {facts['slice']['device']}",
-                  *slices.lines(facts["slice"])]
+        text += [f"for        {facts['slice']['devices']} {facts['slice']['device']}",
+                 *lines(facts["slice"])]
     elif "compiled" in facts:
         made = facts["compiled"]
-        lines.append(f"compiled   peak memory {size(made['peak_bytes'])} per device, collectives "
-                     f"{made['collectives'] or 'none'}")
-    return "\n".join(lines)
+        text.append(f"compiled   peak memory {size(made['peak_bytes'])} per device, collectives "
+                    f"{made['collectives'] or 'none'}")
+    return "\n".join(text)

@@ -1,4 +1,4 @@
-"""Says whether this machine is ready: Python, packages, devices, write access, disk."""
+"""Checks whether this machine is ready: Python, packages, devices, write access, disk."""
 
 import importlib.util
 import json
@@ -47,7 +47,7 @@ def _devices():
 
 
 def _packages():
-    """What training needs beside JAX; models and `bench step` do without."""
+    """The packages that training needs; models and `bench step` need only the first three."""
     found = environment.versions()
     for name, module in (("jax", "jax"), ("flax", "flax"), ("orbax-checkpoint", "orbax"),
                          ("tensorflow", "tensorflow"), ("clu", "clu"),

@@ -1,6 +1,6 @@
 """Evaluates a trained workdir: imgcls eval --workdir=W [--step=best] [--json]
 
-The config is the one of the checkpoint; --config.KEY=VALUE overrides, as for other data.
+The config is that of the checkpoint; --config.KEY=VALUE overrides a value, for example the data.
 """
 
 import json
@@ -24,7 +24,7 @@ flags.DEFINE_bool("json", False, "Print JSON.",
 
 def main(words, overrides):
     if not FLAGS.workdir:
-        raise ConfigError("no workdir is named", where="command line", fix="--workdir=FOLDER")
+        raise ConfigError("--workdir is not given", where="command line", fix="--workdir=FOLDER")
     _flags.start(FLAGS)
     import jax
 

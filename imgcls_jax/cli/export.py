@@ -1,7 +1,7 @@
 """Writes a trained model for other programs: imgcls export --workdir=W --format=safetensors --out=F
 
-safetensors: --layout=torchvision|timm|transformers names and orders the tensors as that codebase
-does, where it has the model.
+With --format=safetensors, --layout=torchvision|timm|transformers chooses the codebase whose tensor
+names and axes the file has, if that codebase has the model.
 """
 
 from pathlib import Path
@@ -16,16 +16,17 @@ _flags.define_start(FLAGS)
 flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=FLAGS)
 flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'best'.",
                     flag_values=FLAGS)
-flags.DEFINE_string("format", "safetensors", "An exporter (imgcls list exporters).",
+flags.DEFINE_string("format", "safetensors", "Format of the file (imgcls list exporters).",
                     flag_values=FLAGS)
-flags.DEFINE_string("layout", "torchvision", "Whose names and axes: torchvision, timm or "
-                    "transformers.", flag_values=FLAGS)
+flags.DEFINE_string("layout", "torchvision", "safetensors: names and axes of the tensors, as in "
+                    "torchvision, timm or transformers.", flag_values=FLAGS)
 flags.DEFINE_string("out", None, "File to write.", flag_values=FLAGS)
 
 
 def main(words, overrides):
     if not FLAGS.workdir or not FLAGS.out:
-        raise ConfigError("export needs --workdir and --out", where="command line",
+        missing = "out" if FLAGS.workdir else "workdir"
+        raise ConfigError(f"--{missing} is not given", where="command line",
                           fix="imgcls export --workdir=W --format=safetensors --out=FILE")
     _flags.start(FLAGS)
     from imgcls_jax import predict

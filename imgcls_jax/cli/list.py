@@ -1,6 +1,7 @@
-"""Lists what a config may name: imgcls list models|datasets|losses|...|configs [NAME] [--json]
+"""Lists what a config can name: imgcls list models|datasets|losses|...|configs [NAME] [--json]
 
-With a name, all that is known of it: its description, its options and their defaults.
+`imgcls list` alone prints the kinds. With a name, it prints the description of that one thing, its
+options and their defaults.
 """
 
 import json
@@ -52,7 +53,7 @@ def main(words, overrides):
         rows = [{"name": name, **_about(registry.get(name), registry.facts(name))}
                 for name in registry.names()]
     else:
-        raise ConfigError(f"there is no kind {words[0]!r}", where="command line",
+        raise ConfigError(f"there is no kind called {words[0]!r}", where="command line",
                           fix=near(kind, [*kinds, "configs"]))
     if FLAGS.json:
         print(json.dumps(rows, indent=1, default=str))
@@ -69,7 +70,7 @@ def _about(function, facts: dict) -> dict:
 
 
 def _whole(kind: str, registry, name: str) -> str:
-    """The description of one thing, its options, and those that all of its kind share."""
+    """The description of one thing, its options, and the options that all of its kind have."""
     import inspect
 
     from imgcls_jax import optim

@@ -1,11 +1,10 @@
-"""Finds a learning rate: imgcls lr --config=... tries ever larger ones, a step each
+"""Finds a learning rate by trying increasing ones: imgcls lr --config=digits [--out=curve.png]
 
-The range test of arXiv 1506.01186 (section 3.3): the rate rises from --low to --high by equal
-factors, one optimizer step each, and the loss of the batches is written down, smoothed, until it is
-four times the lowest so far or no number. Two rates are read off: where the loss falls fastest over
-the logarithm of the rate, and a tenth of that of the lowest loss. They are starting points: an
-optimizer that normalises its update, a batch and a schedule of their own shift the best one.
-Nothing is written but --out, a PNG of the curve.
+The range test of arXiv 1506.01186 (section 3.3): the learning rate rises from --low to --high by
+equal factors, one optimizer step each. It ends early when the smoothed loss is not finite or is
+four times its lowest value. Two rates are printed: where the loss falls fastest over the logarithm
+of the rate, and a tenth of the rate with the lowest loss. They are starting points: the best rate
+also depends on the optimizer, the batch size and the schedule. Nothing is written except --out.
 """
 
 import json
@@ -20,10 +19,11 @@ from imgcls_jax.errors import ConfigError
 
 FLAGS = _flags.verb()
 _flags.define_config(FLAGS)
-flags.DEFINE_float("low", 1e-6, "The first rate.", lower_bound=0.0, flag_values=FLAGS)
-flags.DEFINE_float("high", 10.0, "The last.", lower_bound=0.0, flag_values=FLAGS)
-flags.DEFINE_integer("steps", 200, "Steps between them.", lower_bound=20, flag_values=FLAGS)
-flags.DEFINE_string("out", None, "File of a picture of the curve, as curve.png.", flag_values=FLAGS)
+flags.DEFINE_float("low", 1e-6, "The first learning rate.", lower_bound=0.0, flag_values=FLAGS)
+flags.DEFINE_float("high", 10.0, "The last learning rate.", lower_bound=0.0, flag_values=FLAGS)
+flags.DEFINE_integer("steps", 200, "Number of steps.", lower_bound=20, flag_values=FLAGS)
+flags.DEFINE_string("out", None, "File for a picture of the curve, such as curve.png.",
+                    flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON, with all rates and losses.", flag_values=FLAGS)
 
 SMOOTHING = 0.95  # share of the mean of the losses so far that stays
@@ -34,8 +34,8 @@ ROWS = 20
 def main(words, overrides):
     loaded = _flags.load_config(FLAGS, words, overrides)
     if not 0 < FLAGS.low < FLAGS.high:
-        raise ConfigError(f"rates from {FLAGS.low} to {FLAGS.high}", where="--low, --high",
-                          fix="give two above 0, the lower one first")
+        raise ConfigError(f"--low={FLAGS.low} and --high={FLAGS.high} are not increasing rates",
+                          where="command line", fix="give two above 0, --low the lower one")
     rates, losses = measure(loaded.config, FLAGS.low, FLAGS.high, FLAGS.steps)
     smoothed = smooth(losses)
     found = choose(rates, smoothed)
@@ -49,15 +49,19 @@ def main(words, overrides):
         print(json.dumps(found))
         return
     print("\n".join(rows(rates, smoothed)))
-    ended = (f"then the loss was no number or over {DIVERGED:.0f} times its lowest"
-             if len(rates) < FLAGS.steps else "to the end: where it has not risen, raise --high")
+    ended = (f"then the loss was not finite, or over {DIVERGED:.0f} times its lowest"
+             if len(rates) < FLAGS.steps else "the end: if the loss has not risen, raise --high")
     print(f"up to {rates[-1]:.2e}, {ended}\n"
           f"steepest fall at {found['steepest']:.2e}, a tenth of the rate of the lowest loss "
           f"{found['tenth']:.2e}: try --config.schedule.base={found['base']:.1e}")
 
 
 def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, list]:
-    """(rates, mean losses of the batches in nats), each of the step that was made with the rate."""
+    """(learning rates, losses in nats): of each step its rate and the mean loss of its batch.
+
+    low, high: the first and the last rate. steps: at most so many. Raises ConfigError where the
+    loss is not finite, or explodes, within three steps.
+    """
     from imgcls_jax.assembly import build
     from imgcls_jax.parallel import transfer
     from imgcls_jax.training import programs
@@ -82,13 +86,13 @@ def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, lis
         if len(rates) == steps or mean > DIVERGED * lowest:
             break
     if len(rates) < 3:
-        raise ConfigError(f"the loss is no number, or has exploded, after {len(rates)} steps",
-                          where="--low", fix="give a lower one")
+        raise ConfigError(f"the loss is not finite, or explodes, after {len(rates)} steps",
+                          where=f"--low={low}", fix="give a lower one")
     return rates, losses
 
 
 def smooth(losses: list) -> list:
-    """Their exponential moving average, without the bias of its start at 0."""
+    """The exponential moving average of losses, corrected for its start at 0."""
     found, mean = [], 0.0
     for i, loss in enumerate(losses, 1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
@@ -97,9 +101,9 @@ def smooth(losses: list) -> list:
 
 
 def choose(rates: list, losses: list) -> dict:
-    """The rate where the loss falls fastest, before it is lowest, and a tenth of where it is.
+    """steepest: the rate where the loss falls fastest; tenth: a tenth of that of the lowest loss.
 
-    The first tenth is left out: a mean of few batches jumps.
+    The first tenth of the steps is left out: the moving average of few batches is noisy.
     """
     import numpy as np
 
@@ -111,7 +115,7 @@ def choose(rates: list, losses: list) -> dict:
 
 
 def rows(rates: list, losses: list) -> list[str]:
-    """A bar for each of some rates, as a picture for a terminal."""
+    """The curve as text: a bar for the loss at each of about ROWS rates."""
     stride = max(1, len(rates) // ROWS)
     top = max(losses[0], min(losses)) * 1.5
     lines = [f"{'rate':>9} {'loss':>9}"]
@@ -122,7 +126,7 @@ def rows(rates: list, losses: list) -> list[str]:
 
 
 def draw(rates: list, losses: list, found: dict, path: Path):
-    """Loss over the logarithm of the rate, with a line at each rate that was read off."""
+    """Writes a picture of loss over rate, with a line at each of the rates found."""
     import numpy as np
     from PIL import Image, ImageDraw
 
@@ -158,5 +162,5 @@ def draw(rates: list, losses: list, found: dict, path: Path):
         picture.save(path)
     except OSError as error:
         raise failure(error, path) from error
-    except ValueError as error:  # no format of that ending
+    except ValueError as error:  # the ending is not that of a format
         raise ConfigError(str(error), where=f"--out={path}", fix="end it with .png") from error

@@ -1,6 +1,6 @@
 """Labels images with a trained workdir: imgcls predict --workdir=W a.jpg photos/ --top=5
 
-Folders are searched for images; `-` reads paths from the standard input, one a line. A file that
+Folders are searched for images; `-` reads paths from the standard input, one per line. A file that
 cannot be read is reported in its place and does not stop the others.
 """
 
@@ -22,11 +22,12 @@ _flags.define_start(FLAGS)
 flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=FLAGS)
 flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'best'.",
                     flag_values=FLAGS)
-flags.DEFINE_integer("top", None, "Labels per image, at most: 5, or of a multilabel model all.",
-                     lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_string("threshold", None, "Probability from which on a label is given, or class 1 of "
-                    "two: 0.5; or the name of an evaluation of the run that has found one for each "
-                    "class. For multilabel and binary models.", flag_values=FLAGS)
+flags.DEFINE_integer("top", None, "Labels per image, at most; by default 5, for a multilabel "
+                     "model all.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string("threshold", None, "For multilabel and binary models: the least probability "
+                    "with which a label (or class 1 of two) is given, by default 0.5; or the name "
+                    "of an evaluation of the run that has found one for each class.",
+                    flag_values=FLAGS)
 flags.DEFINE_integer("batch", 64, "Images at a time.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_enum("format", "table", ("table", "json", "jsonl", "csv"), "How to print.",
                   flag_values=FLAGS)
@@ -37,9 +38,9 @@ IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 def main(words, overrides):
     if not FLAGS.workdir:
-        raise ConfigError("no workdir is named", where="command line", fix="--workdir=FOLDER")
+        raise ConfigError("--workdir is not given", where="command line", fix="--workdir=FOLDER")
     if overrides:
-        raise ConfigError(f"predict takes no --config.{overrides[0][0]}", where="command line",
+        raise ConfigError(f"predict does not take --config.{overrides[0][0]}", where="command line",
                           fix="the preprocessing is that of the checkpoint")
     paths = list(find(words))
     if not paths:
@@ -50,8 +51,8 @@ def main(words, overrides):
 
     model = predict.load(FLAGS.workdir, step=FLAGS.step)
     if model.kind == "multiclass" and FLAGS.threshold is not None:
-        raise ConfigError("a multiclass model has no threshold", where="--threshold",
-                          fix="leave it out; --top says how many labels are given")
+        raise ConfigError("--threshold does not apply to a multiclass model", where="--threshold",
+                          fix="leave it out; --top sets the number of labels")
     choose = chooser(model.kind, FLAGS.top, _threshold(FLAGS.threshold, Path(FLAGS.workdir)))
     rows = (row for start in range(0, len(paths), FLAGS.batch)
             for row in label(model, paths[start:start + FLAGS.batch], choose, FLAGS.batch))
@@ -63,7 +64,7 @@ def main(words, overrides):
 
 
 def _threshold(text: str | None, workdir: Path):
-    """A number, or f64[K] of the evaluation that is named so."""
+    """The number that the text is, or f64[K] of the evaluation of that name."""
     try:
         number = 0.5 if text is None else float(text)
     except ValueError:
@@ -72,14 +73,14 @@ def _threshold(text: str | None, workdir: Path):
             with np.load(path) as found:
                 return found["thresholds"]
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise ConfigError(f"no thresholds were found by an evaluation {text!r}",
+            raise ConfigError(f"there are no thresholds of an evaluation {text!r}",
                               where=f"--threshold ({path})",
-                              fix="give a number of 0 to 1, or name one of the evaluator "
+                              fix="give a number from 0 to 1, or name one of the evaluator "
                                   "`thresholds`: imgcls eval --workdir=W "
                                   "--config.evals.NAME=\"{'name': 'thresholds'}\"") from error
     if not 0 <= number <= 1:
-        raise ConfigError(f"a threshold of {number}", where="--threshold",
-                          fix="give a probability, 0 to 1")
+        raise ConfigError(f"--threshold={number} is not a probability", where="command line",
+                          fix="give a number from 0 to 1")
     return number
 
 
@@ -96,7 +97,7 @@ def find(words) -> Iterator[Path]:
 
 
 def chooser(kind: str, top: int | None, threshold) -> Callable:
-    """probabilities f32[K] -> numbers of the classes that are given, the first first.
+    """A function: probabilities f32[K] -> numbers of the classes to print, most probable first.
 
     threshold: a number, or one for each output.
     """
@@ -116,7 +117,7 @@ def label(model, paths: list[Path], choose: Callable, batch: int) -> list[dict]:
     try:
         probabilities = model(paths, batch_size=batch)
     except (DataError, OSError) as error:
-        if len(paths) > 1:  # one of them: each by itself
+        if len(paths) > 1:  # one of them is bad: each by itself
             return [row for path in paths for row in label(model, [path], choose, 1)]
         what = error.what if isinstance(error, DataError) else error.strerror
         return [{"file": str(paths[0]), "ok": False, "topk": [], "error": what}]
@@ -129,9 +130,9 @@ def label(model, paths: list[Path], choose: Callable, batch: int) -> list[dict]:
 
 
 def show(rows, form: str, columns: int) -> Iterator[dict]:
-    """Prints each row when it is there, and passes it on.
+    """Prints each row as soon as it is there, and yields it.
 
-    columns: labels of each row, in CSV; 0 where their number varies, and `|` stands between them.
+    columns: labels of each row, in CSV; 0 where their number varies and `|` separates them.
     """
     out = csv.writer(sys.stdout)
     if form == "csv":
@@ -161,5 +162,5 @@ def show(rows, form: str, columns: int) -> Iterator[dict]:
 
 
 def _cell(text: str) -> str:
-    """Spreadsheets take a cell that begins so for a formula, and run it."""
+    """The text of a CSV cell, quoted where a spreadsheet would run it as a formula."""
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text

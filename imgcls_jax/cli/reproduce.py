@@ -1,7 +1,8 @@
 """Measures published weights on ImageNet: imgcls reproduce resnet50/imagenet1k_v2 --data=DIR
 
-DIR is a folder (CLASS/*.jpg or val/CLASS/*.jpg, classes by their WordNet ids) or one that TFDS has
-prepared. Prints what is published, what was measured, and a verdict; writes a record of it.
+DIR is a folder of images (CLASS/*.jpg or val/CLASS/*.jpg, classes by their WordNet ids) or the
+data_dir of TFDS with imagenet2012 prepared. Prints the published and the measured accuracy and a
+verdict, and writes them to a JSON file.
 """
 
 import json
@@ -17,17 +18,18 @@ from imgcls_jax.errors import ConfigError
 FLAGS = _flags.verb()
 _flags.define_start(FLAGS)
 flags.DEFINE_string("data", None, "Folder of the images, or data_dir of TFDS.", flag_values=FLAGS)
-flags.DEFINE_string("out", None, "File for the record; by default runs/reproduce_NAME.json.",
+flags.DEFINE_string("out", None, "The JSON file; by default runs/reproduce_NAME.json.",
                     flag_values=FLAGS)
-flags.DEFINE_bool("json", False, "Print the record.", flag_values=FLAGS)
+flags.DEFINE_bool("json", False, "Print the JSON.", flag_values=FLAGS)
 
-TOLERANCE = 0.1  # points; decoders and resizing equal to Pillow's leave no more
+TOLERANCE = 0.1  # points: more than decoding and resizing like Pillow's can change
 Z = 1.959964  # of a 95% interval
 
 
 def main(words, overrides):
     if len(words) != 1 or not FLAGS.data:
-        raise ConfigError("one name and --data are needed", where="command line",
+        raise ConfigError("--data is not given" if words and not FLAGS.data else
+                          "give the name of exactly one set of weights", where="command line",
                           fix="imgcls reproduce MODEL/TAG --data=DIR (imgcls weights list)")
     from imgcls_jax.pretrained import catalogue
 
@@ -51,7 +53,7 @@ def main(words, overrides):
 
 
 def source(place: Path) -> dict:
-    """What config.data has to say for all the validation images of a folder."""
+    """What to set in config.data to evaluate on all images of a folder."""
     if (place / "imagenet2012").is_dir():
         return {"data_dir": str(place)}
     for level in ("val", "validation"):
@@ -61,7 +63,7 @@ def source(place: Path) -> dict:
 
 
 def measure(chosen: dict, name: str) -> dict:
-    """Top-1 and top-5 in percent over the whole split, with 95% intervals, and with what."""
+    """Top-1 and top-5 in percent over the whole split with 95% intervals, config and versions."""
     from imgcls_jax import config, datasets, environment, predict
     from imgcls_jax.assembly import build
 
@@ -94,8 +96,8 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def verdict(published: float | None, measured: dict) -> str:
-    """"reproduced" to a tenth of a point; "consistent" where the published value lies in the
-    interval, as on fewer images; else "not reproduced"."""
+    """"reproduced" within TOLERANCE; "consistent" if the published value is in the 95% interval,
+    which is wide for few images; else "not reproduced"."""
     if published is None:
         return "no published value"
     low, high = measured["interval"]["top1"]
@@ -110,7 +112,7 @@ def say(record: dict, out: Path) -> str:
     for key in ("top1", "top5"):
         if key in measured:
             low, high = measured["interval"][key]
-            told = "-" if published[key] is None else f"{published[key]:.3f}"
-            lines.append(f"{key}  published {told}  measured {measured[key]:.3f}  95% {low:.3f} "
+            said = "-" if published[key] is None else f"{published[key]:.3f}"
+            lines.append(f"{key}  published {said}  measured {measured[key]:.3f}  95% {low:.3f} "
                          f"to {high:.3f}")
     return "\n".join([*lines, str(out)])

@@ -1,6 +1,6 @@
-"""Trains and evaluates a config; on a workdir that exists, goes on where it stopped.
+"""Trains and evaluates a config: imgcls train --config=digits --workdir=W
 
-imgcls train --config=digits --workdir=W
+The same command on an existing workdir resumes its run from the last checkpoint.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ _flags.define_config(FLAGS)
 _flags.define_start(FLAGS)
 flags.DEFINE_string("workdir", None, "Folder of the run; by default runs/<date>_<config>.",
                     flag_values=FLAGS)
-flags.DEFINE_bool("record", False, "Also put the record under experiments/results/.",
+flags.DEFINE_bool("record", False, "Also copy the run's record.json to experiments/results/.",
                   flag_values=FLAGS)
-flags.DEFINE_bool("quiet", False, "Print nothing but errors.",
+flags.DEFINE_bool("quiet", False, "Print only errors.",
                   flag_values=FLAGS)
 
 
@@ -34,7 +34,7 @@ def main(words, overrides):
 def run(loaded):
     """Trains a config.Loaded as the flags say."""
     _flags.start(FLAGS)
-    # TensorFlow takes seconds to import; the build and the compiler do not wait for it.
+    # TensorFlow takes seconds to import: meanwhile the run is built and compiled.
     from imgcls_jax.data.decoding.tensorflow import tensorflow
     threading.Thread(target=_import, args=(tensorflow,), daemon=True).start()
     import jax
@@ -58,7 +58,7 @@ def run(loaded):
 
 
 def _import(tensorflow):
-    # ImportError: said when it is needed. RuntimeError: the command has ended before the import.
+    # ImportError is reported when it is needed. RuntimeError: the command ended before the import.
     with contextlib.suppress(ImportError, RuntimeError):
         tensorflow()
 
@@ -71,12 +71,13 @@ def _workdir(name: str, processes: int) -> Path:
     if FLAGS.workdir:
         return Path(FLAGS.workdir)
     if processes > 1:
-        raise ConfigError("several processes need one --workdir", where="command line",
-                          fix="--workdir=FOLDER, on a file system that all of them see")
+        raise ConfigError("--workdir is not given, which several processes need",
+                          where="command line",
+                          fix="--workdir=FOLDER, on a file system that all processes see")
     path = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}_{_slug(name)}"
     if not FLAGS.quiet:
         line = shlex.join(["imgcls", "train", *sys.argv[2:], f"--workdir={path}"])
-        print(f"to go on after an interruption: {line}", flush=True)
+        print(f"to resume after an interruption: {line}", flush=True)
     return path
 
 

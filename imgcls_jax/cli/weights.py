@@ -1,6 +1,6 @@
-"""Lists and fetches published weights: imgcls weights list [MODEL] | get MODEL/TAG [--folder=DIR]
+"""Lists and downloads published weights: imgcls weights list [MODEL] | get MODEL/TAG [--folder=DIR]
 
-A file that is at hand is not fetched again; a fetch that was cut off goes on where it was.
+A file that is there is not downloaded again; an interrupted download is continued.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from imgcls_jax.pretrained import catalogue, fetch
 from imgcls_jax.registry import near
 
 FLAGS = _flags.verb()
-flags.DEFINE_string("folder", None, "Where the files are; by default $IMGCLS_WEIGHTS, else "
+flags.DEFINE_string("folder", None, "Folder of the files; by default $IMGCLS_WEIGHTS, else "
                     "~/.cache/imgcls_jax/weights.", flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON.",
                   flag_values=FLAGS)
@@ -31,7 +31,7 @@ def main(words, overrides):
     action, *rest = words or [""]
     actions = {"list": _list, "get": _get}
     if action not in actions:
-        raise ConfigError(f"weights can do no {action!r}" if action else "what to do with weights?",
+        raise ConfigError(f"there is no action {action!r}" if action else "no action is named",
                           where="command line", fix=near(action, actions))
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}", where="command line",
@@ -43,8 +43,8 @@ def _list(name: str, folder: Path):
     names = catalogue.models()
     chosen = fnmatch.filter(names, name.partition("/")[0] or "*")
     if not chosen:
-        raise ConfigError(f"no weights of a model {name!r} are known", where="command line",
-                          fix=near(name, names))
+        raise ConfigError(f"there are no published weights of a model {name!r}",
+                          where="command line", fix=near(name, names))
     found = [(f"{model}/{tag}", weights) for model in chosen
              for tag, weights in catalogue.weights(model).items()]
     if FLAGS.json:
@@ -75,12 +75,13 @@ def _row(name, weights, folder) -> tuple[str, ...]:
 
 def _get(name: str, folder: Path):
     if not name:
-        raise ConfigError("which weights?", where="command line",
+        raise ConfigError("no weights are named", where="command line",
                           fix="imgcls weights get MODEL/TAG; imgcls weights list shows the names")
     _, _, weights = catalogue.find(name, "command line")
     shown = sys.stderr.isatty()
     if "NC" in weights.licence.split("-"):
-        print(f"warning: licensed {weights.licence}: for non-commercial use", file=sys.stderr)
+        print(f"warning: the licence {weights.licence} allows non-commercial use only",
+              file=sys.stderr)
 
     def tell(done, total):
         whole = f" of {total / 1e6:.1f}" if total else ""

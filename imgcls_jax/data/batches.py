@@ -1,8 +1,8 @@
 """(split, transforms, seed, start step) -> batches on the host, a pure function of (seed, step).
 
-No state is kept between steps: a resumed run asks for the step it stands at. The global batch is
-the same for any number of hosts, threads and devices; each host reads only its own rows of it.
-Which examples those are is said in streams.py.
+No state is kept between steps: a resumed run asks for the step it continues from. The global batch
+is the same for any number of hosts, threads and devices; each host reads only its own rows of it.
+Which examples those are is decided in streams.py.
 """
 
 import atexit
@@ -28,9 +28,9 @@ def train_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, bat
                   repeats: int = 1, faults: Faults | None = None) -> Iterator[Batch]:
     """Batches from `start_step` on, without end, each cut to this process's `rows`, as numpy.
 
-    classes: labels are checked to lie below. order: of a Lookup, a permutation by default.
-    repeats: of Shards, each record comes so many times in a row, augmented anew. Raises DataError,
-    naming the example, when one cannot be read that `faults` does not let go.
+    classes: labels are checked to be below it. order: for a Lookup, a permutation by default.
+    repeats: for Shards, each record comes this many times in a row, each augmented differently.
+    Raises DataError, naming the example, when one cannot be read that `faults` does not skip.
     """
     faults = faults or Faults(split)
     arguments = dict(batch_size=batch_size, rows=rows, faults=faults)
@@ -49,8 +49,8 @@ def eval_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batc
                  faults: Faults | None = None) -> Iterator[Batch]:
     """Every example exactly once, in order; as many batches on every host.
 
-    seed: of transforms that are random. The last batch is filled up with zero images of mask 0 and
-    id -1. An example that `faults` lets go has mask 0 too. Raises as `train_batches`.
+    seed: for transforms that are random. The last batch is filled up with zero images of mask 0 and
+    id -1. An example that `faults` skips has mask 0 too. Raises the same as `train_batches`.
     """
     faults = faults or Faults(split)
     raw = functools.partial(streams.in_order, split, batch_size=batch_size, faults=faults)
@@ -64,7 +64,7 @@ def eval_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batc
             batch = next(batches)
             good = ~np.isin(batch["id"], list(faults.stand_ins))
             batch["mask"] = batch["mask"] * good
-        else:  # none of the last rows is ours, but their shape must be known
+        else:  # none of the last rows is this host's, but their shape must be known
             if batch is None:
                 any_row = functools.partial(raw, rows=slice(0, 1))
                 batch = next(_batches(any_row, example, 0, 1, classes, faults))
@@ -98,7 +98,7 @@ def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, 
         row = {**load(raw), "channels": channels}
         if row["label"].dtype.is_integer:
             row["label"] = tf.cast(row["label"], tf.int64)
-            if classes is not None and tf.executing_eagerly():  # else of a batch at once
+            if classes is not None and tf.executing_eagerly():  # else checked for a whole batch
                 tf.debugging.assert_equal(_in_range(row["label"], classes), True,
                                           f"{LABELS} 0 to {classes - 1}")
         elif classes is not None and tf.executing_eagerly():
@@ -111,7 +111,7 @@ def _example(split: Lookup | Shards, transforms: Sequence[Callable], seed: int, 
             try:
                 row = transform(row, seeds[place])
             except tf.errors.OperatorNotAllowedInGraphError as error:
-                raise ConfigError("a transform asks in Python what a tensor holds",
+                raise ConfigError("a transform uses a tensor's value in a Python `if` or loop",
                                   where=f"transform {place}, {transform.__module__}",
                                   fix="write it with tf.cond, tf.where or tf.while_loop; "
                                       "--debug shows the line") from error
@@ -125,7 +125,7 @@ def _in_range(labels, classes: int | None):
 
 
 def _are_shares(labels, classes: int | None) -> bool:
-    """Whether labels f[..., K] say of every class how far it is true; NaN does not."""
+    """Whether labels f[..., K] are shares of 0 to 1 for every class; NaN is not."""
     labels = np.asarray(labels)
     return classes is None or (labels.shape[-1:] == (classes,)
                                and bool(((labels >= 0) & (labels <= 1)).all()))
@@ -144,7 +144,7 @@ def _batches(raw: Callable, example: Callable, step: int, count: int, classes: i
     options.autotune.enabled = False
     failure = tf.errors.OpError  # a name of our own: this may be closed when modules are gone
 
-    # Rewriting Python's `if` and `for` to TensorFlow's takes four times as long as all the rest.
+    # Without AutoGraph: it would take four times as long as all the rest.
     @tf.autograph.experimental.do_not_convert
     def dataset():
         rows = raw(step).map(example, num_parallel_calls=threads)
@@ -168,7 +168,7 @@ def _batches(raw: Callable, example: Callable, step: int, count: int, classes: i
                 step += 1
             return
         except failure as error:
-            # Where a config lets examples go, the batch that failed is begun anew without them.
+            # If the config skips unreadable examples, the failed batch is read again without them.
             faults.meet(functools.partial(rows_of, step), example, error)
 
 
@@ -176,8 +176,8 @@ _open: weakref.WeakSet = weakref.WeakSet()
 
 
 def _closed_at_exit(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """A thread of tf.data that runs Python, as where archives are read, would hang the exit."""
-    if not _open:  # the last to be registered is the first to run: before TensorFlow's own
+    """Closes the iterator at exit: a tf.data thread that runs Python would make the exit hang."""
+    if not _open:  # registered last, so that it runs first: before TensorFlow's own
         atexit.unregister(_close_all)
         atexit.register(_close_all)
     _open.add(batches)
@@ -186,7 +186,7 @@ def _closed_at_exit(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def _close_all():
     for batches in list(_open):
-        with contextlib.suppress(ValueError):  # it is being asked for a batch in another thread
+        with contextlib.suppress(ValueError):  # another thread is taking a batch from it
             batches.close()
 
 

@@ -1,4 +1,4 @@
-"""Encoded images that are slow to read, kept in memory or on a fast disk once they have been."""
+"""A cache of encoded images that are slow to read, in memory or on a fast disk."""
 
 import json
 import os
@@ -13,13 +13,14 @@ WHERE = "config.data.cache"
 
 
 def cached(split: Lookup | Shards, place: str, name: str) -> Lookup:
-    """The split, each of whose images is read once. place: "memory" or a folder.
+    """The same split, each image of which is read only once. place: "memory" or a folder.
 
     A folder may serve several processes and later runs. DataError if it holds other data,
     ConfigError for a split of record files or of images that are not encoded.
     """
     if not isinstance(split, Lookup) or split.labels is None:
-        raise ConfigError(f"{name} is read in order, which is fast", where=WHERE,
+        raise ConfigError(f"data.cache needs a dataset with random access; {name} is read "
+                          "sequentially", where=WHERE,
                           fix="leave it out; copy record files to a fast disk instead")
     store = _Memory() if place == "memory" else _Folder(Path(place).expanduser(), name, split)
     labels = split.labels()
@@ -57,7 +58,7 @@ class _Memory:
 
 
 class _Folder:
-    """A file per image, written whole or not at all, so that several may write at once."""
+    """A file per image, written completely or not at all, so that several may write at once."""
 
     def __init__(self, folder: Path, name: str, split: Lookup):
         self._folder = folder / re.sub(r"\W+", "-", name)
@@ -75,7 +76,7 @@ class _Folder:
                             fix="make it writable, or name another folder in config.data.cache"
                             ) from error
         if found != facts:
-            raise DataError("the cache holds other data", where=str(self._folder),
+            raise DataError("the cache folder holds other data", where=str(self._folder),
                             fix="remove it, or name another folder in config.data.cache")
 
     def _path(self, index: int) -> Path:

@@ -1,4 +1,4 @@
-"""Examples that cannot be read: which one it was and why, and what stands in for it.
+"""Examples that cannot be read: which one it was and why, and which one replaces it.
 
 tf.data's own errors do not say, and its `ignore_errors` loses the rest of a record file.
 """
@@ -16,47 +16,47 @@ from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Shards
 
-LABELS = "labels must be"  # how the pipeline's check of the labels begins
-ANEW = "copy the file anew or prepare the dataset again"
-MEND = "mend this example or take it out of the data"
+LABELS = "labels must be"  # how a message of the check of the labels begins
+ANEW = "copy the file again, or prepare the dataset again"
+MEND = "repair this example or remove it from the data"
 
 
 class Faults:
-    """What of one split cannot be read.
+    """The examples of one split that cannot be read.
 
-    With on_error="skip" the next example that can be read stands in for each, whatever the hosts,
-    up to max_bad of them and max_bad_fraction of the split (at least one); report: called with
-    {"split", "id", "where", "label", "reason"} of each, once.
+    With on_error="skip" each is replaced by the next example that can be read, the same on any
+    number of hosts, up to max_bad of them and max_bad_fraction of the split (at least one);
+    report: called once for each with {"split", "id", "where", "label", "reason"}.
     """
 
     def __init__(self, split: Lookup | Shards, *, name: str = "", on_error: str = "fail",
                  max_bad: int = 100, max_bad_fraction: float = 0.001,
                  report: Callable[[dict], None] = lambda row: None):
         if on_error not in ("fail", "skip"):
-            raise ConfigError(f"on_error={on_error!r}", where="config.data.on_error",
+            raise ConfigError(f"on_error={on_error!r} is unknown", where="config.data.on_error",
                               fix="use 'fail' or 'skip'")
         self.split, self.name, self.skip, self._report = split, name, on_error == "skip", report
         self._budget = min(max_bad, int(np.ceil(max_bad_fraction * split.size)))
         self._said = f"max_bad={max_bad}, max_bad_fraction={max_bad_fraction:g}"
-        self.stand_ins: dict[int, int] = {}  # id -> the id that is read for it
+        self.stand_ins: dict[int, int] = {}  # id -> the id that is read instead
         self._copies: dict[str, str] = {}  # record file -> one without its damaged records
         self._folder = None
 
     def path(self, path: str) -> str:
-        """Where the records of a file are read from."""
+        """The path that the records of a file are read from."""
         return self._copies.get(path, path)
 
     def replace(self, ids: np.ndarray) -> np.ndarray:
-        """i64[n] ids -> those that are read for them."""
+        """i64[n] ids -> those that are read instead."""
         if self.stand_ins:
             ids = np.array([self.stand_ins.get(int(i), int(i)) for i in ids], np.int64)
         return ids
 
     def meet(self, rows: Callable[[], Iterable], example: Callable, error: Exception):
-        """Looks for what spoiled a batch. Returns if it may go on without; DataError otherwise.
+        """Finds what made a batch fail. Returns if that may be skipped; DataError otherwise.
 
-        rows: () -> (index or undecoded record, epoch, id) of the batch, which `example` makes a row
-        of the batch of.
+        rows: () -> (index or undecoded record, epoch, id) of the batch, which `example` turns into
+        a row of the batch.
         """
         tf = tensorflow()
         known, shapes = (len(self.stand_ins), len(self._copies)), {}
@@ -65,7 +65,7 @@ class Faults:
                 number = int(row[2])
                 try:
                     shapes.setdefault(tuple(example(*row)["image"].shape), number)
-                except Exception as reason:  # whatever read, parse or a transform stumbles over
+                except Exception as reason:  # read, parse or a transform may raise anything
                     self._note(number, *self._reason(row[0], reason))
         except tf.errors.OpError as reason:
             self._repair(reason)
@@ -73,11 +73,11 @@ class Faults:
             self.stand_ins[unserved[0]] = self._readable(unserved[0], example)
         if len(shapes) > 1:
             (one, first), (other, second) = list(shapes.items())[:2]
-            raise DataError(f"images of {one} and {other} cannot be in one batch",
+            raise DataError(f"images of {one} and {other} do not fit into one batch",
                             where=f"{self.split.where(first)}; {self.split.where(second)}",
-                            fix="add a transform that gives one size, such as resize")
+                            fix="add a transform that gives all images one size, such as resize")
         if known == (len(self.stand_ins), len(self._copies)):
-            raise DataError(_say(error), where="a batch whose examples can be read one by one",
+            raise DataError(_say(error), where="a batch each of whose examples can be read alone",
                             fix="run the same line again")
 
     def raw(self, number: int):
@@ -94,7 +94,7 @@ class Faults:
             raise DataError(what, where=where, fix=fix)
         if number in self.stand_ins:
             return
-        self.stand_ins[number] = number  # until a stand-in is found
+        self.stand_ins[number] = number  # until a replacement is found
         if len(self.stand_ins) > self._budget:
             raise DataError(f"{len(self.stand_ins)} examples of {self.split.size:,} cannot be read,"
                             f" more than the config allows ({self._said}); the last one: {what}",
@@ -104,7 +104,7 @@ class Faults:
                       "reason": what})
 
     def _readable(self, number: int, example: Callable) -> int:
-        """The next example that can be read: the same one, however the bad ones were met."""
+        """The next example that can be read, independent of the order the bad ones were met in."""
         for step in range(1, self.split.size):
             other = (number + step) % self.split.size
             if other in self.stand_ins:
@@ -123,7 +123,7 @@ class Faults:
         """(what, label, fix) of an example that raised `reason`."""
         tf = tensorflow()
         if isinstance(self.split, Shards) and not np.asarray(raw).item():
-            return "the file holds fewer records than its metadata says", None, ANEW
+            return "the record file holds fewer records than its metadata says", None, ANEW
         what, label = _say(reason), None
         try:  # TensorFlow seldom says what is wrong with an image; Pillow does
             row = (self.split.read(raw) if isinstance(self.split, Lookup) else
@@ -140,7 +140,7 @@ class Faults:
         return what, label, MEND
 
     def _repair(self, error: Exception):
-        """Finds the record file that cannot be read to its end and leaves its bad records out."""
+        """Finds the record file that cannot be read to its end and drops its bad records."""
         tf = tensorflow()
         first = 0
         for path, begin, count in self.split.files:

@@ -1,4 +1,4 @@
-"""Which example stands at which place of training: a pure function of (seed, place).
+"""Which example comes at which place in training: a pure function of (seed, place).
 
 Place p of an endless sequence is draw p % length of epoch p // length. A draw is an example and a
 copy, the number of earlier draws of the same example in that epoch, so that each is augmented in
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-IN_MEMORY = 2**24  # examples: up to so many an epoch's order is an array, above a cipher
+IN_MEMORY = 2**24  # examples: up to this many, an epoch's order is an array, above it a cipher
 ROUNDS = 8  # of the cipher; with four, neighbors are still correlated
 
 
@@ -20,11 +20,11 @@ def generator(*seeds: int) -> np.random.Generator:
 
 
 class Order:
-    """The examples of one epoch after the other.
+    """The examples of all epochs, one after the other.
 
-    size: of the split. repeats: each draw is made so many times in a row (repeated augmentation,
-    arXiv 1901.09335), an epoch keeps `length` draws, and so has fewer examples. weights: f[size],
-    how often each example comes in an epoch, on average; None is once.
+    size: of the split. repeats: each draw is repeated this many times in a row (repeated
+    augmentation, arXiv 1901.09335); an epoch keeps `length` draws, and so has fewer examples.
+    weights: f[size], how often each example comes in an epoch, on average; None is once.
     """
 
     def __init__(self, size: int, seed: int, *, repeats: int = 1, weights=None):
@@ -61,7 +61,7 @@ class Order:
 def cipher(places: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
     """i64[n] numbers below `size` -> the same numbers in another order, without a table.
 
-    A Feistel network over the next even number of bits, walked until it is below `size` (Black and
+    A Feistel network over the next even number of bits, cycle-walked until below `size` (Black and
     Rogaway, Ciphers with Arbitrary Finite Domains, 2002): a permutation for every u64[r] of keys,
     in memory that does not grow with `size`.
     """

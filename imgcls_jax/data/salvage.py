@@ -1,9 +1,9 @@
 """What is left of a damaged TFRecord file: all of its records but the damaged ones.
 
 A record is its length (u64), the masked CRC-32C of the length, the payload and the masked CRC-32C
-of the payload (tensorflow/core/lib/io/record_writer.h). TensorFlow stops at the first that is
-wrong. Behind it the next one begins where its length says, or, where the length itself is damaged,
-at the next place whose checksum fits.
+of the payload (tensorflow/core/lib/io/record_writer.h). TensorFlow stops at the first damaged one.
+After it the next one begins where its length says, or, if the length itself is damaged, at the
+next place whose checksum matches.
 """
 
 import os
@@ -15,11 +15,11 @@ import numpy as np
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 
 HEADER, FOOTER = 12, 4
-Gap = tuple[int, int, int]  # number of the record, first byte, byte behind it
+Gap = tuple[int, int, int]  # number of the record, first byte, first byte after it
 
 
 def gaps(path: str) -> list[Gap] | None:
-    """The damaged records of a file; None if none of TFRecord begins in it.
+    """The damaged records of a file; None if it is not a TFRecord file.
 
     A file that was cut off within a record ends with a damaged one.
     """
@@ -40,7 +40,7 @@ def gaps(path: str) -> list[Gap] | None:
 
 
 def write_without(path: str, damaged: list[Gap], copy: str):
-    """A copy whose damaged records are empty ones: the others keep their numbers."""
+    """Writes a copy in which damaged records are empty, so that the others keep their numbers."""
     zero = np.zeros(8, np.uint8)
     empty = zero.tobytes() + _masked(crc32c(zero[None]))[0].tobytes() + _masked(
         np.zeros(1, np.uint32))[0].tobytes()
@@ -60,7 +60,7 @@ def _copy(file, out, count: int):
 
 
 def _readable(path: str, begin: int) -> int:
-    """The number of records that TensorFlow reads from a byte on, until one is damaged."""
+    """The number of records that TensorFlow reads from a byte on until one is damaged."""
     tf = tensorflow()
     with tempfile.TemporaryDirectory(prefix="imgcls_records_") as folder:
         if begin:
@@ -78,12 +78,12 @@ def _readable(path: str, begin: int) -> int:
 
 
 def _behind(data: np.ndarray, begin: int) -> int:
-    """Where the record behind a damaged one begins."""
+    """Where the record after a damaged one begins."""
     if _is_header(data[begin:begin + HEADER]):
         end = begin + HEADER + _length(data, begin) + FOOTER
         if end == len(data) or _is_header(data[end:end + HEADER]):
             return end
-    # Of the places behind it, the first that is a header: each window of eight bytes is a length.
+    # The first place after it that is a header: each window of eight bytes may be a length.
     for first in range(begin + 1, len(data) - HEADER + 1, 1 << 20):
         part = data[first:first + (1 << 20) + HEADER - 1]
         windows = np.lib.stride_tricks.sliding_window_view(part, HEADER)

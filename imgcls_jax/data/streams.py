@@ -1,8 +1,8 @@
 """Which examples come in which order: datasets of (index or undecoded record, turn, id).
 
-A Lookup: position p = step * B + row of an endless sequence is the example that order.Order has
-there. Shards: V virtual streams own the files v, v + V, ...; row r of every batch comes from stream
-r // (B / V), which passes over its files in a new order each epoch and shuffles undecoded records
+A Lookup: position p = step * B + row of an endless sequence is the example that order.Order gives
+for it. Shards: V virtual streams own the files v, v + V, ...; row r of every batch comes from
+stream r // (B / V), which reads its files in a new order each epoch and shuffles undecoded records
 within a window. V depends on the files and B alone.
 """
 
@@ -16,17 +16,17 @@ from imgcls_jax.data.faults import Faults
 from imgcls_jax.data.order import Order, generator
 from imgcls_jax.types import Lookup, Shards
 
-STREAMS = 128  # at most: a power of two, so that it divides over hosts
+STREAMS = 128  # at most; a power of two, so that hosts share them equally
 WINDOW = 8192  # undecoded records shuffled at a time, over all streams: 0.9 GB of ImageNet
 ENDLESS = 2**62
 
 
 def spread(rows: slice, batch_size: int, repeats: int) -> np.ndarray:
-    """i64[rows]: the draw of a batch that stands in each row.
+    """i64[rows]: which draw of a batch goes into each row.
 
-    The copies of repeated augmentation are drawn one behind the other and stand in different parts
-    of the batch, as torchvision's and DeiT's samplers give them to different devices: BatchNorm
-    would see them together.
+    The copies of repeated augmentation are drawn one after the other but go into different parts
+    of the batch, as torchvision's and DeiT's samplers give them to different devices: otherwise
+    BatchNorm would see them together.
     """
     parts = next(n for n in range(repeats, batch_size + 1) if batch_size % n == 0) if (
         1 < repeats <= batch_size) else 1
@@ -43,7 +43,7 @@ def ordered(split: Lookup, start_step: int, *, order: Order, batch_size: int,
         ids, turns = order.at(step * batch_size + draws)
         return faults.replace(ids), turns, ids
 
-    # Python runs once a batch here, not once an example.
+    # Python runs once per batch here, not once per example.
     steps = tf.data.Dataset.range(start_step, ENDLESS)
     return _by_index(steps.map(lambda step: tf.numpy_function(indices, [step], (tf.int64,) * 3)))
 
@@ -66,12 +66,12 @@ def streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, rows
     share = batch_size // streams
 
     def order(stream, epoch):
-        """The files of a stream as one epoch reads them, and the seeds they are shuffled with."""
+        """The files of a stream in the order of an epoch, and the seeds they are shuffled with."""
         own, random = files[stream::streams], generator(seed, epoch, stream)
         return random.permutation(own), random.integers(1, 2**62, len(own))
 
     def start(stream):
-        """(number of files read, records read of the next file) before start_step."""
+        """(files read, records read of the next file) before start_step."""
         own = files[stream::streams]
         epoch, rest = divmod(start_step * share // repeats, counts[own].sum())
         ends = counts[order(stream, epoch)[0]].cumsum()
@@ -79,7 +79,7 @@ def streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, rows
         return epoch * len(own) + place, rest - (ends[place - 1] if place else 0)
 
     def visit(stream, number):
-        """What the stream reads as its file of this number, counted over all epochs."""
+        """What the stream reads as its n-th file, n counted over all epochs."""
         epoch, place = divmod(number, len(files[stream::streams]))
         own, shuffle_seeds = order(stream, epoch)
         path, begin, count = split.files[own[place]]
@@ -140,9 +140,9 @@ def in_order(split: Lookup | Shards, start_step: int, *, batch_size: int, rows: 
 
 
 def _records(split: Shards, path, begin, count, first_id):
-    """(id, undecoded record) of a part of one file; what the file lacks comes as empty bytes.
+    """(id, undecoded record) of a part of one file; missing records come as empty bytes.
 
-    tf.data ends without a word at the end of a file that was cut off between two records.
+    tf.data ends silently at the end of a file that was cut off between two records.
     """
     tf = tensorflow()
     records = split.records(path).concatenate(tf.data.Dataset.from_tensors(b"").repeat())
@@ -150,7 +150,7 @@ def _records(split: Shards, path, begin, count, first_id):
 
 
 def _standing_in(records, faults: Faults):
-    """Those of the examples that cannot be read replaced."""
+    """The records, with those that cannot be read replaced."""
     if not faults.stand_ins:
         return records
     tf = tensorflow()
@@ -166,7 +166,7 @@ def _standing_in(records, faults: Faults):
 
 
 def _own(records, rows: slice, span: int):
-    """Of every `span` records those at `rows`: the others are dropped before they are decoded."""
+    """The records at `rows` of every `span`; the others are dropped before they are decoded."""
     if (rows.start, rows.stop) == (0, span):
         return records
     numbered = records.enumerate().filter(
@@ -175,5 +175,5 @@ def _own(records, rows: slice, span: int):
 
 
 def _first_ids(split: Shards) -> np.ndarray:
-    """i64[files]: number in the split of the first record of each file."""
+    """i64[files]: the number, in the split, of each file's first record."""
     return np.cumsum([0] + [count for _, _, count in split.files])[:-1]

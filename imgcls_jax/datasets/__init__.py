@@ -22,7 +22,7 @@ _faults: contextvars.ContextVar[list | None] = contextvars.ContextVar("faults", 
 
 
 def fault(error: DataError):
-    """What a dataset calls in place of `raise` where it could go on without the thing at fault."""
+    """What a dataset calls in place of `raise` if it can continue without the faulty thing."""
     found = _faults.get()
     if found is None:
         raise error
@@ -31,7 +31,7 @@ def fault(error: DataError):
 
 @contextlib.contextmanager
 def collecting() -> Iterator[list[DataError]]:
-    """Datasets that are made inside list their faults, and leave out what is at fault."""
+    """Datasets that are built inside it list their faults, and leave the faulty things out."""
     found = []
     token = _faults.set(found)
     try:
@@ -66,23 +66,23 @@ def split(source: Source, name: str) -> Lookup | Shards:
 
 
 def labels(source: Source, name: str, where: str) -> np.ndarray:
-    """i32[N] or f32[N,K] of a split, without reading an image; where: the key that asks for it."""
+    """i32[N] or f32[N,K] of a split, without reading an image; where: the key that needs them."""
     opened = split(source, name)
     if isinstance(opened, Lookup) and opened.labels:
         return np.asarray(opened.labels())
     raise ConfigError(f"the labels of {source.name} are not known before its images are read",
-                      where=where, fix="leave it out, or use a dataset of random access, such as "
+                      where=where, fix="leave it out, or use a dataset with random access, such as "
                                        "folder, manifest or prepared")
 
 
 def only(source: Source, classes: tuple[str, ...]) -> Source:
-    """The examples of some classes, which are numbered anew in the order given."""
+    """The examples of some classes, which are renumbered in the order given."""
     unknown = [name for name in classes if name not in source.classes]
     if unknown or len(set(classes)) < len(classes) or source.kind != "multiclass":
-        raise ConfigError(f"{unknown[0]!r} is no class of {source.name}" if unknown else
-                          "classes are chosen once each, of multiclass data",
+        raise ConfigError(f"{unknown[0]!r} is not a class of {source.name}" if unknown else
+                          "config.data.only names a class twice, or the data is not multiclass",
                           where="config.data.only",
-                          fix=near(unknown[0], source.classes) if unknown else "mend the list")
+                          fix=near(unknown[0], source.classes) if unknown else "correct the list")
     number = np.full(len(source.classes), -1, np.int32)
     number[[source.classes.index(name) for name in classes]] = np.arange(len(classes))
 
@@ -99,17 +99,17 @@ def only(source: Source, classes: tuple[str, ...]) -> Source:
 def per_class(source: Source, name: str, count: int, generator: Callable) -> Source:
     """`count` examples of each class of a split, all of a smaller class; other splits stay.
 
-    generator: label -> numpy generator that draws them. `name` may be a part of a split: what lies
-    outside it is not drawn from, and the split is then the drawn examples alone.
+    generator: label -> numpy generator that draws them. `name`: a whole split; ConfigError for a
+    part of one, or for data with several labels per example.
     """
     whole, first, last = _bounds(source, name)
     if (first, last) != (0, source.sizes[whole]):
-        raise ConfigError(f"per_class with the part {name!r} of a split", where="config.data.train",
+        raise ConfigError(f"per_class cannot draw from {name!r}", where="config.data.train",
                           fix=f"train on {whole!r}")
     all_labels = labels(source, whole, "config.data.per_class")
     if all_labels.ndim != 1:
-        raise ConfigError("per_class is for one label an example", where="config.data.per_class",
-                          fix="leave it out")
+        raise ConfigError("per_class needs data with one label per example",
+                          where="config.data.per_class", fix="leave it out")
     drawn = np.sort(np.concatenate([
         generator(label).permutation(np.flatnonzero(all_labels == label))[:count]
         for label in range(len(source.classes))]))
@@ -120,7 +120,7 @@ def per_class(source: Source, name: str, count: int, generator: Callable) -> Sou
 
 
 def _chosen(opened: Lookup, members: np.ndarray, number: np.ndarray | None = None) -> Lookup:
-    """Some examples of a Lookup, with label k become number[k]."""
+    """Some examples of a Lookup; label k becomes number[k]."""
     def read(index):
         tf = tensorflow()
         row = opened.read(tf.gather(members, index))
@@ -138,7 +138,7 @@ def _bounds(source: Source, name: str) -> tuple[str, int, int]:
     """(split, first, last) of `split[from:to]`; percents are rounded to the closest, as TFDS."""
     match = re.fullmatch(r"([\w-]+)(?:\[(?:(-?\d+)(%?))?:(?:(-?\d+)(%?))?\])?", name)
     if not match:
-        raise ConfigError(f"{name!r} is no split", where=f"data of {source.name}",
+        raise ConfigError(f"{name!r} is not a split", where=f"data of {source.name}",
                           fix="write it as 'train', 'train[:90%]' or 'train[1000:]'")
     whole, first, first_unit, last, last_unit = match.groups()
     if whole not in source.sizes:

@@ -1,7 +1,7 @@
 """Zip and tar archives read in place: an index of the members, and any member by its number.
 
-Nothing is written to disk. An archive is taken to be hostile: a name that would leave the folder
-it is unpacked in, a link, a device, a size or a rate of compression beyond any image is refused.
+Nothing is written to disk. An archive may be hostile: names that would leave the folder it is
+unpacked in, links, devices, and sizes or compression rates beyond any image are refused.
 """
 
 import array
@@ -23,10 +23,10 @@ from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup
 
 SIZE_LIMIT = 1 << 29  # unpacked bytes of a member: beyond 100 million pixels of three bytes
-RATIO_LIMIT = 100  # unpacked to packed, of what is over a megabyte: images hardly compress
+RATIO_LIMIT = 100  # unpacked to packed, above one megabyte: images hardly compress
 MEMBER_LIMIT = 1 << 25  # ImageNet-21k has 14 million
 MEMORY_LIMIT = 1 << 30  # unpacked bytes of a compressed tar, which is held in memory
-CACHED = 10_000  # members of a tar whose index is kept: to find them, all of it must be walked
+CACHED = 10_000  # members from which on a tar's index is kept: to find them, all of it is read
 COMPRESSED = {b"\x1f\x8b": (gzip.open, "gunzip"), b"BZh": (bz2.open, "bunzip2"),
               b"\xfd7zXZ\0": (lzma.open, "unxz")}
 DEFLATED = zipfile.ZIP_DEFLATED
@@ -37,7 +37,7 @@ class Archive:
     without `.tar`. folders: names of the folders listed as such.
 
     Of two members of one name the later counts, as in unpacking. read() may be called from any
-    number of threads. Raises DataError for what is no archive, damaged or not safe to unpack.
+    number of threads. Raises DataError for what is not an archive, damaged or not safe to unpack.
     """
 
     def __init__(self, path: str | bytes):
@@ -58,17 +58,17 @@ class Archive:
                     if head.startswith(magic):
                         self._storage = _Memory(self.path, opener, tool, self._storage.size)
                 if self._storage.read(257, 5) != b"ustar":
-                    raise DataError("neither a zip nor a tar archive")
+                    raise DataError("the file is neither a zip nor a tar archive")
                 self._index_of_tar()
         except DataError as error:
-            raise self._fault(error, fix="copy it anew, or pack the images as a plain zip or tar"
+            raise self._fault(error, fix="copy it again, or pack the images as a plain zip or tar"
                               ) from error
 
     def __len__(self) -> int:
         return len(self.names)
 
     def read(self, number: int) -> bytes:
-        """The bytes of a member. DataError, naming it, where they are not what the index says."""
+        """The bytes of a member. DataError, naming it, if they are not what the index says."""
         offset, stored, size = (int(column[number]) for column in self._places)
         try:
             if not self._is_zip:
@@ -88,7 +88,7 @@ class Archive:
             raise self._fault(error, number) from error
 
     def where(self, number: int) -> str:
-        """What a person calls the member."""
+        """The member's name for people."""
         return f"{_paths.say(self.path)}: {_paths.say(self.names[number])}"
 
     def _exactly(self, offset: int, length: int) -> bytes:
@@ -100,7 +100,7 @@ class Archive:
     def _fault(self, error: DataError, number: int | None = None, fix: str = "") -> DataError:
         where = _paths.say(self.path) if number is None else self.where(number)
         return DataError(error.what, where=error.where or where,
-                         fix=error.fix or fix or "copy the archive anew")
+                         fix=error.fix or fix or "copy the archive again")
 
     def _refuse(self, what: str, name: bytes, fix: str):
         raise DataError(what, where=f"{_paths.say(self.path)}: {_paths.say(name)}", fix=fix)
@@ -117,11 +117,11 @@ class Archive:
             if count >= MEMBER_LIMIT:
                 raise DataError(f"the archive has over {MEMBER_LIMIT:,} members")
             if row[2] > SIZE_LIMIT:
-                self._refuse(f"a member of {row[2]:,} bytes, over the limit of {SIZE_LIMIT:,}",
-                             name, "take it out: an image that large is over the pixel limit")
+                self._refuse(f"a member has {row[2]:,} bytes, over the limit of {SIZE_LIMIT:,}",
+                             name, "remove it: an image that large is over the pixel limit")
             if row[2] > max(1 << 20, RATIO_LIMIT * row[1]):
-                self._refuse(f"a member of {row[1]:,} bytes that unpacks to {row[2]:,}", name,
-                             "take it out, or unpack the archive if you know what it is")
+                self._refuse(f"a member of {row[1]:,} bytes unpacks to {row[2]:,}", name,
+                             "remove it, or unpack the archive if you know what it is")
         columns = np.array(rows, np.int64).reshape(-1, 5)
         columns = columns[np.fromiter(numbers.values(), np.int64, len(numbers))]
         self.names: Sequence[bytes] = list(numbers)
@@ -129,21 +129,21 @@ class Archive:
         self._methods, self._sums = columns[:, 3], columns[:, 4]
 
     def _clean(self, name: bytes) -> bytes:
-        """The name as it would be below the folder it is unpacked in."""
+        """The name relative to the folder that it would be unpacked in."""
         parts = name.replace(b"\\", b"/").split(b"/")
         if name[:1] in (b"/", b"\\") or name[1:3] in (b":/", b":\\") or b".." in parts:
-            self._refuse("a name that leaves the folder it would be unpacked in", name,
-                         "do not unpack it; pack the images anew with relative names")
+            self._refuse("a member's name leaves the folder it would be unpacked in", name,
+                         "do not unpack it; pack the images again with relative names")
         if b"\0" in name:
-            self._refuse("a name with a zero byte", name, "pack the images anew")
+            self._refuse("a member's name has a zero byte", name, "pack the images again")
         return b"/".join(part for part in name.split(b"/") if part not in (b"", b"."))
 
     def _only_files(self, name: bytes, kind: str) -> bool:
-        """Whether it is a file; a folder is taken note of, all else refused."""
+        """Whether it is a file; a folder is recorded, anything else refused."""
         if kind == _tar.FOLDER:
             self.folders.add(self._clean(name))
         elif kind != _tar.FILE:
-            self._refuse(f"a {kind} in an archive", name,
+            self._refuse(f"the archive holds a {kind}", name,
                          "pack the files themselves: tar --dereference --hard-dereference")
         return kind == _tar.FILE
 
@@ -154,7 +154,7 @@ class Archive:
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
             raise DataError(f"the zip archive is damaged or cut off: {error}") from error
         for info in infos:
-            # zipfile takes names for text; cp437 knows all 256 bytes, so it gives them back.
+            # zipfile decodes names as text; cp437 has all 256 bytes, so it restores them.
             name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
             mode = info.external_attr >> 16
             kind = _tar.FILE
@@ -165,13 +165,13 @@ class Archive:
             if not self._only_files(name, kind):
                 continue
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, DEFLATED):
-                self._refuse("a zip member that is encrypted or neither stored nor deflated",
-                             name, "pack the images anew: zip -0 -r NAME.zip FOLDER")
+                self._refuse("a zip member is encrypted, or neither stored nor deflated",
+                             name, "pack the images again: zip -0 -r NAME.zip FOLDER")
             stored = info.compress_size if info.compress_type == DEFLATED else info.file_size
             yield (name, info.header_offset, stored, info.file_size, info.compress_type, info.CRC)
 
     def _index_of_tar(self):
-        """From the cache, where the walk was long; members within it are those of a safe tar."""
+        """From the cache if the tar is long; the members in it were checked when it was made."""
         folder = _paths.learned([self.path], {"tar": 1})
         if not (folder / "places.npy").exists():
             self._index(self._tar_members(b"", 0, self._storage.size, 2))
@@ -201,7 +201,7 @@ class Archive:
 
 
 def lookup(archive: Archive, numbers: np.ndarray, labels: np.ndarray) -> Lookup:
-    """A split of the members of these numbers i64[n], with labels i32[n] or f32[n,K]."""
+    """A split of the members with these numbers i64[n], with labels i32[n] or f32[n,K]."""
     def read(index):
         tf = tensorflow()
         data = tf.numpy_function(lambda i: archive.read(numbers[i]), [index], tf.string)
@@ -212,7 +212,7 @@ def lookup(archive: Archive, numbers: np.ndarray, labels: np.ndarray) -> Lookup:
 
 
 class _Disk:
-    """A file read at any place by any thread; it stays the same one if its name is given away."""
+    """A file read at any place by any thread; it stays the same file if its name is reused."""
 
     def __init__(self, path: bytes):
         self._file = os.open(path, os.O_RDONLY)
@@ -224,7 +224,7 @@ class _Disk:
 
 
 class _Memory:
-    """A compressed file, unpacked into memory: there is no other way to any place of it."""
+    """A compressed file, unpacked into memory, as it cannot be read at any place otherwise."""
 
     def __init__(self, path: bytes, opener, tool: str, packed: int):
         data = bytearray()
@@ -233,9 +233,9 @@ class _Memory:
                 while chunk := file.read(1 << 22):
                     data += chunk
                     if len(data) > min(MEMORY_LIMIT, max(1 << 20, RATIO_LIMIT * packed)):
-                        raise DataError(f"a compressed archive that unpacks to over "
+                        raise DataError(f"the compressed archive unpacks to over "
                                         f"{len(data) - 1 >> 20:,} MB",
-                                        fix=f"take the compression off: {tool} {_paths.say(path)}")
+                                        fix=f"decompress it: {tool} {_paths.say(path)}")
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise DataError(f"the compressed archive is damaged or cut off: {error}") from error
         self._data, self.size = memoryview(data), len(data)
@@ -245,7 +245,7 @@ class _Memory:
 
 
 def _inflate(data: bytes, size: int) -> bytes:
-    """Raw deflate to exactly `size` bytes; never holds more, whatever the data would grow to."""
+    """Inflates raw deflate data to exactly `size` bytes, and never holds more than that."""
     stream = zlib.decompressobj(-15)
     try:
         unpacked = stream.decompress(data, size + 1)

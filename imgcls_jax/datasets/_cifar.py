@@ -16,7 +16,7 @@ PIXELS = 3 * 32 * 32
 
 def source(name: str, *, data_dir: str, channels: int, folder: str, archive: str,
            parts: dict[str, tuple[str, ...]], label_bytes: int) -> Source:
-    """parts: the files of each split. The last byte of the labels is the class."""
+    """parts: the files of each split. The last byte of the label bytes is the class."""
     def files(root: Path, split: str) -> Lookup:
         found = _files.find(root, folder, archive, itself=True)
         rows = [_rows(found, part, label_bytes) for part in parts[split]]
@@ -37,7 +37,7 @@ def _rows(files: _files.Files, name: str, label_bytes: int) -> np.ndarray:
     number = _files.named(files, name)
     data = np.frombuffer(files.read(number), np.uint8)
     if len(data) % (label_bytes + PIXELS):
-        raise DataError(f"its {len(data):,} bytes are no whole number of examples of "
+        raise DataError(f"the file has {len(data):,} bytes, not a multiple of the example size "
                         f"{label_bytes + PIXELS:,}", where=files.where(number),
-                        fix="copy the file anew")
+                        fix="copy the file again")
     return data.reshape(-1, label_bytes + PIXELS)

@@ -8,8 +8,8 @@ from imgcls_jax.errors import DataError
 
 
 def names(classes: int | str | tuple[str, ...]) -> tuple[str, ...]:
-    """classes: how many, which names them by their numbers; a file of one name a line; or the
-    names themselves. DataError for a file that cannot be read or is empty, and a name twice."""
+    """classes: how many (they are named by their numbers); a file with one name per line; or the
+    names. DataError for a file that cannot be read or is empty, and for a name given twice."""
     where = "config.data.classes"
     if isinstance(classes, int):
         return tuple(map(str, range(classes)))
@@ -19,15 +19,15 @@ def names(classes: int | str | tuple[str, ...]) -> tuple[str, ...]:
             text = Path(where).read_bytes().decode("utf-8-sig", "surrogateescape")
         except OSError as error:
             raise DataError(f"the file of classes cannot be read: {error.strerror}", where=where,
-                            fix="give a file of one name a line, or the names") from error
+                            fix="give a file with one name per line, or the names") from error
         found = tuple(line.strip() for line in text.splitlines() if line.strip())
         if not found:
             raise DataError("the file of classes is empty", where=where,
-                            fix="write one name a line")
+                            fix="write one name per line")
     else:
         found = tuple(classes)
     twice = [name for name, count in collections.Counter(found).items() if count > 1]
     if twice:
-        raise DataError(f"classes are named twice: {twice[:8]}", where=where,
+        raise DataError(f"some classes are named twice: {twice[:8]}", where=where,
                         fix="name every class once")
     return found

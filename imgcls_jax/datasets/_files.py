@@ -17,7 +17,7 @@ DEPTH = 6  # folders within each other; symbolic links may form a loop
 
 
 class Folder:
-    """The files below a folder, given as `_archive.Archive` gives those of an archive."""
+    """The files below a folder, with the interface of `_archive.Archive`."""
 
     def __init__(self, path: str | Path):
         self.path = os.fsencode(path)
@@ -47,19 +47,19 @@ def _walk(folder: bytes, above: bytes, depth: int) -> Iterator[bytes]:
 
 
 def place(root: Path, *candidates: str, itself: bool = False) -> Path:
-    """The first of these that is there below root; where `itself`, root if it has such a name."""
+    """The first of these that exists below root; with `itself`, root if it has such a name."""
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate
     if itself and root.name in candidates:
         return root
     what = candidates[0] if len(candidates) == 1 else "none of " + ", ".join(candidates)
-    raise DataError(f"{what} is not there" if len(candidates) == 1 else f"{what} is there",
+    raise DataError(f"{what} is missing" if len(candidates) == 1 else f"{what} exists",
                     where=str(root))
 
 
 def find(root: Path, *candidates: str, itself: bool = False) -> Files:
-    """The files of the first folder or archive of these names, as of `place`."""
+    """The files of the first folder or archive of these names, found as by `place`."""
     return opened(place(root, *candidates, itself=itself))
 
 
@@ -76,20 +76,20 @@ def _archive_of(path: str, size: int, changed: int) -> _archive.Archive:
 
 
 def tail(name: bytes, parts: int) -> bytes:
-    """The last so many parts of a path."""
+    """The last `parts` parts of a path."""
     return b"/".join(name.split(b"/")[-parts:])
 
 
 def numbers(files: Files, parts: int) -> dict[bytes, int]:
-    """The end of each file's name, so many parts of it, -> its number."""
+    """The last `parts` parts of each file's path -> its number."""
     return {tail(name, parts): number for number, name in enumerate(files.names)}
 
 
 def named(files: Files, name: str) -> int:
-    """The number of the one file of this name, in whatever folder."""
+    """The number of the only file with this name, in any folder."""
     found = numbers(files, 1).get(os.fsencode(name))
     if found is None:
-        raise DataError(f"{name} is not there", where=_paths.say(files.path))
+        raise DataError(f"{name} is missing", where=_paths.say(files.path))
     return found
 
 
@@ -99,7 +99,7 @@ def pick(files: Files, wanted: list[str]) -> np.ndarray:
     known = numbers(files, parts)
     missing = [name for name in wanted if os.fsencode(name) not in known]
     if missing:
-        raise DataError(f"{len(missing):,} of {len(wanted):,} images are not there, the first "
+        raise DataError(f"{len(missing):,} of {len(wanted):,} images are missing, the first "
                         f"{missing[0]}", where=_paths.say(files.path))
     return np.array([known[os.fsencode(name)] for name in wanted], np.int64)
 
@@ -116,15 +116,15 @@ def images(files: Files, within: bytes = b"") -> np.ndarray:
 def shuffled(count: int) -> np.ndarray:
     """i64[count]: one fixed order, so that a part such as train[:10%] holds all classes.
 
-    From raw bits, which NumPy promises to keep the same; a permutation of its own it does not.
+    From raw bits, which stay the same in every NumPy version; its permutations may change.
     """
     return np.argsort(np.random.Philox(key=0).random_raw(count), kind="stable")
 
 
 def grouped(groups: np.ndarray) -> np.ndarray:
-    """i64[n]: such an order that keeps the members of a group together, in their own order.
+    """i64[n]: an order as of `shuffled` that keeps the members of a group together, in order.
 
-    So train[:90%] and train[90%:] share one group at most: photographs of one patient, frames of
+    So train[:90%] and train[90%:] share at most one group: photographs of one patient, frames of
     one track. groups: [n].
     """
     _, member_of = np.unique(groups, return_inverse=True)
@@ -134,9 +134,9 @@ def grouped(groups: np.ndarray) -> np.ndarray:
 
 def lookup(files: Files, chosen: np.ndarray, labels: np.ndarray, *, shuffle: bool = True,
            groups: np.ndarray | None = None) -> Lookup:
-    """A split of the files of these numbers i64[n]. labels: i32[n], or bool[n,K] of multilabel.
+    """A split of the files with these numbers i64[n]. labels: i32[n]; multilabel: bool[n,K].
 
-    groups: [n], of examples that `grouped` keeps together.
+    groups: [n], the group of each example; `grouped` keeps groups together.
     """
     if shuffle:
         order = shuffled(len(chosen)) if groups is None else grouped(groups)
@@ -144,7 +144,7 @@ def lookup(files: Files, chosen: np.ndarray, labels: np.ndarray, *, shuffle: boo
 
     @functools.cache
     def held():
-        """What is long is an input of the graph, no part of it."""
+        """Long arrays are an input of the graph, not part of it."""
         tf = tensorflow()
         with tf.init_scope():
             paths = [os.path.join(files.path, files.names[number]) for number in chosen

@@ -1,4 +1,4 @@
-"""The files of MNIST and of the sets made like it (yann.lecun.com/exdb/mnist): idx, gzipped."""
+"""The gzipped idx files of MNIST and of the datasets like it (yann.lecun.com/exdb/mnist)."""
 
 import gzip
 import zlib
@@ -23,8 +23,8 @@ def source(name: str, *, data_dir: str, channels: int, homes: tuple[str, ...]) -
             arrays.append(_read(_files.place(folder, f"{file}.gz", file), dimensions))
         images, labels = arrays
         if len(images) != len(labels):
-            raise DataError(f"{len(images):,} images and {len(labels):,} labels of {split}",
-                            where=str(folder), fix="copy both files anew")
+            raise DataError(f"{split} has {len(images):,} images but {len(labels):,} labels",
+                            where=str(folder), fix="copy both files again")
         return _files.arrays(images[..., None], labels.astype(np.int32), f"{folder}, {split}")
 
     return _published.source(
@@ -35,16 +35,16 @@ def source(name: str, *, data_dir: str, channels: int, homes: tuple[str, ...]) -
 
 
 def _read(path: Path, dimensions: int) -> np.ndarray:
-    """u8 of so many dimensions. The header: 0, 0, 8 for u8, how many; then each, big-endian."""
+    """u8 array. The header: 0, 0, 8 for u8, number of dimensions; then each size, big-endian."""
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix == ".gz" else data
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"it cannot be read: {error}", where=str(path),
-                        fix="copy the file anew") from error
+        raise DataError(f"the file cannot be read: {error}", where=str(path),
+                        fix="copy the file again") from error
     head = 4 + 4 * dimensions
     shape = np.frombuffer(data[4:head], ">i4") if len(data) >= head else ()
     if data[:4] != bytes((0, 0, 8, dimensions)) or len(data) - head != np.prod(shape, dtype=int):
-        raise DataError(f"no whole idx file of bytes in {dimensions} dimensions", where=str(path),
-                        fix="copy the file anew")
+        raise DataError(f"not a complete idx file of bytes in {dimensions} dimensions",
+                        where=str(path), fix="copy the file again")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)

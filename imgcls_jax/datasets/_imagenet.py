@@ -23,7 +23,7 @@ def by_folder(files: _files.Files, *, within: bytes = b"", shuffle: bool = True)
     for place, number in enumerate(chosen):
         folder = _files.tail(files.names[number], 2).partition(b"/")[0]
         if folder not in NUMBER:
-            raise DataError(f"{_paths.say(folder)!r} is none of the 1,000 WordNet ids of ImageNet",
+            raise DataError(f"{_paths.say(folder)!r} is not one of ImageNet's 1,000 WordNet ids",
                             where=files.where(int(number)))
         labels[place] = NUMBER[folder]
     return _files.lookup(files, chosen, labels, shuffle=shuffle)
@@ -31,15 +31,15 @@ def by_folder(files: _files.Files, *, within: bytes = b"", shuffle: bool = True)
 
 def validation_numbers(files: _files.Files) -> tuple[np.ndarray, np.ndarray]:
     """(numbers of the files, numbers of the images from 0) of ILSVRC2012_val_00000001.JPEG etc.,
-    in their order, whatever folders they lie in."""
+    in their order, whatever folders they are in."""
     chosen = _files.images(files)
     matches = [re.fullmatch(rb"ILSVRC2012_val_(\d{8})\.JPEG", _files.tail(files.names[number], 1))
                for number in chosen]
     for number, match in zip(chosen, matches, strict=True):
         if match is None:
-            raise DataError("not the name of an ImageNet validation image",
+            raise DataError("the file is not named as an ImageNet validation image",
                             where=files.where(int(number)),
-                            fix="the names are ILSVRC2012_val_00000001.JPEG to _00050000.JPEG")
+                            fix="use the names ILSVRC2012_val_00000001.JPEG to _00050000.JPEG")
     return chosen, np.array([int(match[1]) - 1 for match in matches], np.int64)
 
 
@@ -51,7 +51,7 @@ def validation(files: _files.Files) -> Lookup:
     chosen, which = validation_numbers(files)
     truth = validation_labels()
     if len(which) and which.max() >= len(truth):
-        raise DataError(f"an image of number {which.max() + 1:,}, of {len(truth):,}",
+        raise DataError(f"image number {which.max() + 1:,} is above the last, {len(truth):,}",
                         where=_paths.say(files.path))
     return _files.lookup(files, chosen, truth[which], shuffle=False)
 
@@ -61,7 +61,7 @@ def validation_labels() -> np.ndarray:
     """i32[50000], by the numbers of the images."""
     package = importlib.util.find_spec("tensorflow_datasets")
     if package is None:
-        raise DataError("the labels of a flat folder of validation images come with TFDS",
+        raise DataError("validation images in a flat folder need the labels that come with TFDS",
                         fix="pip install tensorflow-datasets, or move the images into folders "
                             "named by WordNet ids")
     listed = Path(package.submodule_search_locations[0], "datasets", "imagenet2012",

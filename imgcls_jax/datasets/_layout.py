@@ -18,7 +18,7 @@ FOLDER, FILE, OTHER = "folder", "file", "other"
 
 @functools.cache
 def extensions() -> tuple[bytes, ...]:
-    """Names that end so are taken for images unseen; AVIF where this Pillow reads it."""
+    """Files with these endings are taken as images, unopened; AVIF if this Pillow reads it."""
     from PIL import features
 
     known = (b".jpg", b".jpeg", b".png", b".gif", b".bmp", b".webp", b".tif", b".tiff", b".ppm")
@@ -44,15 +44,15 @@ class Disk:
         self.root = root
 
     def children(self, path: bytes) -> Iterator[tuple[bytes, str]]:
-        """(name, FOLDER, FILE or OTHER); symbolic links are followed, one that leads nowhere is
-        OTHER. No file is looked at but links: most file systems list the kind with the name."""
+        """(name, FOLDER, FILE or OTHER); symbolic links are followed, a broken one is OTHER. Only
+        links are looked up: most file systems list the kind with the name."""
         try:
             with os.scandir(self._place(path)) as entries:
                 for entry in entries:
                     yield entry.name, _kind(entry)
         except OSError as error:
             raise DataError(f"the folder cannot be read: {error.strerror}", where=self.say(path),
-                            fix="mend it or take it out") from error
+                            fix="repair it or remove it") from error
 
     def identity(self, path: bytes):
         """The same for two paths to one folder."""
@@ -81,7 +81,7 @@ class Disk:
         @functools.cache
         def path_tensor():
             tf = tensorflow()
-            with tf.init_scope():  # a million paths are an input of the graph, no part of it
+            with tf.init_scope():  # a million paths are an input of the graph, not part of it
                 return tf.constant([self._place(path) for path in paths], tf.string)
 
         def read(index):
@@ -103,7 +103,7 @@ def _kind(entry: os.DirEntry) -> str:
 
 
 class Packed:
-    """The same of a folder within an archive, named by its path with a slash at its end."""
+    """The same for a folder within an archive, named by its path with a slash at its end."""
 
     def __init__(self, archive: _archive.Archive, top: bytes = b""):
         self.archive, self.top = archive, top

@@ -1,4 +1,4 @@
-"""The index of a manifest, made in one pass that holds no rows: places in the text, and labels."""
+"""The index of a manifest: each row's place in the file and its labels, made in one pass."""
 
 import array
 import hashlib
@@ -18,7 +18,7 @@ FLUSH = 1 << 16  # rows held before they are written
 
 def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
     """Writes to a folder: header.json (classes, sizes, kind, path_column) and for each split
-    SPLIT.places.npy u64[n], SPLIT.labels.npy i32[n] and, of multilabel, SPLIT.ends.npy u64[n]:
+    SPLIT.places.npy u64[n], SPLIT.labels.npy i32[n] and, if multilabel, SPLIT.ends.npy u64[n]:
     where the labels of each row end in SPLIT.labels.npy, which then is i32[labels]."""
     drawn = not _has(rows, rules["split_column"], rules["split_column"] == "split")
     label_column = _label_column(rows, rules["label_column"])
@@ -31,7 +31,7 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
     for line, place, row in rows:
         path = row.get(rules["path_column"])
         if not isinstance(path, str) or not path:
-            raise rows.fault(line, f"no {rules['path_column']!r}")
+            raise rows.fault(line, f"the column {rules['path_column']!r} is empty")
         found = labels.read(line, row.get(label_column))
         if not drawn:
             split = _split(rows, line, row.get(rules["split_column"]), rules["splits"])
@@ -45,9 +45,9 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
             splits[split] = _Columns(folder, split, multilabel)
         splits[split].add(place, found)
     if not splits:
-        raise DataError("the manifest has no rows", where=rows.path, fix="write a row per image")
+        raise DataError("the manifest has no rows", where=rows.path, fix="write one row per image")
     if "train" not in splits:
-        raise DataError(f"no row is of the split 'train'; found {sorted(splits)}", where=rows.path,
+        raise DataError(f"no row has the split 'train'; found {sorted(splits)}", where=rows.path,
                         fix=f"write train into the column {rules['split_column']!r}")
     names, order = labels.finish(trained)
     for columns in splits.values():
@@ -68,7 +68,7 @@ def _has(rows: _rows.Rows, column: str, optional: bool) -> bool:
         return False
     if not rows.columns:
         raise DataError("the manifest is empty", where=f"{rows.path}, line 1",
-                        fix="write the names of the columns, then a row per image")
+                        fix="write the names of the columns, then one row per image")
     raise DataError(f"there is no column {column!r}; found {rows.columns[:12]}",
                     where=f"{rows.path}, line 1",
                     fix="name it in config.data: path_column, label_column or split_column")
@@ -85,19 +85,19 @@ def _split(rows, line: int, name: Any, allowed: list[str]) -> str:
     name = name.strip() if isinstance(name, str) else name
     name = ALIASES.get(name, name) if name not in allowed else name
     if name not in allowed:
-        raise rows.fault(line, f"the split {name!r}", f"write one of {allowed}, or name it in "
-                                                      "config.data.splits")
+        raise rows.fault(line, f"the split {name!r} is unknown",
+                         f"write one of {allowed}, or name it in config.data.splits")
     return name
 
 
 def _share(seed: int, path: str) -> float:
-    """A number in [0, 1) that follows from both."""
+    """A number in [0, 1), a hash of both."""
     text = b"%d:%s" % (seed, path.encode("utf-8", "surrogateescape"))
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
 
 
 class _Labels:
-    """Labels as they come -> numbers; of names the order is known when all have come."""
+    """Labels in order of rows -> numbers; the order of names is known after the last row."""
 
     def __init__(self, rows: _rows.Rows, rules: dict[str, Any], multilabel: bool):
         self.rows, self.multilabel, self.numbers = rows, multilabel, rules["numbers"]
@@ -114,19 +114,19 @@ class _Labels:
                 try:
                     values = json.loads(text)
                 except ValueError as error:
-                    raise self.rows.fault(line, f"labels {value!r} are no JSON list") from error
+                    raise self.rows.fault(line, f"labels {value!r} are not a JSON list") from error
             else:
                 values = text.split("|") if text else []
         else:
             values = value
         if not isinstance(values, list):
-            raise self.rows.fault(line, f"labels {value!r} are no list")
+            raise self.rows.fault(line, f"labels {value!r} are not a list")
         return sorted({self._one(line, one) for one in values})
 
     def _one(self, line: int, value: Any) -> int:
         text = value.strip() if isinstance(value, str) else value
         if text is None or text == "" or not isinstance(text, str | int | float):
-            raise self.rows.fault(line, f"no label, but {value!r}")
+            raise self.rows.fault(line, f"{value!r} is not a label")
         integer = _integer(text)
         if self.numbers is None:
             self.numbers = integer is not None and str(text) not in self.known
@@ -136,8 +136,8 @@ class _Labels:
 
     def _number(self, line: int, text, integer: int | None) -> int:
         if integer is None:
-            raise self.rows.fault(line, f"label {text!r} is no integer", "mend this line, or set "
-                                  "config.data.numbers=False if labels are names")
+            raise self.rows.fault(line, f"label {text!r} is not an integer", "fix this line, or "
+                                  "set config.data.numbers=False if labels are names")
         last = len(self.names) - 1 if self.names else 2**24
         if not 0 <= integer <= last:
             raise self.rows.fault(line, f"label {integer} is out of range: labels must be 0 to "
@@ -147,8 +147,8 @@ class _Labels:
     def _name(self, line: int, text: str) -> int:
         if text not in self.known:
             if self.names:
-                raise self.rows.fault(line, f"label {text!r} is none of the {len(self.names)} "
-                                            "classes", "mend it, or add it to the classes")
+                raise self.rows.fault(line, f"label {text!r} is not one of the {len(self.names)} "
+                                            "classes", "correct it, or add it to the classes")
             self.known[text] = len(self.known)
         return self.known[text]
 
@@ -165,13 +165,14 @@ class _Labels:
         for number, line in sorted(self.first_line.items()):
             if number not in trained:
                 raise self.rows.fault(line, f"label {place.get(number, number)!r} is in another "
-                                            "split and not in train",
-                                      "add it to train, or take it out")
+                                            "split but not in train",
+                                      "add it to train, or remove it")
         if not self.names and self.numbers and len(trained) < len(names):
             missing = next(number for number in range(len(names)) if number not in trained)
             raise self.rows.fault(self.first_line[len(names) - 1],
-                                  f"label {len(names) - 1}, and no row of train has {missing}",
-                                  "mend this label, or name all in config.data.classes")
+                                  f"the largest label is {len(names) - 1}, but no row of train "
+                                  f"has {missing}",
+                                  "correct this label, or name all classes in config.data.classes")
         return names, order
 
 
@@ -185,7 +186,7 @@ def _integer(value: str | int | float) -> int | None:
 
 
 class _Columns:
-    """The columns of a split, written as they come."""
+    """The columns of a split, written row by row."""
 
     def __init__(self, folder: Path, split: str, multilabel: bool):
         self.size = self.labelled = 0
@@ -232,6 +233,6 @@ class _Columns:
 
 
 def write_header(file, dtype: np.dtype, count: int):
-    """That of a .npy file of one axis, which is 128 bytes long."""
+    """The header of a .npy file with one axis; it is 128 bytes long."""
     np.lib.format.write_array_header_1_0(
         file, {"descr": dtype.str, "fortran_order": False, "shape": (count,)})

@@ -14,7 +14,7 @@ def column(path: Path, variable: str, field: str = "") -> np.ndarray:
     try:
         found = scipy.io.loadmat(path, squeeze_me=True)[variable]
         return np.atleast_1d(np.atleast_1d(found)[field] if field else found)
-    except Exception as error:  # a damaged file raises whatever its reader stumbles over
+    except Exception as error:  # a damaged file may raise any exception
         name = f"{variable}.{field}" if field else variable
-        raise DataError(f"{name} cannot be read of it: {type(error).__name__}: {error}",
-                        where=str(path), fix="copy the file anew") from error
+        raise DataError(f"{name} cannot be read: {type(error).__name__}: {error}",
+                        where=str(path), fix="copy the file again") from error

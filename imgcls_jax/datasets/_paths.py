@@ -1,4 +1,4 @@
-"""How paths are said to people, and where what was learned of a file once is kept."""
+"""How paths are printed, and where facts that were read from files once are kept."""
 
 import contextlib
 import hashlib
@@ -14,20 +14,20 @@ from imgcls_jax.errors import EnvironmentFailure
 
 
 def say(path: bytes) -> str:
-    """Printable in any terminal and in JSON, whatever bytes the name consists of."""
+    """The path in a form that any terminal and JSON can print, whatever its bytes."""
     return path.decode("utf-8", "backslashreplace")
 
 
 def cache() -> Path:
-    """$IMGCLS_DATA_CACHE, else ~/.cache/imgcls_jax/data: all in it can be made again."""
+    """$IMGCLS_DATA_CACHE, else ~/.cache/imgcls_jax/data; it may be deleted at any time."""
     return Path(os.environ.get("IMGCLS_DATA_CACHE")
                 or Path.home() / ".cache" / "imgcls_jax" / "data")
 
 
 def learned(files: Iterable[str | bytes], key: Mapping[str, Any]) -> Path:
-    """The folder for what was made of files, which may not exist yet.
+    """The folder for what is derived from files; it may not exist yet.
 
-    key: what it depends on beside their paths, sizes and times of change; JSON.
+    key: what it depends on besides their paths, sizes and modification times; JSON.
     """
     states = []
     for file in files:
@@ -38,9 +38,9 @@ def learned(files: Iterable[str | bytes], key: Mapping[str, Any]) -> Path:
 
 
 def learn(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, filled by make(an empty folder) where nobody has done so yet.
+    """`folder`, filled by make(an empty folder) if that has not been done yet.
 
-    It appears whole or not at all, whoever else makes it at the same time.
+    It appears complete or not at all, even if several processes make it at the same time.
     """
     if folder.is_dir():
         return folder
@@ -48,13 +48,13 @@ def learn(folder: Path, make: Callable[[Path], None]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     except OSError as error:
-        raise EnvironmentFailure(f"no folder can be made there: {error.strerror}",
+        raise EnvironmentFailure(f"the cache folder cannot be created: {error.strerror}",
                                  where=str(folder.parent),
                                  fix="set IMGCLS_DATA_CACHE to a folder that can be written"
                                  ) from error
     try:
         make(unfinished)
-        with contextlib.suppress(OSError):  # another process was faster: theirs is the same
+        with contextlib.suppress(OSError):  # another process was faster: its result is the same
             unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What all published datasets do: their facts are known without the data, and checked with it."""
+"""What all published datasets share: facts known without the data, and checked against it."""
 
 import functools
 import re
@@ -14,7 +14,7 @@ VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 @functools.cache
 def names(dataset: str) -> tuple[str, ...]:
-    """Class names in the order of the labels, from the publisher; `_names/DATASET.txt`."""
+    """The publisher's class names in the order of the labels, from `_names/DATASET.txt`."""
     file = Path(__file__).parent / "_names" / f"{dataset}.txt"
     return tuple(file.read_text().splitlines())
 
@@ -22,11 +22,11 @@ def names(dataset: str) -> tuple[str, ...]:
 def source(name: str, *, classes: tuple[str, ...], sizes: Mapping[str, int], data_dir: str,
            files: Callable[[Path, str], Lookup], layout: str, tfds: str = "", home: str = "",
            **facts) -> Source:
-    """A Source that a split is opened of as TFDS has prepared it, or from what is distributed.
+    """A Source whose splits are read as TFDS has prepared them, or from the distributed files.
 
-    sizes: as published; DataError where a split has another. files: (data_dir, split) -> Lookup.
-    layout: what `files` looks for, for people. tfds: the name there, its splits and classes being
-    the same. home: the folder in data_dir that the files unpack to, where they have one.
+    sizes: as published; DataError if a split has another. files: (data_dir, split) -> Lookup.
+    layout: what `files` looks for, for messages. tfds: the name in TFDS, with the same splits and
+    classes. home: the folder in data_dir that the files unpack to, if they have one.
     """
     def open_split(split: str) -> Lookup | Shards:
         if tfds and is_prepared(tfds, data_dir):
@@ -34,17 +34,17 @@ def source(name: str, *, classes: tuple[str, ...], sizes: Mapping[str, int], dat
         else:
             opened = _of_files(name, data_dir, home, files, split, layout, tfds)
         if opened.size != sizes[split]:
-            raise DataError(f"{name} was published with {sizes[split]:,} images in {split!r}; "
-                            f"{opened.size:,} are there", where=data_dir or tfds,
-                            fix="add what is missing, or remove what is not of it; a part of a "
-                                "dataset is read as config.data.name='folder'")
+            raise DataError(f"{name} was published with {sizes[split]:,} images in {split!r}, but "
+                            f"{opened.size:,} were found", where=data_dir or tfds,
+                            fix="add what is missing, or remove what does not belong; read a part "
+                                "of a dataset as config.data.name='folder'")
         return opened
 
     return Source(name=name, classes=classes, sizes=dict(sizes), open=open_split, **facts)
 
 
 def is_prepared(tfds: str, data_dir: str) -> bool:
-    """Whether to read it by TFDS: from its default place, from a bucket, or from its files here."""
+    """Whether to read it with TFDS: from its default folder, a bucket, or its files in data_dir."""
     if not data_dir or "://" in data_dir:
         return True
     folder = Path(data_dir).expanduser() / tfds.split(":")[0]
@@ -55,22 +55,22 @@ def _of_tfds(tfds: str, data_dir: str, split: str, layout: str) -> Lookup | Shar
     try:
         prepared = DATASETS.get("tfds")(dataset=tfds, data_dir=data_dir)
     except DataError as error:
-        fix = f"{error.fix}; or set config.data.data_dir to a folder of {layout}"
+        fix = f"{error.fix}; or set config.data.data_dir to a folder with {layout}"
         raise DataError(error.what, where=error.where, fix=fix) from error
     if split not in prepared.sizes:
-        raise DataError(f"TFDS has prepared {sorted(prepared.sizes)} and not {split!r}",
-                        where=data_dir, fix="prepare it again with all its files at hand")
+        raise DataError(f"TFDS has prepared {sorted(prepared.sizes)} but not {split!r}",
+                        where=data_dir, fix="prepare it again with all its files in place")
     return prepared.open(split)
 
 
 def _of_files(name, data_dir, home, files, split, layout, tfds) -> Lookup:
     if not data_dir:
-        raise DataError(f"where {name} lies is not said", where="config.data.data_dir",
-                        fix=f"set it to a folder of {layout}")
+        raise DataError(f"the folder of {name} is not set", where="config.data.data_dir",
+                        fix=f"set it to a folder with {layout}")
     root = Path(data_dir).expanduser()
     if not root.exists():
         raise DataError("there is no such folder", where=data_dir,
-                        fix=f"set config.data.data_dir to a folder of {layout}")
+                        fix=f"set config.data.data_dir to a folder with {layout}")
     if home and (root / home).is_dir():
         root = root / home
     try:

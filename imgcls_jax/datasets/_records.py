@@ -1,4 +1,4 @@
-"""Record files of tf.train.Example: which there are, what they hold, by stream or by index.
+"""Record files of tf.train.Example: finding, counting and reading them, by stream or by index.
 
 A TFRecord file is records of length (u64), its checksum (u32), data and its checksum (u32).
 """
@@ -18,17 +18,17 @@ from imgcls_jax.datasets import _paths
 from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
 from imgcls_jax.types import Lookup, Shards
 
-HEADER, FOOTER = 12, 4  # bytes about the data of a record
-INDEX = ".index.npy"  # beside a TFRecord file: u64[n,2], as `index` gives it
-ANEW = "copy the file anew or prepare the dataset again"
+HEADER, FOOTER = 12, 4  # bytes before and after the data of a record
+INDEX = ".index.npy"  # next to a TFRecord file: u64[n,2], as `index` returns it
+ANEW = "copy the file again, or prepare the dataset again"
 
 
 def find_all(files: str | dict) -> dict[str, list[str]]:
-    """The files of each split. files: a glob of those of `train`, or globs by split."""
+    """The files of each split. files: a glob of `train`'s files, or a glob for each split."""
     if isinstance(files, str):
         return {"train": find(files, "config.data.files")}
     if not files or not all(isinstance(pattern, str) for pattern in files.values()):
-        raise ConfigError(f"files={files!r}", where="config.data.files",
+        raise ConfigError(f"files={files!r} is not a glob", where="config.data.files",
                           fix="give a glob, or dict(train=..., validation=...) of globs")
     return {split: find(pattern, f"config.data.files.{split}")
             for split, pattern in files.items()}
@@ -39,7 +39,7 @@ def find(pattern: str, where: str) -> list[str]:
     files = sorted(path for path in glob.glob(os.path.expanduser(pattern))
                    if not path.endswith(INDEX))
     if not files:
-        raise DataError(f"no file is named {pattern!r}", where=where, fix="mend the pattern")
+        raise DataError(f"no file matches {pattern!r}", where=where, fix="correct the pattern")
     numbered = [re.search(r"-(\d+)-of-(\d+)", os.path.basename(path)) for path in files]
     if all(numbered):
         found = {int(match[1]) for match in numbered}
@@ -47,16 +47,16 @@ def find(pattern: str, where: str) -> list[str]:
         if len(wanted) != 1 or len(files) != max(wanted) or found != set(range(max(wanted))):
             missing = sorted(set(range(max(wanted))) - found)
             raise DataError(f"found {len(files)} files of {sorted(wanted)}; missing {missing[:8]}",
-                            where=pattern, fix="copy the files that are missing, remove those of "
-                                               "another set")
+                            where=pattern, fix="copy the missing files, remove those of another "
+                                               "dataset")
     return files
 
 
 def index(files: Sequence[str]) -> list[np.ndarray]:
-    """u64[n,2] for each TFRecord file: where the data of each record begins and its length.
+    """u64[n,2] for each TFRecord file: offset and length of the data of each record.
 
-    Read from FILE.index.npy where every file has one, else found by hopping from length to length,
-    once. DataError for a file that ends within a record or holds none.
+    Read from FILE.index.npy if every file has one, else found once by following the lengths.
+    DataError for a file that ends within a record or holds none.
     """
     def make(folder):
         found = [_hop(path) for path in files]
@@ -74,15 +74,15 @@ def index(files: Sequence[str]) -> list[np.ndarray]:
 def _hop(path: str) -> np.ndarray:
     rows, end = _whole(path)
     if end != os.path.getsize(path):
-        raise DataError("the file is cut off or damaged: it ends within the record",
+        raise DataError("the record file is cut off or damaged: it ends within the record",
                         where=f"{path}, record {len(rows)}", fix=ANEW)
     if not rows:
-        raise DataError("the file holds no records", where=path, fix=ANEW)
+        raise DataError("the record file holds no records", where=path, fix=ANEW)
     return np.array(rows, np.uint64)
 
 
 def whole(path: str) -> int:
-    """How many whole records a TFRecord file begins with."""
+    """The number of whole records that a TFRecord file begins with."""
     return len(_whole(path)[0])
 
 
@@ -109,7 +109,7 @@ def stream(files: Sequence[tuple[str, int]], parse: Callable) -> Shards:
 
 
 def by_index(files: Sequence[str], parse: Callable) -> Lookup:
-    """Any record of TFRecord files, its checksum tested."""
+    """TFRecord files read by index; each record's checksum is verified."""
     found = index(files)
     counts = np.array([len(rows) for rows in found], np.int64)
 
@@ -140,7 +140,7 @@ def by_index(files: Sequence[str], parse: Callable) -> Lookup:
 
 def array_records(files: Sequence[str], parse: Callable,
                   counts: Sequence[int] | None = None) -> Lookup:
-    """Any record of ArrayRecord files. counts: what they should hold, else what they do."""
+    """ArrayRecord files read by index. counts: how many they should hold, else as found."""
     found = [array_record_count(path) for path in files]
     for path, holds, wanted in zip(files, found, counts or found, strict=True):
         if holds != wanted:
@@ -160,7 +160,7 @@ def array_records(files: Sequence[str], parse: Callable,
 
 
 def array_record_count(path: str) -> int:
-    """DataError if it is no whole ArrayRecord file."""
+    """The number of records; DataError if it is not a whole ArrayRecord file."""
     try:
         if not os.path.getsize(path):
             raise ValueError("it has zero bytes")
@@ -170,7 +170,7 @@ def array_record_count(path: str) -> int:
         return count
     except (OSError, ValueError, RuntimeError) as error:
         text = str(error).strip().split("\n")[0]
-        raise DataError(f"no whole ArrayRecord file: {text}", where=path, fix=ANEW) from error
+        raise DataError(f"not a whole ArrayRecord file: {text}", where=path, fix=ANEW) from error
 
 
 def _array_record(module: str):
@@ -184,7 +184,7 @@ def _array_record(module: str):
 
 def _lookup(files: Sequence[str], counts: np.ndarray, read: Callable, parse: Callable) -> Lookup:
     ends = counts.cumsum()
-    rule = getattr(parse, "rule", [])  # what labels depend on beside the files
+    rule = getattr(parse, "rule", [])  # what labels depend on besides the files
 
     def where(number: int) -> str:
         file = int(np.searchsorted(ends, number, "right"))
@@ -195,7 +195,7 @@ def _lookup(files: Sequence[str], counts: np.ndarray, read: Callable, parse: Cal
 
 
 def _labels(files: Sequence[str], size: int, read: Callable, rule: list) -> np.ndarray:
-    """All labels, for which every record has to be read, once; they are kept."""
+    """All labels. Every record is read once for them; they are then kept."""
     def make(folder):
         tf = tensorflow()
         labels = tf.data.Dataset.range(size).map(lambda number: read(number)["label"],
@@ -216,8 +216,8 @@ def _labels(files: Sequence[str], size: int, read: Callable, rule: list) -> np.n
 
 def parser(first: Callable[[], bytes], where: str, *, image_key: str, label_key: str,
            classes: int, multilabel: bool, offset: int = 0) -> Callable:
-    """(bytes[] tensor) -> dict(image, label). first: gives a record, of which it is seen what
-    the features are. offset is taken off integer labels."""
+    """(bytes[] tensor) -> dict(image, label). first: returns a record, which shows what the
+    features are. offset is subtracted from integer labels."""
     tf = tensorflow()
     try:
         features = tf.train.Example.FromString(first()).features.feature
@@ -225,7 +225,7 @@ def parser(first: Callable[[], bytes], where: str, *, image_key: str, label_key:
         raise DataError("the first record cannot be read: " + str(error.message).split("\n")[0],
                         where=where, fix=ANEW) from error
     except Exception as error:
-        raise DataError("the records are no tf.train.Example", where=where,
+        raise DataError("the records are not tf.train.Example", where=where,
                         fix="use record files of tf.train.Example") from error
     kinds = {key: feature.WhichOneof("kind") for key, feature in features.items()}
     integers = kinds.get(label_key) == "int64_list"
@@ -257,7 +257,7 @@ def parser(first: Callable[[], bytes], where: str, *, image_key: str, label_key:
 
 
 def first_of(split: Lookup | Shards) -> bytes:
-    """The first record of a split whose parse gives the record itself."""
+    """The first record of a split whose parse returns the record itself."""
     tf = tensorflow()
     if isinstance(split, Lookup):
         return split.read(tf.constant(0, tf.int64))["record"].numpy()

@@ -1,4 +1,4 @@
-"""Rows of a CSV, TSV or JSON-lines file, each with the place it begins at, and one by its place."""
+"""Rows of a CSV, TSV or JSON-lines file: all with the offset they begin at, or one by offset."""
 
 import csv
 import json
@@ -14,14 +14,14 @@ ROW_LIMIT = 1 << 20
 
 
 class Rows:
-    """separator: "," or a tab; "" for a JSON object a line. Text is UTF-8; other bytes survive."""
+    """separator: "," or a tab; "" for one JSON object per line. UTF-8; other bytes are kept."""
 
     def __init__(self, path: str):
         self.path = path
         suffix = os.path.splitext(path)[1].lower()
         if suffix not in FORMATS:
-            raise DataError(f"a manifest of the kind {suffix!r}", where=path,
-                            fix=f"write it as one of {', '.join(FORMATS)}")
+            raise DataError(f"the manifest has the unknown extension {suffix!r}", where=path,
+                            fix=f"use one of {', '.join(FORMATS)}")
         self.separator = FORMATS[suffix]
         self.columns: list[str] = []
         for _, _, row in self._parsed():
@@ -29,19 +29,19 @@ class Rows:
             break
 
     def __iter__(self) -> Iterator[tuple[int, int, Callable]]:
-        """(line, place, column -> value or None) of each row, the line counted from 1."""
+        """(line, offset, column -> value or None) of each row, the line counted from 1."""
         for line, place, row in self._parsed():
             if self.separator:
                 if not line or line == 1 or not row:  # the header, or an empty line
                     continue
                 if len(row) != len(self.columns):
-                    raise self.fault(line, f"{len(row)} columns, the first line has "
+                    raise self.fault(line, f"the row has {len(row)} columns, the first line has "
                                            f"{len(self.columns)}")
                 row = dict(zip(self.columns, row, strict=True))
             yield line, place, row
 
     def at(self, file: int, place: int) -> dict:
-        """The row at a place, by a file number that any thread may read from."""
+        """The row at an offset; file: a descriptor, which any thread may read from."""
         size = CHUNK
         while True:
             data = os.pread(file, size, place)
@@ -55,18 +55,18 @@ class Rows:
                               strict=True))
         return dict(zip(self.columns, row, strict=True))
 
-    def fault(self, line: int, what: str, fix: str = "mend this line") -> DataError:
+    def fault(self, line: int, what: str, fix: str = "fix this line") -> DataError:
         return DataError(what, where=f"{self.path}, line {line}", fix=fix)
 
     def _ends(self, data: bytes) -> bool:
-        """Whether the first row of the data is whole: a line feed outside of quotes."""
+        """Whether the first row of the data is whole: it ends in a line feed outside of quotes."""
         end = data.find(b"\n")
         while end >= 0 and self.separator and data.count(b'"', 0, end) % 2:
             end = data.find(b"\n", end + 1)
         return end >= 0
 
     def _parsed(self) -> Iterator[tuple[int, int, list | dict]]:
-        """(line, place, fields); the first of a CSV are the names of the columns."""
+        """(line, offset, fields); the first row of a CSV holds the names of the columns."""
         with open(self.path, "rb") as file:
             end = 0
 
@@ -74,7 +74,7 @@ class Rows:
                 nonlocal end
                 for line in file:
                     if len(line) > ROW_LIMIT:
-                        raise DataError(f"a line of over {ROW_LIMIT:,} bytes", where=self.path,
+                        raise DataError(f"a row has over {ROW_LIMIT:,} bytes", where=self.path,
                                         fix="end every row with a line feed")
                     text = line.removeprefix(MARK) if not end else line
                     end += len(line)
@@ -101,8 +101,8 @@ class Rows:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise self.fault(number, f"the line is no JSON: {error}") from error
+                    raise self.fault(number, f"the line is not JSON: {error}") from error
                 if not isinstance(row, dict):
-                    raise self.fault(number, "the line is no JSON object")
+                    raise self.fault(number, "the line is not a JSON object")
                 yield number, place, row
             place = end()

@@ -1,6 +1,6 @@
 """The headers of a tar file (POSIX.1-2017 pax, ustar, GNU long names), without unpacking it.
 
-Written for input that may be hostile: sizes and checksums are checked before they are used.
+The input may be hostile: sizes and checksums are checked before they are used.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,9 +18,9 @@ LONG_NAME, LONG_LINK, NEXT, ALL = b"L", b"K", b"x", b"g"
 
 def entries(read: Callable[[int, int], bytes], begin: int,
             end: int) -> Iterator[tuple[bytes, str, int, int]]:
-    """(name, kind, where its bytes begin, how many) of every member between two offsets.
+    """(name, kind, offset of its bytes, how many) of every member between two offsets.
 
-    read: (offset, length) -> bytes. Raises DataError, without a place, for what is no whole tar.
+    read: (offset, length) -> bytes. Raises DataError, without `where`, unless it is a whole tar.
     """
     for_all, for_next = {}, {}
     place, last = begin, "its beginning"
@@ -32,11 +32,11 @@ def entries(read: Callable[[int, int], bytes], begin: int,
             return
         kind_byte = header[156:157]
         if sum(header) - sum(header[148:156]) + 8 * 32 != _number(header[148:156]):
-            raise DataError(f"no header of a tar member at byte {place:,}, after {last}")
+            raise DataError(f"there is no tar header at byte {place:,}, after {last}")
         size, data = _number(header[124:136]), place + BLOCK
         if kind_byte in (LONG_NAME, LONG_LINK, NEXT, ALL):
             if size > min(NAME_LIMIT, end - data):
-                raise DataError(f"a tar header of {size:,} bytes after {last}")
+                raise DataError(f"a tar header has {size:,} bytes, after {last}")
             text = read(data, size)
             if kind_byte in (NEXT, ALL):
                 (for_all if kind_byte == ALL else for_next).update(_pax(text))
@@ -67,14 +67,14 @@ def _name(header: bytes) -> bytes:
 
 
 def _number(field: bytes) -> int:
-    """Octal digits, or big-endian bytes after 0x80 for what these cannot hold."""
+    """Octal digits, or big-endian bytes after 0x80 for larger numbers."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.strip(b" \0")
     if digits and not digits.strip(b"01234567"):
         return int(digits, 8)
     if digits:
-        raise DataError(f"{digits!r} is no number of a tar header")
+        raise DataError(f"a tar header has {digits!r} in place of a number")
     return 0
 
 
@@ -86,7 +86,7 @@ def _pax(text: bytes) -> dict[bytes, bytes]:
         record = text[place:place + int(digits)] if digits.isdigit() else b""
         key, equals, value = record[len(digits) + 1:-1].partition(b"=")
         if not equals or (key == b"size" and not value.isdigit()):
-            raise DataError("a damaged pax header in the tar file")
+            raise DataError("a pax header in the tar file is damaged")
         records[key] = value
         place += len(record)
     return records

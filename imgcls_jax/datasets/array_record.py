@@ -13,7 +13,7 @@ def array_record(*, files: str | dict, classes: int | str | tuple[str, ...],
                  label_key: str = "image/class/label", label_offset: int = 0,
                  kind: Literal["multiclass", "multilabel"] = "multiclass",
                  channels: int = 3) -> Source:
-    """Arguments as of `tfrecord`. Raises DataError for a file that is missing or not whole, and
+    """Arguments as for `tfrecord`. Raises DataError for a file that is missing or not whole, and
     EnvironmentFailure without the package array_record."""
     names = _classes.names(classes)
     files = _records.find_all(files)

@@ -19,10 +19,10 @@ LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 
 @DATASETS.register()
 def chest_xray14(*, data_dir: str = "", channels: int = 3) -> Source:
-    """Splits `train` (train_val_list.txt) and `test`: f32[14]; no finding is all zeros.
+    """Splits `train` (train_val_list.txt) and `test`: f32[14], all zeros if there is no finding.
 
-    The images of a patient lie together, so that `train[:90%]` and `train[90%:]` share at most one:
-    a random cut would train and validate on the same chests. data_dir: a folder with
+    The images of a patient are kept together: `train[:90%]` and `train[90%:]` share at most one
+    patient. A random split would train and validate on the same chests. data_dir: a folder with
     Data_Entry_2017.csv, the two lists, and the images as unpacked, in images or images_001 to
     images_012.
     """
@@ -45,7 +45,7 @@ def _open(root: Path, split: str) -> Lookup:
             labels[i, [FINDINGS.index(label) for label in found]] = True
             patients.append(int(row["Patient ID"]))
         except (KeyError, ValueError) as error:
-            raise DataError(f"no findings and patient of {name}: {error}", where=str(table),
-                            fix="copy the table anew") from error
+            raise DataError(f"{name} has no findings or no patient: {error}", where=str(table),
+                            fix="copy the table again") from error
     files = _files.opened(root)
     return _files.lookup(files, _files.pick(files, wanted), labels, groups=np.array(patients))

@@ -21,7 +21,8 @@ def digits(*, fold: int = 0, channels: int = 1) -> Source:
     spread over 0 to 255.
     """
     if not 0 <= fold < FOLDS:
-        raise ConfigError(f"fold={fold}", where="config.data.fold", fix="use 0, 1, 2, 3 or 4")
+        raise ConfigError(f"fold={fold} is out of range",
+                          where="config.data.fold", fix="use 0 to 4")
     images, labels = _read()
     in_test = np.arange(len(labels)) % FOLDS == fold
     members = {"train": np.flatnonzero(~in_test), "test": np.flatnonzero(in_test)}
@@ -43,7 +44,7 @@ def digits(*, fold: int = 0, channels: int = 1) -> Source:
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's file, read without importing scikit-learn, which takes seconds."""
+    """scikit-learn's file, read without importing scikit-learn, which would take seconds."""
     package = Path(importlib.util.find_spec("sklearn").submodule_search_locations[0])
     rows = np.loadtxt(package / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     images = np.round(rows[:, :-1] * (255 / 16)).astype(np.uint8)

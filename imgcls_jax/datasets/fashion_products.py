@@ -19,13 +19,14 @@ def fashion_products(*, data_dir: str, columns: tuple[str, ...] = (
         at_least: int = 20, val_fraction: float = 0.1, channels: int = 3) -> Source:
     """Splits `train` and `val`: f32[K], a class for each tag "COLUMN: VALUE".
 
-    columns: of styles.csv whose values are tags; one with fewer than `at_least` products is left
-    out. val_fraction of the products are `val`, by a hash of their id. data_dir: a folder with
-    styles.csv and images/ID.jpg. Products without a photograph are left out with a warning, as a
-    handful in the published set are.
+    columns: those of styles.csv whose values are tags; a tag with fewer than `at_least` products is
+    left out. val_fraction of the products are `val`, by a hash of their id. data_dir: a folder with
+    styles.csv and images/ID.jpg. Products without a photograph (a handful in the published dataset)
+    are left out with a warning.
     """
     if not 0 <= val_fraction < 1:
-        raise ConfigError(f"val_fraction={val_fraction}", where="config.data.val_fraction",
+        raise ConfigError(f"val_fraction={val_fraction} is out of range",
+                          where="config.data.val_fraction",
                           fix="use a share of at least 0 and below 1, such as 0.1")
     root = Path(data_dir).expanduser()
     table = _files.place(root, "styles.csv")
@@ -40,7 +41,7 @@ def fashion_products(*, data_dir: str, columns: tuple[str, ...] = (
     names, counts = np.unique([tag for found in tags for tag in sorted(found)], return_counts=True)
     classes = tuple(map(str, names[counts >= at_least]))
     if not classes:
-        raise DataError(f"no tag has {at_least} products", where=str(table),
+        raise DataError(f"no tag has at least {at_least} products", where=str(table),
                         fix="lower config.data.at_least")
     number_of = {name: number for number, name in enumerate(classes)}
     labels = np.zeros((len(rows), len(classes)), bool)
@@ -59,7 +60,7 @@ def fashion_products(*, data_dir: str, columns: tuple[str, ...] = (
 
 
 def _rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows by column. The last column may hold commas without quotes, as in the published file."""
+    """Rows by column. The last column may hold unquoted commas, as in the published file."""
     with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
         header = next(reader, [])

@@ -18,7 +18,7 @@ from imgcls_jax.types import Lookup, Source
 SPLITS = {b"train": "train", b"validation": "val", b"val": "val", b"test": "test"}
 CLUTTER = (b"thumbs.db", b"desktop.ini", b"__macosx")
 LAYOUT = "DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg, or DIR/CLASS/*.jpg"
-WRAPPED = 4  # folders around the layout that hold one folder and nothing else
+WRAPPED = 4  # outer folders, each holding one folder and nothing else, that may be skipped
 
 Classes = dict[bytes, list[bytes]]  # class -> paths of its images, sorted
 Tree = _layout.Disk | _layout.Packed
@@ -28,15 +28,16 @@ Tree = _layout.Disk | _layout.Packed
 def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int = 3) -> Source:
     """A class per folder, sorted by name or in the order of DIR/classes.txt; `val` may also be
     called `validation`. dir: a folder or a zip or tar archive of one, which is read in place; a
-    single folder around the layout is stepped into.
+    single folder around the layout is skipped.
 
-    Without a split level, val_fraction of each class becomes `val`, as a function of the seed and
-    the file names; Source.files says which. Images may lie deeper in a class's folder. What they
-    are is decided by their content. Raises DataError for a layout that is none of these, an empty
-    class or split, a class that train lacks, and a file that is no image.
+    Without folders for splits, val_fraction of each class becomes `val`, as a function of the seed
+    and the file names; Source.files says which. Images may be in subfolders of a class's folder.
+    Their format is told by their content. Raises DataError for any other layout, an empty class or
+    split, a class that is missing in train, and a file that is not an image.
     """
     if not 0 <= val_fraction < 1:
-        raise ConfigError(f"val_fraction={val_fraction}", where="config.data.val_fraction",
+        raise ConfigError(f"val_fraction={val_fraction} is out of range",
+                          where="config.data.val_fraction",
                           fix="use a share of at least 0 and below 1, such as 0.2")
     tree = _top(_open(os.path.expanduser(dir)))
     named = _named_splits(tree)
@@ -90,7 +91,7 @@ def _top(tree: Tree) -> Tree:
 
 
 def _named_splits(tree: Tree) -> dict[str, bytes]:
-    """Split -> its folder, where the upper level is one of splits."""
+    """Split -> its folder, if the upper level consists of splits."""
     found = _folders(tree, b"")
     candidates = [name for name in SPLITS if name in found]
     whole = [name for name in candidates if _folders(tree, name)]
@@ -101,19 +102,19 @@ def _named_splits(tree: Tree) -> dict[str, bytes]:
             fault(DataError(f"split {say(name)!r} has no class folders", where=tree.say(name),
                             fix=f"remove it, or lay the images out as {LAYOUT}"))
     if {b"val", b"validation"} <= set(whole):
-        raise DataError("there is both a `val` and a `validation`", where=tree.say(b""),
+        raise DataError("there are both `val` and `validation`", where=tree.say(b""),
                         fix="keep one of them")
     return {SPLITS[name]: name for name in whole}
 
 
 def _scan(tree: Tree, top: bytes) -> Classes:
-    """The images of every class folder below `top`. A folder met twice is read once."""
+    """The images of every class folder below `top`. A folder linked twice is read once."""
     seen = {tree.identity(top)}
     found = {}
     for name, kind in sorted(_visible(tree, top)):
         path = top + name
         if kind == _layout.FILE and name.lower().endswith(_layout.extensions()):
-            fault(DataError("an image that lies in no class folder", where=tree.say(path),
+            fault(DataError("an image is not in a class folder", where=tree.say(path),
                             fix=f"lay the images out as {LAYOUT}"))
         if kind == _layout.FOLDER and tree.identity(path) not in seen:
             found[name] = sorted(_images(tree, path, seen))
@@ -134,25 +135,25 @@ def _images(tree: Tree, path: bytes, seen: set) -> Iterator[bytes]:
         elif kind == _layout.FILE and (name.lower().endswith(extensions) or tree.is_image(inner)):
             yield inner
         else:
-            fault(DataError("a file that is no image of a supported format",
-                            where=tree.say(inner), fix="take it out, or convert it to one of "
+            fault(DataError("a file is not an image in a supported format",
+                            where=tree.say(inner), fix="remove it, or convert it to one of "
                             + ", ".join(_layout.FORMATS)))
 
 
 def _draw(classes: Classes, fraction: float, seed: int) -> dict[str, Classes]:
-    """train and val by the hash of each path, whatever order the disk lists them in."""
+    """train and val by the hash of each path, independent of the order on disk."""
     def place(path: bytes) -> bytes:
         return hashlib.sha256(b"%d:%s" % (seed, path)).digest()
 
     splits = {"train": {}, "val": {}}
     single = [say(name) for name, paths in classes.items() if len(paths) == 1 and fraction]
     if single:
-        warnings.warn(f"{len(single)} classes have a single image, which is in train, so that val "
-                      f"has none of them: {single[:8]}", stacklevel=3)
+        warnings.warn(f"{len(single)} classes have a single image, which is in train; they are "
+                      f"missing in val: {single[:8]}", stacklevel=3)
     for name, paths in classes.items():
         shuffled = sorted(paths, key=place)
         held_out = min(max(round(len(paths) * fraction), 1), len(paths) - 1) if fraction else 0
-        held_out = max(held_out, 0)  # of a class without images, which is refused later
+        held_out = max(held_out, 0)  # for a class without images, which is refused later
         splits["train"][name] = sorted(shuffled[held_out:])
         splits["val"][name] = sorted(shuffled[:held_out])
     return splits if fraction else {"train": splits["train"]}
@@ -162,8 +163,8 @@ def _check(splits: dict[str, Classes], tree: Tree):
     train = splits.get("train")
     if not train:
         found = sorted(say(name) for name, _ in tree.children(b""))
-        raise DataError(f"no class folders for training; found {found[:8]}", where=tree.say(b""),
-                        fix=f"lay the images out as {LAYOUT}")
+        raise DataError(f"there are no class folders for training; found {found[:8]}",
+                        where=tree.say(b""), fix=f"lay the images out as {LAYOUT}")
     for name, paths in train.items():
         if not paths:
             fault(DataError(f"class {say(name)!r} has no images", where=tree.say(b""),
@@ -171,7 +172,7 @@ def _check(splits: dict[str, Classes], tree: Tree):
     for split, found in splits.items():
         for name, paths in found.items():
             if paths and name not in train:
-                fault(DataError(f"class {say(name)!r} is in {split} and not in train",
+                fault(DataError(f"class {say(name)!r} is in {split} but not in train",
                                 where=tree.say(os.path.dirname(paths[0])),
                                 fix="add it to train, or remove it here"))
         if found and not any(found.values()):
@@ -188,6 +189,6 @@ def _order(train: Classes, tree: Tree) -> list[bytes]:
         differing = sorted(say(name) for name in set(names) ^ set(train))
         fault(DataError(f"classes.txt and the folders of train differ: {differing[:8]}",
                         where=tree.say(b"classes.txt"),
-                        fix="list every folder once, one name a line"))
+                        fix="list every folder once, one name per line"))
         return sorted(train)
     return names

@@ -16,7 +16,7 @@ LISTS = {"train": "train.txt", "validation": "test.txt"}
 def food101(*, data_dir: str = "", channels: int = 3) -> Source:
     """Splits `train`, 750 images a class, and `validation`, 250 a class (its test.txt).
 
-    data_dir: what TFDS has prepared, or the folder food-101 or what is in it: images/CLASS/*.jpg,
+    data_dir: what TFDS has prepared, or the folder food-101 or its contents: images/CLASS/*.jpg,
     meta/train.txt, meta/test.txt. Classes have the order of meta/classes.txt, in which cheesecake
     comes before cheese_plate; sorted by bytes it is the other way round.
     """
@@ -32,8 +32,8 @@ def _open(root: Path, split: str) -> Lookup:
     number = {name: number for number, name in enumerate(CLASSES)}
     unknown = [name for name in names if name.partition("/")[0] not in number]
     if unknown:
-        raise DataError(f"{unknown[0]!r} is of none of the 101 classes", where=str(listed),
-                        fix="copy the file anew")
+        raise DataError(f"{unknown[0]!r} is not in one of the 101 classes", where=str(listed),
+                        fix="copy the file again")
     labels = np.array([number[name.partition("/")[0]] for name in names], np.int32)
     files = _files.find(root, "images")
     return _files.lookup(files, _files.pick(files, [f"{name}.jpg" for name in names]), labels)

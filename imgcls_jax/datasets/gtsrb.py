@@ -19,10 +19,10 @@ TRUTH = ("GT-final_test.csv", "Final_Test/Images/GT-final_test.csv", "GTSRB_Fina
 def gtsrb(*, data_dir: str = "", channels: int = 3) -> Source:
     """Splits `train` and `test`.
 
-    Of `train` the 30 frames of a track, one sign coming nearer, lie together, so that
-    `train[:80%]` and `train[80%:]` share at most one: a random cut would train and validate on the
-    same sign. data_dir: a folder with Final_Training, Final_Test and GT-final_test.csv, or GTSRB
-    with these in it, or the three zip files.
+    In `train` the 30 frames of a track, one sign coming nearer, are kept together: `train[:80%]`
+    and `train[80%:]` share at most one track. A random split would train and validate on the same
+    sign. data_dir: a folder with Final_Training, Final_Test and GT-final_test.csv, or with GTSRB
+    that holds these, or the three zip files.
     """
     return _published.source(
         "gtsrb", classes=_published.names("gtsrb"), sizes={"train": 39_209, "test": 12_630},
@@ -44,7 +44,7 @@ def _train(files: _files.Files) -> Lookup:
         tracks = np.array([int(folder) * 100_000 + int(name.split(b"_")[0])
                            for folder, name in parts])
     except ValueError as error:
-        raise DataError(f"images are not named NNNNN/TRACK_FRAME.ppm: {error}",
+        raise DataError(f"the images are not named NNNNN/TRACK_FRAME.ppm: {error}",
                         where=str(files.path)) from error
     order = np.argsort([files.names[number] for number in chosen], kind="stable")
     return _files.lookup(files, chosen[order], labels[order], groups=tracks[order])
@@ -60,7 +60,7 @@ def _test(root: Path) -> Lookup:
         rows = [(row["Filename"], int(row["ClassId"])) for row in csv.DictReader(
             io.StringIO(data.decode()), delimiter=";")]
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"no columns Filename and ClassId: {error}", where=str(place),
+        raise DataError(f"the columns Filename or ClassId are missing: {error}", where=str(place),
                         fix="get GTSRB_Final_Test_GT.zip; the table inside the images' archive has "
                             "no classes") from error
     files = _files.find(root, *TEST)

@@ -14,10 +14,10 @@ LAYOUT = ("train/nXXXXXXXX/*.JPEG and val/*.JPEG or val/nXXXXXXXX/*.JPEG, or of 
 def imagenet2012(*, data_dir: str = "", channels: int = 3) -> Source:
     """1,000 classes in the order of their WordNet ids (arXiv 1409.0575), which are their names.
 
-    data_dir: what TFDS has prepared, or the files as distributed, as LAYOUT says; the tar files
-    are read where they lie, the index of the large one is kept. Their train split has one fixed
-    order, shuffled as TFDS shuffles it, and their validation split that of the file names. Raises
-    DataError, when a split is opened, if it is not there or not whole.
+    data_dir: what TFDS has prepared, or the files as distributed, in the layout of LAYOUT; the tar
+    files are read in place, and the index of the large one is kept. Their train split has one fixed
+    shuffled order (TFDS shuffles it too), their validation split that of the file names. Raises
+    DataError, when a split is opened, if it is missing or incomplete.
     """
     return _published.source("imagenet2012", classes=_imagenet.CLASSES, sizes=SIZES,
                              data_dir=data_dir, tfds="imagenet2012", files=_open, layout=LAYOUT,

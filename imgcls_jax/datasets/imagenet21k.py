@@ -25,13 +25,13 @@ PLACES = {"fall11": {"train": ("fall11_whole", "fall11_whole.tar")},
 @DATASETS.register()
 def imagenet21k(*, data_dir: str = "", channels: int = 3, release: Literal[
         "fall11", "winter21", "winter21_processed"] = "winter21_processed") -> Source:
-    """Classes in the order of their WordNet ids, which are their names where the data is at hand.
+    """Classes in the order of their WordNet ids, which are their names if the data is present.
 
-    release: winter21_processed is that of arXiv 2104.10972, smaller images and classes of at
-    least 500, with a validation split; the others have none, one takes a part of `train`.
+    release: winter21_processed is that of arXiv 2104.10972: smaller images, classes of at least
+    500, and a validation split; the others have none: use a part of `train`.
     data_dir: a folder with imagenet21k_train/nXXXXXXXX/*.JPEG and imagenet21k_val/...; or with
     fall11_whole or winter21_whole, of nXXXXXXXX.tar as distributed or of unpacked folders, or
-    that as one .tar. Where the images of the tar files lie is found once and kept.
+    that as one .tar. The offsets of the images in the tar files are found once and kept.
     """
     count, sizes = PUBLISHED[release]
 
@@ -47,7 +47,7 @@ def imagenet21k(*, data_dir: str = "", channels: int = 3, release: Literal[
 
 
 def _classes(data_dir: str, release: str) -> tuple[str, ...]:
-    """Names of the folders or tar files of the classes; numbers where they are not at hand."""
+    """Names of the folders or tar files of the classes; numbers if the data is not present."""
     place = Path(data_dir).expanduser() / PLACES[release]["train"][0]
     if data_dir and place.is_dir():
         names = sorted({name.split(".")[0] for name in os.listdir(place) if name.startswith("n")})
@@ -62,10 +62,10 @@ def _open(files: _files.Files, count: int) -> Lookup:
                         for number in chosen], "S9")
     classes, labels = np.unique(folders, return_inverse=True)
     if len(classes) != count:
-        raise DataError(f"{count:,} classes were published and {len(classes):,} are there",
+        raise DataError(f"{count:,} classes were published, but {len(classes):,} were found",
                         where=_paths.say(files.path),
-                        fix="add what is missing, or name the release that it is in "
-                            "config.data.release")
+                        fix="add what is missing, or set config.data.release to the release "
+                            "that this is")
     return _files.lookup(files, chosen, labels.astype(np.int32))
 
 
@@ -75,7 +75,7 @@ def _tars(folder: Path) -> list[str]:
 
 
 class _Tars:
-    """A folder of one tar file a class, too many to hold open, read as one archive."""
+    """A folder with one tar file per class, too many to keep open, read as one archive."""
 
     def __init__(self, folder: Path):
         self.path = os.fsencode(folder)
@@ -101,7 +101,7 @@ class _Tars:
             data = os.pread(file.fileno(), size, offset)
         if len(data) != size:
             raise DataError("the archive is cut off within the image", where=self.where(number),
-                            fix="copy the archive anew")
+                            fix="copy the archive again")
         return data
 
     def where(self, number: int) -> str:
@@ -118,4 +118,4 @@ def _members(path: bytes) -> Iterator[tuple[bytes, int, int]]:
             yield from ((_files.tail(name, 1), offset, size)
                         for name, kind, offset, size in entries if kind == _tar.FILE)
         except DataError as error:
-            raise DataError(error.what, where=_paths.say(path), fix="copy it anew") from error
+            raise DataError(error.what, where=_paths.say(path), fix="copy it again") from error

@@ -6,7 +6,7 @@ from imgcls_jax.types import Source
 
 @DATASETS.register()
 def imagenet_a(*, data_dir: str = "", channels: int = 3) -> Source:
-    """Split `test`, of 200 of the 1,000 ImageNet classes, which Source.subset numbers.
+    """Split `test`, with 200 of the 1,000 ImageNet classes; Source.subset holds their numbers.
 
     data_dir: a folder with imagenet-a/nXXXXXXXX/*.jpg or imagenet-a.tar, or prepared by TFDS.
     """

@@ -1,4 +1,4 @@
-"""ImageNet-C: the validation images, corrupted in 19 ways and 5 strengths (arXiv 1903.12261)."""
+"""ImageNet-C: validation images with 19 corruptions of 5 severities (arXiv 1903.12261)."""
 
 from pathlib import Path
 
@@ -20,24 +20,25 @@ SEVERITIES = range(1, 6)
 @DATASETS.register()
 def imagenet_c(*, corruption: str | None = None, severity: int | None = None, data_dir: str = "",
                channels: int = 3) -> Source:
-    """Split `validation`, in the order of ImageNet's. Images are 224 x 224 JPEGs already.
+    """Split `validation`, in the order of ImageNet's. Images already are 224 x 224 JPEGs.
 
-    corruption: such as "fog"; 15 of the 19 make the benchmark's mean, the 4 of extra.tar do not.
-    severity: 1 to 5. Without either, the splits are all of them, as `fog-3`, which is what the
-    evaluator corruption_error takes. data_dir: a folder with
+    corruption: such as "fog"; 15 of the 19 count in the benchmark's mean, the 4 of extra.tar do
+    not. severity: 1 to 5. Without both, there is a split for each, such as `fog-3`, as the
+    evaluator corruption_error needs. data_dir: a folder with
     CORRUPTION/SEVERITY/nXXXXXXXX/*.JPEG, in imagenet-c or not, or with the tar files noise, blur,
     weather, digital and extra.
     """
     if (corruption is None) != (severity is None):
-        raise ConfigError(f"corruption={corruption}, severity={severity}", where="config.data",
-                          fix="give both, or neither for all of them")
+        raise ConfigError(f"corruption={corruption} and severity={severity}: one is missing",
+                          where="config.data", fix="give both, or neither for all of them")
     if corruption is None:
         parts = {f"{one}-{strength}": (one, strength) for one in GROUP for strength in SEVERITIES}
     elif corruption not in GROUP:
         raise ConfigError(f"there is no corruption {corruption!r}", where="config.data.corruption",
                           fix=f"use one of {sorted(GROUP)}")
     elif severity not in SEVERITIES:
-        raise ConfigError(f"severity={severity}", where="config.data.severity", fix="use 1 to 5")
+        raise ConfigError(f"severity={severity} is out of range",
+                          where="config.data.severity", fix="use 1 to 5")
     else:
         parts = {"validation": (corruption, severity)}
 

@@ -14,9 +14,9 @@ from imgcls_jax.types import Lookup, Source
 def imagenet_real(*, data_dir: str = "", channels: int = 3) -> Source:
     """Split `validation`, multilabel: f32[1000] of 0 and 1 for each image.
 
-    The 3,163 images to which no label was given are left out, as the paper evaluates. data_dir:
-    a folder with real.json, a list of labels for each image, and the validation images of
-    ImageNet: val/*.JPEG, val/nXXXXXXXX/*.JPEG or ILSVRC2012_img_val.tar.
+    The 3,163 images without a label are left out, as in the paper. data_dir: a folder with
+    real.json, a list of labels for each image, and the validation images of ImageNet: val/*.JPEG,
+    val/nXXXXXXXX/*.JPEG or ILSVRC2012_img_val.tar.
     """
     return _published.source(
         "imagenet_real", classes=_imagenet.CLASSES, sizes={"validation": 46_837},
@@ -34,11 +34,11 @@ def _open(root: Path, split: str) -> Lookup:
         for row, classes in zip(labels, given, strict=True):
             row[classes] = True
     except (ValueError, TypeError, IndexError) as error:
-        raise DataError(f"it is no list of label lists: {error}", where=str(file),
-                        fix="get real.json of reassessed-imagenet anew") from error
+        raise DataError(f"the file is not a list of label lists: {error}", where=str(file),
+                        fix="download real.json of reassessed-imagenet again") from error
     if len(which) and which.max() >= len(labels):
-        raise DataError(f"labels of {len(labels):,} images, and an image of number "
+        raise DataError(f"the file has labels of {len(labels):,} images, but there is image number "
                         f"{which.max() + 1:,}", where=str(file),
-                        fix="get real.json of reassessed-imagenet anew")
+                        fix="download real.json of reassessed-imagenet again")
     known = labels[which].any(1)
     return _files.lookup(files, chosen[known], labels[which[known]], shuffle=False)

@@ -12,7 +12,7 @@ from imgcls_jax.types import Lookup, Source
 FOLDERS = {"matched-frequency": "imagenetv2-matched-frequency-format-val",
            "threshold-0.7": "imagenetv2-threshold0.7-format-val",
            "top-images": "imagenetv2-top-images-format-val"}
-TFDS = {"top-images": "topimages"}  # as the others, but for this one
+TFDS = {"top-images": "topimages"}  # the only name that differs in TFDS
 
 
 @DATASETS.register()
@@ -38,6 +38,6 @@ def _open(files: _files.Files) -> Lookup:
     folders = [_files.tail(files.names[number], 2).partition(b"/")[0] for number in chosen]
     for folder, number in zip(folders, chosen, strict=True):
         if not re.fullmatch(rb"\d{1,3}", folder):
-            raise DataError(f"{_paths.say(folder)!r} is no class number from 0 to 999",
+            raise DataError(f"{_paths.say(folder)!r} is not a class number from 0 to 999",
                             where=files.where(int(number)))
     return _files.lookup(files, chosen, np.array([int(folder) for folder in folders], np.int32))

@@ -18,8 +18,8 @@ LAYOUT = ("lfw/NAME/NAME_NNNN.jpg (or lfw.tgz, lfw-funneled.tgz), peopleDevTrain
 def lfw(*, data_dir: str, channels: int = 3) -> Source:
     """The label is the person. Splits `train` and `test` have no person in common (View 1).
 
-    `pairs` (View 2, 6,000 in 10 sets) and `pairs_dev_test` (1,000, all of people of `test`) are
-    pairs of photographs: examples 2i and 2i + 1, of one person where their labels are the same.
+    `pairs` (View 2, 6,000 in 10 sets) and `pairs_dev_test` (1,000, all with people of `test`) are
+    pairs of photographs: examples 2i and 2i + 1, of the same person if their labels are equal.
     data_dir: a folder with lfw/NAME/NAME_NNNN.jpg, or lfw.tgz, and the four lists.
     """
     root = Path(data_dir).expanduser()
@@ -40,8 +40,8 @@ def _open(root: Path, split: str, classes: tuple[str, ...]) -> Lookup:
     number_of = {name: number for number, name in enumerate(classes)}
     unknown = [name for name, _ in wanted if name not in number_of]
     if unknown:
-        raise DataError(f"{unknown[0]} stands in no list of people", where=str(root),
-                        fix="copy the lists anew")
+        raise DataError(f"{unknown[0]} is not in the lists of people", where=str(root),
+                        fix="copy the lists again")
     files = _files.find(root, "lfw", "lfw-deepfunneled", "lfw_funneled", "lfw.tgz",
                         "lfw-deepfunneled.tgz", "lfw-funneled.tgz")
     paths = [f"{name}/{name}_{number:04d}.jpg" for name, number in wanted]
@@ -50,12 +50,12 @@ def _open(root: Path, split: str, classes: tuple[str, ...]) -> Lookup:
 
 
 def _rows(file: Path, width: tuple[int, ...]) -> list[list[str]]:
-    """Rows of a list behind its first line, which holds counts."""
+    """Rows of a list after its first line, which holds counts."""
     rows = [line.split("\t") for line in file.read_text().splitlines()[1:] if line.strip()]
     for line, row in enumerate(rows, 2):
         if len(row) not in width or not all(cell.strip().isdigit() for cell in row[1:2]):
-            raise DataError(f"not a name and its numbers: {row}", where=f"{file}, line {line}",
-                            fix="copy the list anew")
+            raise DataError(f"the line is not a name and numbers: {row}",
+                            where=f"{file}, line {line}", fix="copy the list again")
     return rows
 
 
@@ -65,7 +65,7 @@ def _people(file: Path) -> dict[str, int]:
 
 
 def _pairs(file: Path) -> list[tuple[str, int]]:
-    """(name, number) of the photographs, those of a pair behind each other."""
+    """(name, number) of the photographs, the two of a pair one after the other."""
     found = []
     for row in _rows(file, (3, 4)):  # NAME i j, or NAME i OTHER j
         other, number = (row[0], row[2]) if len(row) == 3 else (row[2], row[3])

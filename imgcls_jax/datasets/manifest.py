@@ -1,4 +1,4 @@
-"""A list of images: a CSV, TSV or JSON-lines file with a path, a label and a split a row."""
+"""A list of images: a CSV, TSV or JSON-lines file with path, label and split in each row."""
 
 import functools
 import json
@@ -22,21 +22,22 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
              classes: int | str | tuple[str, ...] = (), numbers: bool | None = None,
              kind: Literal["multiclass", "multilabel"] | None = None, val_fraction: float = 0.2,
              seed: int = 0, channels: int = 3) -> Source:
-    """path: a .csv, .tsv or .jsonl file; the images lie relative to `root`, else to its folder.
+    """path: a .csv, .tsv or .jsonl file; image paths are relative to `root`, else to its folder.
 
-    label_column: by default `label`, or `labels`, which says multilabel: names or numbers in a
-    JSON list or with `|` between them; labels are f32[K] then. numbers: whether labels are the
-    numbers of classes; by default they are if the first one is. classes: their names in order, a
-    file of one name a line, or how many; else the sorted names, or all numbers up to the largest.
-    splits: the names that may stand in split_column ("validation" and "valid" are "val"). Without
-    that column, val_fraction of the rows is `val` by a hash of seed and path; the first row of
-    each class is not. A row costs 12 bytes of mapped memory, in an index made when first opened
-    and kept in $IMGCLS_DATA_CACHE. Raises DataError with the line; images are looked for when they
-    are read.
+    label_column: by default `label`, or `labels`, which means multilabel: names or numbers in a
+    JSON list or separated by `|`; labels are f32[K] then. numbers: whether labels are class
+    numbers; by default they are if the first one is. classes: their names in order, a file with one
+    name per line, or how many; else the sorted names, or all numbers up to the largest. splits: the
+    names allowed in split_column ("validation" and "valid" are "val"). Without that column,
+    val_fraction of the rows is `val`, by a hash of seed and path; the first row of each class is
+    always in `train`. A row costs 12 bytes of mapped memory, in an index made when first opened and
+    kept in $IMGCLS_DATA_CACHE. Raises DataError with the line; a missing image is found only when
+    it is read.
     """
     path = os.path.expanduser(path)
     if not 0 <= val_fraction < 1:
-        raise ConfigError(f"val_fraction={val_fraction}", where="config.data.val_fraction",
+        raise ConfigError(f"val_fraction={val_fraction} is out of range",
+                          where="config.data.val_fraction",
                           fix="use a share of at least 0 and below 1, such as 0.2")
     if not os.path.isfile(path):
         raise DataError("there is no such file", where=path, fix="set config.data.path to it")
@@ -59,7 +60,7 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
 
 
 def index_folder(path: str, rules: dict[str, Any]) -> Path:
-    """Where the index of a manifest lies, if it has been made since the file changed."""
+    """The folder for the index of a manifest; absent until made, another if the file changes."""
     return _paths.learned([path], {"manifest": 1, **rules})
 
 

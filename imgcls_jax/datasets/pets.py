@@ -32,7 +32,7 @@ def _open(root: Path, split: str) -> Lookup:
     try:  # name, class from 1, species, breed among its species
         labels = np.array([int(row[1]) for row in rows], np.int32) - 1
     except (IndexError, ValueError) as error:
-        raise DataError(f"not lines of a name and three numbers: {error}",
-                        where=annotations.where(number), fix="copy the file anew") from error
+        raise DataError(f"a line is not a name and three numbers: {error}",
+                        where=annotations.where(number), fix="copy the file again") from error
     files = _files.find(root, "images", "images.tar.gz", "images.tar")
     return _files.lookup(files, _files.pick(files, [f"{row[0]}.jpg" for row in rows]), labels)

@@ -1,4 +1,4 @@
-"""What `imgcls data prepare` writes: record files and dataset.json, which says all about them."""
+"""What `imgcls data prepare` writes: record files, and dataset.json, which describes them."""
 
 import functools
 import json
@@ -16,12 +16,12 @@ KEYS = dict(image_key="image", label_key="label")
 
 @DATASETS.register()
 def prepared(*, dir: str, by_index: bool = False, channels: int | None = None) -> Source:
-    """dir: the folder with dataset.json. by_index: TFRecord files are read by the place of each
-    record, which shuffles perfectly and wants a local disk, in place of in order; ArrayRecord
-    files always are. channels: by default those it was prepared with.
+    """dir: the folder with dataset.json. by_index: TFRecord files are read by index instead of
+    sequentially, which shuffles perfectly and needs a local disk; ArrayRecord files always are read
+    by index. channels: by default those it was prepared with.
 
-    Raises DataError, naming the file, when a file is missing, is not as long as it was, or is
-    none of the dataset's: before anything is trained.
+    Raises DataError, naming the file and before training starts, when a file is missing, has
+    another size than it had, or does not belong to the dataset.
     """
     root = os.path.expanduser(dir)
     said = _read(os.path.join(root, "dataset.json"))
@@ -53,20 +53,20 @@ def _read(path: str) -> dict:
     try:
         said = json.loads(Path(path).read_bytes())
     except OSError as error:
-        raise DataError("the folder holds no dataset.json that can be read", where=path,
+        raise DataError("dataset.json is missing or cannot be read", where=path,
                         fix=fix) from error
     except ValueError as error:
         raise DataError(f"dataset.json is damaged: {error}", where=path, fix=fix) from error
     try:
         if said["version"] != VERSION:
-            raise DataError(f"dataset.json is of version {said['version']!r}, not {VERSION}",
+            raise DataError(f"dataset.json has version {said['version']!r}, not {VERSION}",
                             where=path, fix="prepare it with this version of imgcls_jax")
         for split in said["splits"].values():
             if sum(file["count"] for file in split["files"]) != split["count"]:
                 raise DataError("the counts of dataset.json do not add up", where=path, fix=fix)
             for file in split["files"]:
                 if os.path.basename(file["file"]) != file["file"]:
-                    raise DataError(f"the name {file['file']!r} leaves the folder", where=path,
+                    raise DataError(f"the file name {file['file']!r} leaves the folder", where=path,
                                     fix=fix)
                 file["bytes"] += 0
         if said["format"] not in ("tfrecord", "array_record") or said["kind"] not in (
@@ -74,14 +74,14 @@ def _read(path: str) -> dict:
             raise KeyError("format, kind or classes")
         said["name"], said["channels"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"dataset.json is not as it was written: {error}", where=path,
+        raise DataError(f"dataset.json is not in its format: {error}", where=path,
                         fix=fix) from error
     return said
 
 
 def _check(root: str, said: dict):
-    """Whether the files are there and of the sizes they were; what changed inside of them is
-    found by their checksums, when they are read, and by `imgcls data check`."""
+    """Checks that the files exist and have their sizes; changed contents are found by their
+    checksums, when they are read, and by `imgcls data check`."""
     listed = {file["file"]: file for split in said["splits"].values() for file in split["files"]}
     found = {entry.name: entry.stat().st_size for entry in os.scandir(root)
              if entry.name.endswith(SUFFIXES)}
@@ -95,8 +95,8 @@ def _check(root: str, said: dict):
                             f"dataset.json says {file['bytes']:,} ({file['count']:,} records)",
                             where=where, fix=_records.ANEW))
     for name in sorted(set(found) - set(listed)):
-        fault(DataError(f"a record file that is none of the {len(listed)} of dataset.json",
-                        where=os.path.join(root, name), fix="take it out of the folder"))
+        fault(DataError(f"a record file is not one of the {len(listed)} of dataset.json",
+                        where=os.path.join(root, name), fix="remove it from the folder"))
 
 
 def _records_in(path: str, form: str) -> str:

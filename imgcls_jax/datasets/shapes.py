@@ -1,7 +1,7 @@
-"""Drawn scenes of 20 classes, a shape of a texture: no download, and not learned at once.
+"""Drawn scenes of 20 classes, each a shape with a texture: no download, and not trivial to learn.
 
 Five shapes in four textures. Color, size, place, rotation, light, background, clutter, occlusion
-and noise are drawn anew for every example and say nothing of its class.
+and noise are random for every example and independent of its class.
 """
 
 import functools
@@ -16,7 +16,7 @@ from imgcls_jax.types import Lookup, Source
 
 SHAPES = ("circle", "triangle", "square", "star", "cross")
 TEXTURES = ("striped", "checkered", "dotted", "marbled")
-# Either half has every shape and every texture, and no pair of the other.
+# Both halves have every shape and every texture, but no pair in common.
 PAIRS = tuple((shape, texture) for half in (0, 1) for shape in range(5) for texture in range(4)
               if (shape + texture) % 2 == half)
 CLASSES = tuple(f"{TEXTURES[texture]} {SHAPES[shape]}" for shape, texture in PAIRS)
@@ -30,12 +30,12 @@ def shapes(*, examples: int = 4000, held_out: int = 2000, size: int = 64,
            seed: int = 0) -> Source:
     """u8[size,size,3]: a textured shape among clutter, a function of (seed, split, number, class).
 
-    examples, held_out: numbers of those of `train` and `validation`, of the classes in turn.
+    examples, held_out: sizes of `train` and `validation`; the classes alternate.
     classes: which of the 20, by number and in this order; 0 to 9 and 10 to 19 share shapes and
       textures, but no pair.
-    imbalance: the first class has so many times the training examples of the last, and those
-      between fall by equal ratios (arXiv 1901.05555, section 5.1); the first keeps what it has in
-      the balanced split, whose examples remain the same. `validation` stays balanced.
+    imbalance: the first class has this many times the training examples of the last, and those in
+      between fall by equal ratios (arXiv 1901.05555, section 5.1); the first keeps its examples of
+      the balanced split, the others a part of theirs. `validation` stays balanced.
 
     A split is drawn when it is first read, about a millisecond an image, and kept.
     """
@@ -49,7 +49,7 @@ def shapes(*, examples: int = 4000, held_out: int = 2000, size: int = 64,
         @functools.cache
         def tensors():
             tf = tensorflow()
-            with tf.init_scope():  # beside the graph of the pipeline, not a constant in it
+            with tf.init_scope():  # outside the pipeline's graph, not a constant in it
                 return tf.constant(drawn(name)), tf.constant(labels())
 
         def labels():
@@ -75,14 +75,14 @@ def _check(examples, held_out, size, classes, imbalance):
     for key, value, least in (("examples", examples, len(classes)), ("size", size, 16),
                               ("held_out", held_out, 1), ("imbalance", imbalance, 1)):
         if value < least:
-            refuse(f"{key}={value}", key, f"use {least} or more")
+            refuse(f"{key}={value} is too small", key, f"use {least} or more")
     if not classes or len(set(classes)) < len(classes) or not set(classes) <= set(range(20)):
-        refuse(f"classes={classes}", "classes", "name each once, by its number of 0 to 19")
+        refuse(f"classes={classes} are not allowed", "classes", "name each once, by number, 0 to 19")
 
 
 def _skewed(examples: int, classes: int, imbalance: float) -> np.ndarray:
-    """i64[N]: those of 0 to examples - 1 that stay; class k keeps imbalance^(-k / (classes - 1))
-    of its own, at least 1."""
+    """i64[N]: the numbers from 0 to examples - 1 that stay; class k keeps a share of
+    imbalance^(-k / (classes - 1)) of its examples, and at least 1."""
     numbers = np.arange(examples)
     of_class, place = numbers % classes, numbers // classes
     counts = np.bincount(of_class, minlength=classes)
@@ -126,7 +126,7 @@ def draw(random: np.random.Generator, shape: int, texture: int, size: int) -> np
 def _put(random, image, side, shape: int, texture: int, radius: float, center, turned: float):
     """Draws one textured shape over f[3,H,W], whose pixels are at `side` in both directions.
 
-    turned: radians that the shape is turned by at most; the texture has no direction.
+    turned: the largest rotation of the shape, in radians; the texture has no direction.
     """
     near = [slice(*np.searchsorted(side, (place - 1.05 * radius, place + 1.05 * radius)))
             for place in center]
@@ -141,7 +141,7 @@ def _put(random, image, side, shape: int, texture: int, radius: float, center, t
 
 
 def _photograph(random, image, x, y):
-    """Light from one side, a cast of color, noise, 256 levels."""
+    """Light from one side, a color cast, noise, 256 levels."""
     u, _ = _turned(random, x, y)
     light = random.uniform(0.75, 1.1) + random.uniform(0, 0.3) * u
     image = image * light * random.uniform(0.8, 1.15, (3, 1, 1)).astype(np.float32)
@@ -176,7 +176,7 @@ def _smooth(values, slope: float):
 
 
 def _waves(random, x, y, period: float):
-    """A random field without a direction: six plane waves of one length."""
+    """A random field without a direction: six plane waves of equal wavelength."""
     angles = random.uniform(0, 2 * math.pi, (6, 2)).astype(np.float32)
     scale = np.float32(2 * math.pi / period)
     return sum(np.sin(scale * (math.cos(a) * x + math.sin(a) * y) + phase)
@@ -194,7 +194,7 @@ def _polygon(corners: int, inner: float, u, v):
     return ((x - inner) * dy - y * dx) / math.hypot(dx, dy)
 
 
-# Of about one area where the outer radius is 1. A side of a regular polygon is a straight line:
+# Of about equal area if the outer radius is 1. A side of a regular polygon is a straight line:
 # its middle is the inner corner.
 OUTLINES = (
     lambda u, v: np.sqrt(u * u + v * v) - 0.75,

@@ -1,4 +1,4 @@
-"""Made images, without files: for tests of a set-up and for measuring speed."""
+"""Generated images, without files: to test a set-up and to measure speed."""
 
 import math
 
@@ -14,8 +14,8 @@ def synthetic(*, examples: int = 1024, held_out: int = 256, size: int = 32, clas
               channels: int = 3, seed: int = 0) -> Source:
     """u8[size,size,channels]: half a random 4 x 4 pattern of the class, half noise of the example.
 
-    examples, held_out: numbers of those of `train` and `validation`, of the classes in turn. Easily
-    learned; everything is a function of the seed and the example's number.
+    examples, held_out: sizes of `train` and `validation`; the classes alternate. Easily learned;
+    everything is a function of the seed and the example's number.
     """
     sizes = {"train": examples, "validation": held_out}
 

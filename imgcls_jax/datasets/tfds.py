@@ -16,10 +16,10 @@ from imgcls_jax.types import Lookup, Shards, Source
 @DATASETS.register()
 def tfds(*, dataset: str, data_dir: str = "", label: str = "", channels: int = 3) -> Source:
     """dataset: a TFDS name, as "cifar10" or "cifar100:3.0.2", prepared in data_dir (default: as
-    TFDS). label: which feature to learn, where there are several.
+    TFDS). label: which feature to learn, if there are several.
 
-    TFRecord files are read in order, ArrayRecord files by index; images come undecoded. Raises
-    DataError if the dataset is not prepared, or not of one image and one class label.
+    TFRecord files are read sequentially, ArrayRecord files by index; images come undecoded. Raises
+    DataError if the dataset is not prepared, or does not have one image and one class label.
     """
     builder = _builder(dataset, data_dir)
     info = builder.info
@@ -62,15 +62,15 @@ def _builder(dataset: str, data_dir: str):
 
 
 def _check(files: list[tuple[str, int]], payload: int):
-    """Whether the TFRecord files are there, with as many records as the metadata says.
+    """Checks that the TFRecord files exist, with as many records as the metadata says.
 
-    Their records are counted only where the bytes of all together are not those of `payload`.
+    Their records are counted only if their total size is not that of `payload`.
     """
     if any("://" in path for path, _ in files):
         return
     for path, count in files:
         if not os.path.exists(path):
-            fault(DataError(f"the file of {count:,} examples is missing", where=path,
+            fault(DataError(f"the record file of {count:,} examples is missing", where=path,
                             fix=_records.ANEW))
     there = [(path, count) for path, count in files if os.path.exists(path)]
     around = (_records.HEADER + _records.FOOTER) * sum(count for _, count in files)
@@ -100,8 +100,8 @@ def _keys(info, label: str) -> tuple[str, str]:
     if image_key is None or label_key is None or (label and label not in labels):
         raise DataError(f"the features {sorted(info.features)} hold the images {images} and the "
                         f"class labels {labels}", where=f"TFDS dataset {info.name!r}",
-                        fix="use a dataset with an image and a class label; name the label of "
-                            "several in config.data.label")
+                        fix="use a dataset with an image and a class label; if there are several "
+                            "labels, choose one with config.data.label")
     return image_key, label or label_key
 
 

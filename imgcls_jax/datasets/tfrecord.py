@@ -13,16 +13,15 @@ def tfrecord(*, files: str | dict, classes: int | str | tuple[str, ...],
              label_key: str = "image/class/label", label_offset: int = 0,
              kind: Literal["multiclass", "multilabel"] = "multiclass", by_index: bool = False,
              channels: int = 3) -> Source:
-    """files: a glob of the files of `train`, or of each split, dict(train=..., validation=...).
-    classes: how many, their names, or a file of one name a line. Labels are int64, of which
-    label_offset is taken off (1 where 0 is "background"), or, of multilabel, int64 numbers or
-    f32[K].
+    """files: a glob for the files of `train`, or one per split, dict(train=..., validation=...).
+    classes: how many, their names, or a file with one name per line. Labels are int64, from which
+    label_offset is subtracted (1 if 0 is "background"), or, if multilabel, int64 numbers or f32[K].
 
-    Files are read in order and shuffled within a window; by_index reads any record by its place,
-    which shuffles perfectly and wants a local disk. Records are counted when first opened, by
-    their lengths alone; that is kept in $IMGCLS_DATA_CACHE. Raises DataError for a shard that is
-    missing by its name `-of-N`, has no records or ends within one. One that was cut off between
-    two records cannot be seen: `prepared` knows how many there were.
+    Files are read sequentially and shuffled within a window; by_index reads records by index, which
+    shuffles perfectly and needs a local disk. Records are counted when first opened, by their
+    lengths alone; the counts are kept in $IMGCLS_DATA_CACHE. Raises DataError for a shard that is
+    missing by its name `-of-N`, has no records or ends within one. A shard that was cut off between
+    two records cannot be detected; `prepared` can, as it knows how many there were.
     """
     names = _classes.names(classes)
     files = _records.find_all(files)

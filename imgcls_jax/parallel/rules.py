@@ -26,7 +26,8 @@ def state_shardings(state: Any, mesh: Mesh, rules: tuple = ()) -> Any:
             if re.fullmatch(pattern, path) and len(axes) == len(leaf.shape):
                 unused.discard(pattern)
                 return NamedSharding(mesh, PartitionSpec(*axes))
-        size, spec = mesh.shape["fsdp"], [None] * len(leaf.shape)
+        size = mesh.shape["fsdp"]
+        spec: list[str | None] = [None] * len(leaf.shape)
         fits = [i for i, n in enumerate(leaf.shape) if n % size == 0]
         if size > 1 and fits and np.prod(leaf.shape) >= SMALL:
             spec[max(fits, key=lambda i: leaf.shape[i])] = "fsdp"

@@ -1,7 +1,7 @@
 """Host arrays -> global arrays on the mesh, ahead of the step that takes them."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from imgcls_jax import tree
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.parallel.mesh import BATCH
-from imgcls_jax.types import Batch
+from imgcls_jax.types import Array
 
 
 def place(state: Any, shardings: Any) -> Any:
@@ -23,12 +23,12 @@ def place(state: Any, shardings: Any) -> Any:
 def rows(batch_size: int, mesh: Mesh) -> slice:
     """The rows of a global batch that this process feeds; they are contiguous."""
     where = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
-    starts, stops = zip(*(index[0].indices(batch_size)[:2] for index in where.values()),
+    starts, stops = zip(*(index[0].indices(batch_size)[:2] for index in where.values() if index),
                         strict=True)
     return slice(min(starts), max(stops))
 
 
-def to_device(batch: Batch, batch_size: int, mesh: Mesh) -> Batch:
+def to_device(batch: Mapping[str, Array], batch_size: int, mesh: Mesh) -> dict[str, Array]:
     """This process's rows -> the global batch on the mesh. `id` stays behind."""
     where = NamedSharding(mesh, BATCH)
     return {key: jax.make_array_from_process_local_data(where, np.asarray(value),
@@ -36,7 +36,7 @@ def to_device(batch: Batch, batch_size: int, mesh: Mesh) -> Batch:
             for key, value in batch.items() if key != "id"}
 
 
-def check_arrays(batch: Batch, wanted: Batch, where: str):
+def check_arrays(batch: Mapping[str, Array], wanted: Mapping[str, Array], where: str):
     """ConfigError where the transforms give other images than they have declared."""
     for name, leaf in wanted.items():
         if tree.say(batch[name]) != tree.say(leaf):
@@ -46,12 +46,13 @@ def check_arrays(batch: Batch, wanted: Batch, where: str):
                                   "transform.size")
 
 
-def prefetch(batches: Iterator[Batch], put: Callable[[Batch], Batch], depth: int = 2) -> Iterator:
+def prefetch(batches: Iterator, put: Callable, depth: int = 2) -> Iterator[tuple]:
     """(host batch, device batch) pairs; up to `depth` transfers run ahead of the consumer.
 
     The first is given as soon as it is there: a slow input does not delay it for the others.
     """
-    queue, ahead = deque(), 1
+    queue: deque[tuple] = deque()
+    ahead = 1
     for batch in batches:
         queue.append((batch, put(batch)))
         if len(queue) >= ahead:

@@ -38,7 +38,7 @@ class Evaluations:
         self.start_compiling()
         assert self._programs is not None
         began = time.perf_counter()
-        values = {}
+        values: dict[str, float] = {}
         for name in names:
             program = (self._programs[name].result()[0],) if name in self._programs else ()
             found = self.run.evaluations[name].run(state.eval_variables(), *program)

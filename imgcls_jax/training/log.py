@@ -1,6 +1,6 @@
-"""What a run says: rows in metrics.jsonl, TensorBoard, W&B, lines or a bar in the terminal.
+"""The log of a run: rows in metrics.jsonl, TensorBoard, W&B, lines or a bar in the terminal.
 
-Process 0 alone writes. A logger never ends a run: what cannot be written is said once.
+Only process 0 writes. A logger never ends a run: what cannot be written is reported once.
 """
 
 import collections
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import rich.console
@@ -28,7 +29,10 @@ class Log:
         self.workdir, self.total = workdir, total
         self.main = jax.process_index() == 0
         self.console = rich.console.Console(stderr=False, highlight=False, soft_wrap=True)
-        self._bar = self._task = self._tensorboard = self._wandb = None
+        self._bar: rich.progress.Progress | None = None
+        self._task = rich.progress.TaskID(0)
+        self._tensorboard: Any = None
+        self._wandb: Any = None
         self._warned: set[str] = set()
         listed = workdir / "bad_samples.jsonl"
         self._bad = {(row["split"], row["id"]) for _, row in read_rows(listed)} if (
@@ -46,8 +50,8 @@ class Log:
             self._bar.start()
 
     def _open_tensorboard(self):
-        # clu's writer is TensorFlow's, which would take the accelerators: it is imported with the
-        # first row, when the input has kept TensorFlow off them.
+        # clu's writer uses TensorFlow, which would take the accelerators: it is imported with the
+        # first row, after the input has kept TensorFlow off them.
         from clu import metric_writers
 
         self._tensorboard = metric_writers.AsyncWriter(
@@ -56,21 +60,21 @@ class Log:
     def _open_wandb(self, project: str, config: Mapping | None):
         import wandb
 
-        # The name of the folder is the run's: a resumed run goes on in the same one.
+        # The run is named after the folder: a resumed run continues under the same name.
         self._wandb = wandb.init(project=project, dir=str(self.workdir), config=dict(config or {}),
                                  id=self.workdir.resolve().name, resume="allow")
 
     def _guard(self, what: str, write):
-        """Runs `write`; a failure is said once and ends nothing."""
+        """Runs `write`; a failure is reported once and does not end the run."""
         if not self.main:
             return
         try:
             write()
-        except Exception as error:  # TensorFlow's are of no narrower kind
+        except Exception as error:  # TensorFlow's errors share no narrower type
             if what not in self._warned:
                 self._warned.add(what)
                 with contextlib.suppress(OSError):
-                    print(f"warning: {what} is not written: {error}", file=sys.stderr)
+                    print(f"warning: {what} cannot be written: {error}", file=sys.stderr)
 
     def row(self, step: int, values: Mapping):
         """One row: appended to metrics.jsonl, numbers also to TensorBoard and W&B."""
@@ -100,7 +104,7 @@ class Log:
                 try:
                     _append(self.workdir / "bad_samples.jsonl", json.dumps(row))
                 except OSError as error:
-                    print(f"warning: bad_samples.jsonl is not written: {error}", file=sys.stderr)
+                    print(f"warning: bad_samples.jsonl cannot be written: {error}", file=sys.stderr)
         return len(self._bad)
 
     def line(self, text: str):
@@ -118,13 +122,13 @@ class Log:
                 self.console.print(text, markup=False)
             else:  # plain: rich would fold long lines in a file or pipe
                 print(text, flush=True)
-        except OSError:  # the reader of a pipe has gone; what stays unwritten must not fail later
+        except OSError:  # the reader of a pipe is gone; what was not written must not fail later
             self.quiet = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise
 
     def progress(self, step: int):
-        """Moves the bar, where there is one."""
+        """Moves the progress bar, if there is one."""
         if self._bar:
             self._bar.update(self._task, completed=step)
 

@@ -88,7 +88,7 @@ class Meter:
                 fix="lower config.schedule.base, set config.clip or look at these examples; "
                     + (f"step {good} is saved and good" if good else "nothing was saved yet"))
         self._sums.update(sums)
-        self._ids = zlib.crc32(np.ascontiguousarray(ids), self._ids)
+        self._ids = zlib.crc32(np.ascontiguousarray(ids).data, self._ids)
 
     def write(self, step: int):
         """Waits for all steps so far and writes one row and one line about them."""
@@ -112,7 +112,7 @@ class Meter:
         self.clock.lap()
 
     def _metrics(self) -> dict[str, float]:
-        metrics = {}
+        metrics: dict[str, float] = {}
         for metric in self.run.task.metrics.values():
             if metric.update:  # arrays, such as a confusion matrix, are for evaluations
                 metrics |= {key: value for key, value in metric.finish(self._sums).items()

@@ -1,10 +1,11 @@
-"""What the loop has compiled: the step and the evaluations, each once, before they are needed.
+"""The programs of the loop: the step and the evaluations, compiled once, before they are needed.
 
-The step is compiled while the caller decodes the first batch, and the evaluations beside it. They
-are traced one after the other, for tracing holds Python's lock.
+The step is compiled while the caller decodes the first batch, the evaluations at the same time.
+They are traced one after the other, because tracing holds Python's lock.
 """
 
 import concurrent.futures
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -19,10 +20,10 @@ _tracing = threading.Lock()
 
 
 def lower_step(run: Run) -> jax.stages.Lowered:
-    """The step for its mesh: the state is donated and comes back where it lay.
+    """The step for its mesh: the state is donated, and returned with the same sharding.
 
-    Its Sums also have the `learning_rate` of the step: evaluated on the host, a schedule would be
-    a dozen programs of one operation each.
+    Its Sums also hold the `learning_rate` of the step: evaluated outside the step, a schedule would
+    be a dozen programs of one operation each.
     """
     def step(state, batch):
         after, sums = run.step(state, batch)
@@ -37,15 +38,15 @@ def lower_step(run: Run) -> jax.stages.Lowered:
 def compile_step(run: Run) -> concurrent.futures.Future:
     """(the compiled step, its seconds of "trace" and "compile"), made in a thread.
 
-    Its failure is a ConfigError.
+    A failure is raised as a ConfigError.
     """
     return _compile(lambda: lower_step(run), "the training step")
 
 
 def compile_evaluations(run: Run) -> dict[str, concurrent.futures.Future]:
-    """The same for the programs of the evaluations, by name, but for those that have none."""
+    """The same for the evaluations, by name, except those without a program."""
     variables = run.abstract_state.eval_variables()
-    return {name: _compile(lambda lower=evaluation.lower: lower(variables), f"config.evals.{name}")
+    return {name: _compile(functools.partial(evaluation.lower, variables), f"config.evals.{name}")
             for name, evaluation in run.evaluations.items() if evaluation.lower}
 
 

@@ -1,5 +1,6 @@
 """Where a run begins: at a checkpoint of its workdir or at step 0, and the phases after that."""
 
+import dataclasses
 import re
 import warnings
 from pathlib import Path
@@ -42,7 +43,7 @@ def restore(run: Run, checkpoints: Checkpoints, directory: Path) -> Start:
     _check_same_run(run, changes, tuple(saved["classes"]), directory)
     _warn_of_versions(saved["versions"])
     if run.constants:
-        state = state.replace(constants=run.constants())
+        state = dataclasses.replace(state, constants=run.constants())
     # A run that early stopping has ended goes on where the config now asks for something else.
     same_stop = not any(re.match(r"stop\b", line) for line in changes)
     return Start(state, list(saved["history"]), saved["stopped"] if same_stop else None)

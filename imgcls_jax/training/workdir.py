@@ -1,4 +1,4 @@
-"""The folder of a run: opened by one job at a time, its small files written whole or not at all."""
+"""The folder of a run: opened by one job at a time; small files appear complete or not at all."""
 
 import errno
 import fcntl
@@ -19,19 +19,19 @@ MENDING = {
     errno.EPERM: "you may not write there: choose another --workdir or change its permissions",
     errno.ENOSPC: "the disk is full: free some space, then run the same line again",
     errno.EDQUOT: "your quota is used up: free some space, then run the same line again",
-    errno.ENOTDIR: "a file stands in its way: choose another --workdir",
-    errno.EEXIST: "a file stands in its way: choose another --workdir",
+    errno.ENOTDIR: "there is a file of that name: choose another --workdir",
+    errno.EEXIST: "there is a file of that name: choose another --workdir",
 }
 
 
 def failure(error: OSError, path) -> EnvironmentFailure:
-    """An OSError on `path`, as a person may mend it."""
-    fix = MENDING.get(error.errno, "choose another --workdir")
+    """An OSError on `path`, with how to fix it."""
+    fix = MENDING.get(error.errno or 0, "choose another --workdir")
     return EnvironmentFailure(f"cannot write: {error.strerror or error}", where=str(path), fix=fix)
 
 
 def open_workdir(path: Path, *, main: bool) -> "Lock | None":
-    """Makes the folder and takes its lock; process 0 alone (`main`) does. EnvironmentFailure if it
+    """Makes the folder and takes its lock, on process 0 only (`main`). EnvironmentFailure if it
     cannot be written, ConfigError if another job has it."""
     if not main:
         return None
@@ -46,7 +46,7 @@ def open_workdir(path: Path, *, main: bool) -> "Lock | None":
 
 
 class Lock:
-    """One job per workdir. The kernel drops it with the process, so a killed job leaves none."""
+    """One job per workdir. The kernel releases it with the process: a killed job leaves no lock."""
 
     def __init__(self, workdir: Path):
         self.path = workdir / "lock"
@@ -64,13 +64,13 @@ class Lock:
         self._file.flush()
 
     def release(self):
-        # The file stays: were it removed, two jobs could hold locks on two files of its name.
+        # The file is kept: if it were removed, two jobs could lock two files of the same name.
         self._file.truncate(0)
         self._file.close()
 
 
 def write_json(path: Path, values: Mapping | list | tuple):
-    """Whole or not at all, also when killed meanwhile. EnvironmentFailure if it cannot be."""
+    """Writes the file completely or not at all, even if killed. EnvironmentFailure if it cannot."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("w") as file:
@@ -85,9 +85,9 @@ def write_json(path: Path, values: Mapping | list | tuple):
 
 
 def write_evaluation(directory: Path, name: str, values: Mapping, *, main: bool) -> dict:
-    """The numbers among what an evaluation gives; its arrays go to evaluations/NAME.npz.
+    """Returns the numbers of an evaluation's results; their arrays go to evaluations/NAME.npz.
 
-    Of each evaluation the arrays of its last time are kept.
+    The file holds the arrays of the last time that this evaluation ran.
     """
     arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
     if arrays and main:
@@ -95,7 +95,7 @@ def write_evaluation(directory: Path, name: str, values: Mapping, *, main: bool)
         try:
             path.parent.mkdir(exist_ok=True)
             temporary = path.with_name(f"{name}.tmp.npz")
-            np.savez_compressed(temporary, **arrays)
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
             temporary.replace(path)
         except OSError as error:
             raise failure(error, path) from error

@@ -3,8 +3,7 @@
 import jax
 import pytest
 
-from imgcls_jax.assembly import build
-from imgcls_jax.cli import bench
+from imgcls_jax.assembly import build, measured
 
 NIGHTLY = pytest.mark.nightly
 MODELS = ("vit_mini", *(pytest.param(name, marks=NIGHTLY) for name in (
@@ -16,7 +15,7 @@ MODELS = ("vit_mini", *(pytest.param(name, marks=NIGHTLY) for name in (
 def test_a_step_lowers_for_a_device_that_is_not_there(model, platform):
     """Forms are chosen by platform while lowering: each must have one for every platform."""
     size = 16 if model == "vit_mini" else 64
-    run = build(bench.plain_config(model, 8, size, "bf16"))
+    run = build(measured.plain(model, 8, size, "bf16"))
     traced = jax.jit(run.step).trace(run.abstract_state, run.abstract_batch)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert "bf16" in text and "stablehlo.dot_general" in text

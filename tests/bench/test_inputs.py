@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax import config
 from imgcls_jax.bench import inputs
+from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
+from imgcls_jax.transforms import TRANSFORMS
 
 
 @pytest.fixture
@@ -39,21 +40,23 @@ def test_the_ratio_is_raw_decodings_time_over_that_of_the_input(by_pillow, tmp_p
         assert case["ratio_to_raw"]["median"] == pytest.approx(8 / 500)
 
 
-def test_a_configs_own_input_is_measured_on_its_own_jpegs(by_pillow, tmp_path):
+def test_a_datasets_own_input_is_measured_on_its_own_jpegs(by_pillow, tmp_path):
     for split, label in itertools.product(("train", "val"), "ab"):
         place = tmp_path / split / label
         place.mkdir(parents=True)
         for i in range(4):
             (place / f"{i}.jpg").write_bytes(inputs.encoded(
                 inputs.photo(i, 60, 45)))
-    chosen = config.load(f"finetune:data={tmp_path}").config
-    sides, files = inputs.of_config(chosen, 6, 4)
+    source = DATASETS.get("folder")(dir=str(tmp_path))
+    transforms = {"train": [TRANSFORMS.get("random_resized_crop")(size=32)],
+                  "eval": [TRANSFORMS.get("resize")(size=32)]}
+    sides, files = inputs.of_data(source, {"train": "train", "eval": "val"}, transforms, 6, 4)
     assert set(sides) == {"train", "eval"} and len(files) == 6
     assert all(data.startswith(b"\xff\xd8") for data in files)
     inputs.measure(sides, files, rounds=1)
-    digits = config.load("digits").config
+    digits, splits = DATASETS.get("digits")(), {"train": "train", "eval": "test"}
     with pytest.raises(ConfigError, match="no JPEGs"):
-        inputs.of_config(digits, 6, 4)
+        inputs.of_data(digits, splits, {"train": [], "eval": []}, 6, 4)
 
 
 def test_what_is_missing_is_told(monkeypatch, tmp_path):

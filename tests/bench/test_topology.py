@@ -24,7 +24,7 @@ def test_without_libtpu_the_extra_is_named(monkeypatch):
 @pytest.mark.parametrize("name", ["v5e", "v5e:4", "4x4", "v5e:4x4x", ""])
 def test_a_name_of_another_form_shows_some(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: sys)
-    with pytest.raises(ConfigError, match="is no topology") as error:
+    with pytest.raises(ConfigError, match="is not a topology") as error:
         topology.devices(name)
     assert "v5e:1x1" in error.value.fix
 

@@ -199,7 +199,7 @@ def test_a_copy_without_its_marker_is_whole_by_its_manifest(two_steps, tmp_path)
 def test_a_step_without_manifest_is_used_only_where_none_is_verified(two_steps, tmp_path):
     directory, states = copy(two_steps, tmp_path)
     (directory / "2" / "manifest.json").unlink()
-    with pytest.warns(UserWarning, match="checkpoint 2 is not used: no manifest"):
+    with pytest.warns(UserWarning, match="checkpoint 2 is not used: no digest file"):
         assert restored(directory, states[2])[2] == 1
     (directory / "1" / "manifest.json").unlink()
     with pytest.warns(UserWarning, match="used unverified"):
@@ -347,7 +347,7 @@ def test_a_disk_that_fills_while_saving_leaves_no_remains(two_steps, tmp_path, m
 READ_ONLY = """
 import sys, time
 from pathlib import Path
-from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.errors import EnvironmentFailure
 from tests.checkpoint.test_checkpoint import META, make_state, mesh
 def refuse(*_, **__):
@@ -382,10 +382,10 @@ import numpy as np
 directory, port, process = sys.argv[1:]
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(process))
-from imgcls_jax import sharding
-from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax.parallel.mesh import make_mesh
+from imgcls_jax.checkpoint.saving import Checkpoints
 from tests.checkpoint.test_checkpoint import META, abstract, make_state
-where = sharding.make_mesh(fsdp=4)
+where = make_mesh(fsdp=4)
 checkpoints = Checkpoints(directory, keep=2)
 wanted = make_state(where, 2.0)
 state, _, step = checkpoints.restore(abstract(wanted, where))
@@ -429,7 +429,8 @@ import os, pathlib, shutil, signal, sys
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.path import atomicity
-from imgcls_jax import checkpoint, manifest
+from imgcls_jax.checkpoint import digests
+from imgcls_jax.checkpoint.saving import Checkpoints
 from tests.checkpoint.test_checkpoint import META, POINTS, abstract, make_state, mesh
 
 def die(*_, **__):
@@ -455,18 +456,18 @@ def set_to_die(point, directory):
     elif point == "behind the arrays":
         ocp.StandardCheckpointHandler.finalize = die
     elif point == "before the manifest":
-        manifest.sign = die
+        digests.sign = die
     elif point == "within the manifest":
-        manifest.os.fsync = die
+        digests.os.fsync = die
     elif point == "before the marker":
-        manifest.sign = with_death_after(manifest.sign)
+        digests.sign = with_death_after(digests.sign)
     elif "deleting" in point:
         shutil.rmtree = die if point == "before deleting" else delete_some
         type(epath.Path(directory)).rmtree = shutil.rmtree
 
 def save(directory, point):
     state = make_state(mesh(1), 3.0)
-    checkpoints = checkpoint.Checkpoints(directory, keep=1 if "deleting" in point else 10)
+    checkpoints = Checkpoints(directory, keep=1 if "deleting" in point else 10)
     checkpoints.restore(abstract(state, mesh(1)))
     set_to_die(point, directory)
     checkpoints.save(3, state, META)

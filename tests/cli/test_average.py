@@ -137,7 +137,7 @@ def test_another_model_or_other_classes_are_refused(runs, tmp_path, capsys):
     other = dataclasses.replace(other, source=dataclasses.replace(
         other.source, classes=tuple("abcdefghij")))
     save(other, tmp_path / "other", (1,))
-    for folder, said in (("wide", "another model"), ("other", "its classes are not")):
+    for folder, said in (("wide", "another model"), ("other", "classes are not those")):
         assert command.main(["average", str(a), str(tmp_path / folder),
                              f"--workdir={tmp_path / 'w'}"]) == 4
         assert said in capsys.readouterr().err

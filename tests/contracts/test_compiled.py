@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from imgcls_jax.bench import compiled, slices, topology
-from imgcls_jax.cli import bench
+from imgcls_jax.assembly import build, measured
+from imgcls_jax.bench import compiled, topology
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("libtpu"),
                                 reason="needs the extra tpu")
@@ -28,12 +28,12 @@ KEYS = ("cycles", "bytes_per_image", "flops_per_image", "peak_bytes", "collectiv
 def figures(model: str) -> dict:
     name, arguments = MODELS[model]
     devices = topology.devices("v5e:1x1")
-    config = bench.plain_config(name, 32, 64, "bf16") | {"model": {"name": name, **arguments}}
-    facts = compiled.measure(slices.fit(config, devices), devices, images="bfloat16")
+    config = measured.plain(name, 32, 64, "bf16") | {"model": {"name": name, **arguments}}
+    facts = compiled.measure(build(config, devices=devices), dtype="bfloat16", images="bfloat16")
     return {key: facts[key] for key in KEYS}
 
 
-@pytest.mark.usefixtures("two_blocks")
+@pytest.mark.usefixtures("two_blocks", "optimized")
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_has_not_become_dearer(model):
     found, version = figures(model), importlib.metadata.version("libtpu")

@@ -1,5 +1,6 @@
 """What holds for every shipped config and every variant it claims; no data is touched."""
 
+import functools
 import importlib.util
 import inspect
 import json
@@ -16,7 +17,7 @@ from tests import absent
 
 RESOLVED = json.loads(Path(__file__).with_name("configs.json").read_text())
 # A config without claims is loaded as its docstring shows it.
-FREE = {"finetune": ("", "model=resnet50,data=./photos,size=224", "model=vit_mini",
+FREE = {"finetune": ("model=resnet50,data=./photos,size=224", "model=vit_mini",
                      "model=vit_s16,data=./photos", "weights=runs/w"),
         "shapes": ("finetune,weights=runs/w", "probe,weights=runs/w,per_class=20",
                    "all,imbalance=100")}
@@ -29,8 +30,19 @@ def claims(name):
     return getattr(module, "CLAIMS", {})
 
 
-SPECS = [f"{name}:{variant}".rstrip(":") for name in config.shipped()
-         for variant in [*claims(name), *FREE.get(name, ())]]
+def specs():
+    """Every config with every variant; beyond its plain name they are nightly."""
+    variants = [f"{name}:{variant}" for name in config.shipped()
+                for variant in [*list(claims(name))[1:], *FREE.get(name, ())]]
+    return [*config.shipped(), *(pytest.param(spec, marks=pytest.mark.nightly)
+                                 for spec in variants)]
+
+
+@functools.cache
+def built(spec):
+    """(what config.load gives, Run)"""
+    loaded = config.load(spec)
+    return loaded, assembly.build(loaded.config, claim=loaded.claim)
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +50,11 @@ def no_data(monkeypatch):
     absent.pretend(monkeypatch)
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", specs())
 def test_a_config_builds_and_has_the_claimed_parameters(spec):
-    loaded = config.load(spec)
+    loaded, run = built(spec)
     assert set(loaded.config) == set(config.KEYS)
     assert config.from_json(config.to_json(loaded.config)) == loaded.config
-    run = assembly.build(loaded.config, claim=loaded.claim)
     claim = loaded.claim or {}
     if "params" in claim:
         assert tree.count(run.abstract_state.params) == claim["params"]
@@ -64,7 +75,7 @@ def test_what_a_config_leaves_out_has_its_default():
 
 @pytest.mark.parametrize("name", config.shipped())
 def test_the_step_of_a_config_gives_back_a_state_of_the_same_shapes(name):
-    run = assembly.build(config.load(name).config)
+    _, run = built(name)
     state, _ = jax.eval_shape(run.step, run.abstract_state, run.abstract_batch)
     assert not tree.diff(run.abstract_state, state)
 

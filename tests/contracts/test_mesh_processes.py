@@ -13,25 +13,25 @@ from tests.contracts import test_mesh as mesh
 PROCESS = """
 import sys
 import jax
-from imgcls_jax import runtime
+from imgcls_jax.parallel import processes, transfer
 port, number, out, model, optimizer = sys.argv[1:]
-runtime.start(coordinator=f"127.0.0.1:{port}", processes=2, process_id=int(number), cache="off")
+processes.start(coordinator=f"127.0.0.1:{port}", processes=2, process_id=int(number), cache="off")
 jax.config.update("jax_enable_x64", True)
 import numpy as np
-from imgcls_jax import build, sharding, tree
+from imgcls_jax import assembly, tree
 from imgcls_jax.models import resnet
 from tests.contracts import test_mesh as mesh
 network = resnet.ResNet
 resnet.ResNet = lambda classes, blocks, **options: network(classes, (1, 1), **options)
-run = build.build(mesh.config(model, optimizer, "f64", dict(data=2, fsdp=2)))
-rows = sharding.rows(mesh.BATCH, run.mesh)
+run = assembly.build(mesh.config(model, optimizer, "f64", dict(data=2, fsdp=2)))
+rows = transfer.rows(mesh.BATCH, run.mesh)
 assert rows.stop - rows.start == mesh.BATCH // 2
 state = run.init()
 where = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
 step = jax.jit(run.step, donate_argnums=0, out_shardings=(where, None), compiler_options=mesh.FAST)
 for batch in mesh.batches():
     own = {key: value[rows] for key, value in batch.items()}
-    state, sums = step(state, sharding.to_device(own, mesh.BATCH, run.mesh))
+    state, sums = step(state, transfer.to_device(own, mesh.BATCH, run.mesh))
 whole = jax.sharding.NamedSharding(run.mesh, jax.sharding.PartitionSpec())
 state = jax.jit(lambda x: x, out_shardings=whole)(state)
 leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(state).items()}

@@ -16,8 +16,7 @@ GROUND = ("types", "registry", "tree", "errors", "environment")
 OPEN = ("models", "datasets", "transforms", "device_transforms", "samplers", "losses", "metrics",
         "steps", "optimizers", "schedules")
 # A wing may import those of the rows below its own.
-ROWS = (("__main__",),
-        ("cli",),
+ROWS = (("cli",),
         ("bench",),
         ("training", "predict", "data/curation"),
         ("assembly",),
@@ -66,6 +65,8 @@ WINGS = tuple(wing for row in ROWS for wing in row)
 
 def wing(name: str) -> str:
     """"models/resnet" -> "models", "data/decoding/pillow" -> "data/decoding"."""
+    if name == "__main__":  # `python -m imgcls_jax`
+        return "cli"
     parts = name.split("/")
     inner = "/".join(parts[:2])
     return inner if inner in WINGS and len(parts) > 2 else parts[0]
@@ -130,8 +131,7 @@ def page() -> str:
     for number, wings in enumerate(ROWS, 1):
         for name in wings:
             others = sorted(between[name] - set(GROUND), key=WINGS.index)
-            about = WHAT.get(name, "`python -m imgcls_jax`")
-            table.append(f"| {number} | `{name}` | {about} | {', '.join(others)} |")
+            table.append(f"| {number} | `{name}` | {WHAT[name]} | {', '.join(others)} |")
     return HEAD + "\n".join(table) + "\n" + TAIL
 
 

@@ -296,7 +296,7 @@ def test_the_next_good_image_stands_in_for_a_bad_one_on_any_number_of_hosts():
     found, whole = run(slice(0, 8))
     assert {(row["id"], row["where"]) for row in found} == {(n, f"image {n}") for n in (9, 10, 19)}
     assert {row["reason"].split(":")[0].split(" (")[0] for row in found} == {
-        "not an image of a supported format", "the image is damaged"}
+        "not an image in a supported format", "the image is damaged"}
     for batch in whole:
         stand_in = {9: 11, 10: 11, 19: 0}
         np.testing.assert_array_equal(batch["image"][:, 0, 0, 0],

@@ -268,9 +268,9 @@ FAULTS = {
     "no annotations": (lambda root: (root / "train2018.json").unlink(), "train2018.json"),
     "no images": (lambda root: (root / "train_val2018").rename(root / "photos"), "the first image"),
     "cut annotations": (lambda root: (root / "train2018.json").write_bytes(
-        (root / "train2018.json").read_bytes()[:-9]), "no JSON"),
+        (root / "train2018.json").read_bytes()[:-9]), "not JSON"),
     "of another kind": (lambda root: (root / "train2018.json").write_text('{"images": []}'),
-                        "no annotations")}
+                        "not COCO annotations")}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

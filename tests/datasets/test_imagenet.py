@@ -109,15 +109,15 @@ def test_imagenet_prepared_by_the_real_tfds_builder(tmp_path, monkeypatch):
 def test_another_count_than_the_published_one_is_refused(tmp_path):
     lay_out(tmp_path, "flat")
     source = DATASETS.get("imagenet2012")(data_dir=str(tmp_path))
-    with pytest.raises(DataError, match="1,281,167 images in 'train'; 15 are there") as error:
+    with pytest.raises(DataError, match="1,281,167 images in 'train', but 15 were found") as error:
         datasets.split(source, "train")
     assert error.value.where == str(tmp_path) and "folder" in error.value.fix
 
 
 FAULTS = {
-    "nothing": (lambda root: None, "none of train, ILSVRC2012_img_train.tar is there"),
+    "nothing": (lambda root: None, "none of train, ILSVRC2012_img_train.tar exists"),
     "another class": (lambda root: made.write(root, {"train/n99999999/a.JPEG": made.jpeg(0)}),
-                      "'n99999999' is none of the 1,000 WordNet ids"),
+                      "'n99999999' is not one of ImageNet's 1,000 WordNet ids"),
     "no classes": (lambda root: made.write(root, {"train/cat/a.JPEG": made.jpeg(0)}), "'cat'"),
     "a cut archive": (lambda root: made.write(
         root, {"ILSVRC2012_img_train.tar": made.tar(class_tars(TRAIN))[:5000]}), "cut off")}
@@ -137,7 +137,7 @@ def test_what_is_no_imagenet_is_refused_with_the_layout_that_is_expected(fault, 
 
 def test_a_flat_validation_folder_with_other_names_is_refused(tmp_path):
     made.write(tmp_path, {"val/image1.JPEG": made.jpeg(0)})
-    with pytest.raises(DataError, match="not the name of an ImageNet validation image") as error:
+    with pytest.raises(DataError, match="not named as an ImageNet validation image") as error:
         datasets.split(DATASETS.get("imagenet2012")(data_dir=str(tmp_path)), "validation")
     assert error.value.where.endswith("val/image1.JPEG")
 
@@ -170,7 +170,7 @@ def test_the_variants_of_imagenet_v2_are_told_apart(tmp_path, monkeypatch):
         source = DATASETS.get("imagenet_v2")(data_dir=str(tmp_path), variant=variant)
         assert list(made.examples(source, "test").values()) == [number]
     wrong = tmp_path / "imagenetv2-top-images-format-val"
-    with pytest.raises(DataError, match="is there"):
+    with pytest.raises(DataError, match="exists"):
         datasets.split(DATASETS.get("imagenet_v2")(data_dir=str(wrong)), "test")
 
 
@@ -327,7 +327,7 @@ def test_imagenet21k_as_folders_class_tars_or_one_tar(packed, tmp_path, monkeypa
 def test_imagenet21k_of_another_release_is_refused(tmp_path):
     made.write(tmp_path, only(WIDE, "winter21_whole/"))
     source = DATASETS.get("imagenet21k")(data_dir=str(tmp_path), release="winter21")
-    with pytest.raises(DataError, match="19,167 classes were published and 3 are there") as error:
+    with pytest.raises(DataError, match="19,167 classes were published, but 3 were found") as error:
         datasets.split(source, "train")
     assert "release" in error.value.fix
 

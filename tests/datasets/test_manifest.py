@@ -194,7 +194,7 @@ NUMBERS = b"path,label,split\na.png,0,train\nb.png,1,train\nc.png,%s,train\n"
 THREE = dict(classes=("one", "two", "three"))
 FAULTS = {
     "no_such_file": (lambda place: place / "gone.csv", "no such file", "gone.csv", {}),
-    "kind": (text(b"", "m.txt"), "kind '.txt'", "m.txt", {}),
+    "kind": (text(b"", "m.txt"), "unknown extension '.txt'", "m.txt", {}),
     "empty": (text(b""), "is empty", "line 1", {}),
     "header_only": (text(b"path,label,split\n"), "no rows", "m.csv", {}),
     "no_path_column": (text(b"file,label\na,b\n"), "no column 'path'", "line 1", {}),
@@ -204,25 +204,25 @@ FAULTS = {
     "quote": (text(b'path,label,split\na.png,0,train\n"b.png"x,1,train\n'), "damaged", "line 3",
               {}),
     "json": (text(b'{"path": "a", "label": 1, "split": "train"}\n{"path"\n', "m.jsonl"),
-             "no JSON", "line 2", {}),
-    "no_path": (changed(4, path=""), "no 'path'", "line 4", {}),
-    "no_label": (changed(5, label=""), "no label", "line 5", {}),
+             "is not JSON", "line 2", {}),
+    "no_path": (changed(4, path=""), "the column 'path' is empty", "line 4", {}),
+    "no_label": (changed(5, label=""), "'' is not a label", "line 5", {}),
     "split": (changed(6, split="trian"), "split 'trian'", "line 6", {}),
-    "no_train": (text(b"path,label,split\na.png,0,val\n"), "no row is of the split 'train'",
+    "no_train": (text(b"path,label,split\na.png,0,val\n"), "no row has the split 'train'",
                  "m.csv", {}),
     "only_in_val": (changed(6, label="wasp"), "'wasp' is in another split", "line 6", {}),
-    "unknown_class": (changed(7, label="wasp"), "'wasp' is none of the 3", "line 7",
+    "unknown_class": (changed(7, label="wasp"), "'wasp' is not one of the 3", "line 7",
                       dict(classes=tuple(NAMES))),
     # Row 39: six labels that are none of three classes.
     "label_3": (text(NUMBERS % b"3"), "label 3 is out of range", "line 4", THREE),
     "label_-1": (text(NUMBERS % b"-1"), "label -1 is out of range", "line 4", {}),
-    "label_1.5": (text(NUMBERS % b"1.5"), "'1.5' is no integer", "line 4", {}),
-    "label_nan": (text(NUMBERS % b"nan"), "'nan' is no integer", "line 4", {}),
+    "label_1.5": (text(NUMBERS % b"1.5"), "'1.5' is not an integer", "line 4", {}),
+    "label_nan": (text(NUMBERS % b"nan"), "'nan' is not an integer", "line 4", {}),
     "label_2**40": (text(NUMBERS % b"1099511627776"), "out of range", "line 4", {}),
     "label_9": (text(NUMBERS % b"9"), "no row of train has 2", "line 4", {}),
     "label_true": (text(b'{"path": "a", "label": 0, "split": "train"}\n'
                         b'{"path": "b", "label": 1.0, "split": "train"}\n', "m.jsonl"),
-                   "1.0 is no integer", "line 2", {}),
+                   "1.0 is not an integer", "line 2", {}),
 }
 
 

@@ -183,9 +183,9 @@ FAULTS = {
     "zero": (lambda d: (d / SHARD).write_bytes(b""), r"found 0 bytes \(0 whole", SHARD),
     "missing": (lambda d: (d / SHARD).unlink(), "found 3 files, dataset.json says 4", SHARD),
     "extra": (lambda d: (d / "train-00003-of-00003.tfrecord").write_bytes(b""),
-              "none of the 4", "train-00003-of-00003.tfrecord"),
-    "no_json": (lambda d: (d / "dataset.json").unlink(), "no dataset.json", "dataset.json"),
-    "no_object": (lambda d: (d / "dataset.json").write_text("[]"), "not as it was written",
+              "not one of the 4", "train-00003-of-00003.tfrecord"),
+    "no_json": (lambda d: (d / "dataset.json").unlink(), "dataset.json is missing", "dataset.json"),
+    "no_object": (lambda d: (d / "dataset.json").write_text("[]"), "not in its format",
                   "dataset.json"),
     "cut_json": (lambda d: (d / "dataset.json").write_text('{"a'), "damaged", "dataset.json"),
     "later": (lambda d: (d / "dataset.json").write_text(
@@ -239,5 +239,5 @@ def test_other_features_and_no_files_are_told(tmp_path):
     made = DATASETS.get("tfrecord")(files=f"{tmp_path}/train*", classes=3)
     with pytest.raises(DataError, match=r"'picture': 'bytes_list'.*'image/encoded'"):
         datasets.split(made, "train")
-    with pytest.raises(DataError, match="no file is named"):
+    with pytest.raises(DataError, match="no file matches"):
         DATASETS.get("tfrecord")(files=f"{tmp_path}/none*", classes=3)

@@ -120,5 +120,5 @@ def test_a_probe_freezes_all_but_the_head():
 
 @pytest.mark.parametrize("variant", ["probe", "scratch,weights=w", "halves"])
 def test_a_variant_that_lacks_its_weights_or_has_no_use_for_them_is_refused(variant):
-    with pytest.raises(ConfigError, match="is not one of this config"):
+    with pytest.raises(ConfigError, match="is not a variant of this config"):
         config.load(f"shapes:{variant}")

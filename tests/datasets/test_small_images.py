@@ -95,10 +95,10 @@ def test_cut_files_of_cifar_are_refused(tmp_path):
     file = tmp_path / FOLDER["cifar10"] / "data_batch_3.bin"
     file.write_bytes(file.read_bytes()[:-5])
     source = DATASETS.get("cifar10")(data_dir=str(tmp_path))
-    with pytest.raises(DataError, match="no whole number of examples") as error:
+    with pytest.raises(DataError, match="not a multiple of the example size") as error:
         datasets.split(source, "train")
     assert error.value.where == str(file)
-    with pytest.raises(DataError, match="10,000 images in 'test'; 4 are there"):
+    with pytest.raises(DataError, match="10,000 images in 'test', but 4 were found"):
         datasets.split(source, "test")
 
 
@@ -148,7 +148,7 @@ def test_damaged_idx_files_are_refused(spoil, tmp_path):
     file.write_bytes(spoil(file.read_bytes()))
     with pytest.raises(DataError) as error:
         datasets.split(DATASETS.get("mnist")(data_dir=str(tmp_path)), "train")
-    assert error.value.where == str(file) and "anew" in error.value.fix
+    assert error.value.where == str(file) and "again" in error.value.fix
 
 
 @pytest.mark.nightly

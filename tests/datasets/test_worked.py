@@ -93,7 +93,7 @@ def test_an_unknown_finding_and_a_missing_image_are_named(tmp_path, monkeypatch)
         source.open("train")
     assert error.value.where.endswith("Data_Entry_2017.csv")
     (tmp_path / "images" / "00000004_000.png").unlink()
-    with pytest.raises(DataError, match="1 of 2 images are not there, the first 00000004_000"):
+    with pytest.raises(DataError, match="1 of 2 images are missing, the first 00000004_000"):
         source.open("test")
 
 
@@ -232,7 +232,7 @@ def test_tags_that_are_rare_or_not_there(tmp_path):
     make = DATASETS.get("fashion_products")
     with pytest.raises(DataError, match="'color'"):
         make(data_dir=str(tmp_path), columns=("color",))
-    with pytest.raises(DataError, match="no tag has 100 products"):
+    with pytest.raises(DataError, match="no tag has at least 100 products"):
         make(data_dir=str(tmp_path), columns=("gender",), at_least=100)
     source = make(data_dir=str(tmp_path), columns=("gender", "season"), at_least=31)
     assert source.classes == ("season: Fall",)  # 30 are of either gender

@@ -6,8 +6,8 @@ import pytest
 from sklearn import metrics as sk
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.metrics import METRICS
 from imgcls_jax.metrics.average_precision import average_precision
-from imgcls_jax.metrics.bootstrap import bootstrap
 from imgcls_jax.metrics.calibration import calibration
 from imgcls_jax.metrics.roc_auc import roc_auc
 
@@ -145,9 +145,13 @@ def test_nan_makes_calibration_nan():
     assert all(np.isnan(found[name]) for name in ("ece", "ece_mass", "mce", "brier", "nll"))
 
 
+def bootstrap(kind, **options):
+    return METRICS.bind({"name": "bootstrap", **options}, "metrics[0]")(kind)
+
+
 def test_bootstrap_gives_percentiles_of_resamples():
     logits, targets = drawn("binary", "random", 0)
-    metric = bootstrap("binary", of={"name": "roc_auc"}, resamples=200, confidence=0.8)
+    metric = bootstrap("binary", resamples=200, confidence=0.8, of={"name": "roc_auc"})
     found = of(metric, logits, targets)
     rng, values = np.random.default_rng(0), []
     for _ in range(200):
@@ -161,5 +165,6 @@ def test_bootstrap_gives_percentiles_of_resamples():
 def test_bootstrap_refuses_a_sum_and_another_kind():
     with pytest.raises(ConfigError, match="is a sum"):
         bootstrap("multiclass", of={"name": "topk"})
-    with pytest.raises(ConfigError, match="no metric"):
+    with pytest.raises(ConfigError, match="no metric") as caught:
         bootstrap("multiclass", of={"name": "roc"})
+    assert caught.value.where == "metrics[0].of.name"

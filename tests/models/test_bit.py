@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from imgcls_jax.init import initialise
 from imgcls_jax.models.bit import BiT, bit_r50x1, standardise
@@ -72,6 +73,7 @@ def test_all_parameters_train_on_one_channel(random_variables):
     training.assert_all_train(module, random_variables(module, x), x)
 
 
+@pytest.mark.nightly
 def test_remat_changes_neither_names_nor_numbers(random_variables):
     def build(remat):
         return BiT(3, (2,), 32, remat=remat, drop_path=0.5)

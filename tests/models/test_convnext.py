@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from imgcls_jax.init import initialise
 from imgcls_jax.models.convnext import ConvNeXt, convnext_small, convnext_tiny
@@ -40,6 +41,7 @@ def test_all_parameters_train_on_one_channel(random_variables):
     training.assert_all_train(module, random_variables(module, x), x)
 
 
+@pytest.mark.nightly
 def test_remat_changes_neither_names_nor_numbers(random_variables):
     def build(remat):
         return ConvNeXt(5, (2,), (4,), remat=remat, drop_path=0.5)

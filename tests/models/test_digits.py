@@ -94,7 +94,7 @@ def top1(module, size: int, epochs: int = 10, scale: float = 1.0) -> float:
     return float((np.asarray(logits).argmax(-1) == labels[test]).mean())
 
 
-@pytest.mark.nightly
+@pytest.mark.nightly(rotating=True)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_small_member_learns_digits(family):
     build, *arguments = FAMILIES[family]

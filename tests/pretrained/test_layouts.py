@@ -18,7 +18,8 @@ def cases():
     for model in sorted(MODELS.names(), key=lambda name: MODELS.facts(name)["params"]):
         for publisher in MODELS.facts(model).get("layouts", ()):
             kind = MODELS.get(model).__module__, publisher
-            yield pytest.param(model, publisher, marks=pytest.mark.nightly if kind in seen else ())
+            nightly = pytest.mark.nightly(rotating=True) if kind in seen else ()
+            yield pytest.param(model, publisher, marks=nightly)
             seen.add(kind)
 
 

@@ -5,12 +5,20 @@ import pytest
 from experiments.parity import compare
 from imgcls_jax.models import MODELS
 
-CASES = [pytest.param(case, size, marks=() if params < compare.SMALL and i == 0 and (
-             case not in compare.AGAIN) else pytest.mark.nightly)
-         for case, params in compare.cases().items() for i, size in enumerate(compare.sizes(case))]
+
+def compared():
+    """Every case at every size; by default and nightly the least ones, at their least size."""
+    found, least = [], compare.least()
+    for case, facts in compare.cases().items():
+        for size in facts.sizes:
+            small = facts.params < compare.SMALL
+            first = case in least and size == min(facts.sizes)
+            found.append(pytest.param(case, size, marks=(
+                () if first and small else pytest.mark.nightly(rotating=not first))))
+    return found
 
 
-@pytest.mark.parametrize("case, size", CASES)
+@pytest.mark.parametrize("case, size", compared())
 def test_logits_are_the_references(case, size):
     found = compare.compare(case, size)
     assert found["error"] <= found["allowed"], found
@@ -18,7 +26,8 @@ def test_logits_are_the_references(case, size):
         assert compare.compare(case, size, "float64")["relative"] <= 1e-6
 
 
-# With arguments ours is another size than the one whose count is registered.
-@pytest.mark.parametrize("case", [case for case in compare.cases() if not compare.ours(case)[1]])
-def test_parameters_are_as_many_as_the_references(case):
-    assert MODELS.facts(compare.ours(case)[0])["params"] == int(compare.load(case)["params"])
+def test_parameters_are_as_many_as_the_references():
+    # With arguments ours is another size than the one whose count is registered.
+    recorded = {facts.model: facts.params for facts in compare.cases().values()
+                if not facts.arguments}
+    assert recorded == {model: MODELS.facts(model)["params"] for model in recorded}

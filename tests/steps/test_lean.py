@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from imgcls_jax import assembly, tree
-from imgcls_jax.cli.bench import plain_config
+from imgcls_jax.assembly import measured
 from imgcls_jax.layers import attention, conv, patches
 from imgcls_jax.models import resnet
 from imgcls_jax.parallel import transfer
@@ -48,7 +48,7 @@ def plainly(patch):
 
 def first_step(model, precision, forms, **options):
     """(loss, change of all leaves) of one step of SGD."""
-    config = plain_config(model, BATCH, SIZE, precision)
+    config = measured.plain(model, BATCH, SIZE, precision)
     config = config | {"model": dict(name=model, **{**MODELS[model], **options})}
     run = assembly.build(config, devices=jax.devices()[:1])
     rng = np.random.default_rng(0)

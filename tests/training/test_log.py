@@ -52,7 +52,7 @@ def test_what_cannot_be_written_is_said_once_and_ends_nothing(log, tmp_path, cap
     for step in (1, 2, 3):
         opened.row(step, {"loss": 0.5})
     opened.close()
-    assert capsys.readouterr().err.count("metrics.jsonl is not written") == 1
+    assert capsys.readouterr().err.count("metrics.jsonl cannot be written") == 1
 
 
 def test_a_tensorboard_that_cannot_be_written_ends_nothing(tmp_path, capsys):
@@ -62,7 +62,7 @@ def test_a_tensorboard_that_cannot_be_written_ends_nothing(tmp_path, capsys):
         opened.row(step, {"loss": 0.5})
     opened.close()
     assert steps(tmp_path) == [1, 2, 3]
-    assert capsys.readouterr().err.count("tb is not written") == 1
+    assert capsys.readouterr().err.count("tb cannot be written") == 1
 
 
 def test_a_reader_that_has_gone_ends_nothing(tmp_path):
@@ -78,7 +78,7 @@ def test_a_reader_that_has_gone_ends_nothing(tmp_path):
         process.stdin.write("\n" * 3)
         process.stdin.close()
         said = process.stderr.read()
-    assert process.returncode == 0 and said.count("the terminal is not written") == 1
+    assert process.returncode == 0 and said.count("the terminal cannot be written") == 1
     assert (tmp_path / "train.log").read_text().count("line") == 3
 
 

@@ -22,7 +22,7 @@ def test_two_jobs_in_one_workdir_are_refused_until_the_first_ends(tmp_path):
 
 
 def test_a_killed_job_leaves_no_lock(tmp_path):
-    code = ("import os, pathlib, sys; from imgcls_jax import workdir; "
+    code = ("import os, pathlib, sys; from imgcls_jax.training import workdir; "
             "lock = workdir.open_workdir(pathlib.Path(sys.argv[1]), main=True); "
             "print('held', flush=True); os.kill(os.getpid(), 9)")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True,
@@ -40,7 +40,7 @@ def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(EnvironmentFailure, match="cannot write") as caught:
         workdir.open_workdir(tmp_path / "run", main=True)
-    assert caught.value.where == str(tmp_path / "run") and "file stands" in caught.value.fix
+    assert caught.value.where == str(tmp_path / "run") and "there is a file" in caught.value.fix
 
 
 @pytest.mark.parametrize("number, words", [

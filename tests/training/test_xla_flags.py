@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from imgcls_jax import assembly
-from imgcls_jax.cli import bench
+from imgcls_jax.assembly import measured
 from imgcls_jax.training import programs, xla_flags
 
 FLAG = xla_flags.Flag(value=512, gain=1.05, measured="a test")
@@ -35,7 +35,7 @@ def test_every_chosen_flag_has_a_gain_and_is_known_to_xla():
 
 
 def test_the_training_step_is_compiled_with_them(monkeypatch):
-    config = bench.plain_config("vit_mini", 8, 16, "f32")
+    config = measured.plain("vit_mini", 8, 16, "f32")
     run = assembly.build({**config, "model": {"name": "vit_mini", "depth": 1, "stem": ()}})
     monkeypatch.setitem(xla_flags.CHOSEN, "cpu", {"xla_no_such_flag": FLAG})
     with pytest.raises(Exception, match="xla_no_such_flag"):

@@ -1,21 +1,19 @@
-"""imgcls data check: what the data is, and every fault of it, by path."""
+"""What a dataset holds, and every fault of it, by path."""
 
 import dataclasses
 import hashlib
 import io
-import json
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from imgcls_jax import datasets
-from imgcls_jax.cli import data
-from imgcls_jax.cli.data import FLAGS
 from imgcls_jax.data.curation import examples, figures
 from imgcls_jax.data.curation.digests import Digests
+from imgcls_jax.data.curation.progress import Progress
 from imgcls_jax.data.decoding import pillow
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Source
@@ -25,19 +23,12 @@ SUFFIXES = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "GIF":
             "PPM": (".ppm", ".pgm", ".pbm", ".pnm"), "AVIF": (".avif",)}
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 EXIF_ORIENTATION = 0x0112
-MEND = "mend it or take it out"
-
-
-def main(loaded: dict) -> int:
-    found = check(loaded, names=FLAGS.splits, decode=not FLAGS.fast,
-                  write_digests=FLAGS.write_digests, threads=data.threads(),
-                  evaluated=bool(FLAGS.config) or loaded["data"]["name"] == "folder")
-    print(json.dumps(found, indent=1) if FLAGS.json else figures.render(found))
-    return 0 if found["ok"] else DataError.code
+REPAIR = "repair or remove it"
 
 
 class Findings:
-    """Errors, for which training fails, and notes: each of a what, a where and perhaps a fix."""
+    """Errors, with which training would fail, and notes. Each has a what, a where and often a fix
+    and a split."""
 
     def __init__(self):
         self.errors, self.notes = [], []
@@ -56,7 +47,8 @@ class Findings:
 
 @dataclasses.dataclass
 class Look:
-    """What one good example is; digest: SHA-256 of its bytes, pixels: 16 bytes of theirs."""
+    """What is known of one good example. digest: SHA-256 of its bytes; pixels: 16 bytes of a digest
+    of its pixels; each empty where it is not known."""
     label: np.ndarray
     digest: bytes
     pixels: bytes
@@ -66,46 +58,49 @@ class Look:
     notes: tuple[str, ...] = ()
 
 
-def check(loaded: dict, *, names=None, decode: bool = True, write_digests: bool = False,
-          threads: int = 1, evaluated: bool = True) -> dict:
-    """The figures and faults of a config's data, as JSON would have them.
+def check(make: Callable[[], Source], *, name: str, place: str = "",
+          needed: Mapping[str, str] | None = None, splits: Sequence[str] | None = None,
+          decode: bool = True, write_digests: bool = False, threads: int = 1) -> dict:
+    """The figures and faults of a dataset, as JSON would have them; "ok" without faults.
 
-    names: of splits; decode: whether pixels are looked at; evaluated: whether the split that the
-    config evaluates on must be there.
+    make: () -> the dataset; what is wrong with it becomes a fault. name: what it is called in a
+    config. place: the folder, archive or file it is read from, if it is one. needed: key of
+    config.data -> split that must be there with examples. splits: which are looked at; all by
+    default. decode: whether images are decoded, or only their headers read. write_digests: see
+    digests.py. Raises ConfigError for a split or digests that cannot be.
     """
-    place = data.place(loaded["data"])
     findings = Findings()
-    facts = {"data": loaded["data"]["name"], "where": place}
-    made, whats = _made(loaded, place, findings)
+    facts = {"data": name, "where": place}
+    made, whats = _made(make, place, findings)
     if made is None:
         return {**facts, "found": figures.tree(place), "ok": False,
                 "errors": findings.errors, "notes": []}
-    if loaded["data"]["name"] == "folder":
+    if name == "folder":
         facts["layout"] = "CLASS/*, split by a seed" if made.files else "SPLIT/CLASS/*"
-    if evaluated:
-        _check_splits(made, loaded["data"], findings)
-    names = data.splits(made, names)
+    _check_splits(made, needed or {}, name == "folder", place, findings)
+    names = examples.splits(made, splits)
     digests = Digests(place, write_digests, findings)
     tallies = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of images a little below the limit of pixels
-        for name in names:
-            tallies[name] = _scan(made, name, findings, digests, decode, threads)
+        for split in names:
+            tallies[split] = _scan(made, split, findings, digests, decode, threads)
     digests.finish(complete=set(names) == set(made.sizes))
     _check_classes(made, tallies, findings, whats)
     return {**facts, "data": made.name, "classes": len(made.classes),
-            "splits": {name: tally.figures(made.classes) for name, tally in tallies.items()},
+            "splits": {split: tally.figures(made.classes) for split, tally in tallies.items()},
             "images": figures.of_images(list(tallies.values())), "decoded": decode,
             "duplicates": figures.duplicates(tallies), "ok": not findings.errors,
             "errors": findings.errors, "notes": findings.notes}
 
 
-def _made(loaded: dict, place: str, findings: Findings) -> tuple[Source | None, str]:
+def _made(make: Callable[[], Source], place: str,
+          findings: Findings) -> tuple[Source | None, str]:
     """The dataset without what is at fault, if it can be made; what was said of the faults."""
     made = None
     with datasets.collecting() as faults:
         try:
-            made = data.source(loaded)
+            made = make()
         except (DataError, OSError) as error:
             faults.append(_fault(error, place))
     for fault in faults:
@@ -117,25 +112,25 @@ def _fault(error: DataError | OSError, place: str) -> DataError:
     if isinstance(error, DataError):
         return error
     return DataError(error.strerror or str(error), where=os.fsdecode(error.filename or place),
-                     fix=MEND)
+                     fix=REPAIR)
 
 
-def _check_splits(made: Source, choice: dict, findings: Findings):
+def _check_splits(made: Source, needed: Mapping[str, str], folder: bool, place: str,
+                  findings: Findings):
     """Those that are trained and evaluated on must be there, with examples."""
     fix = ("name a part of what there is, such as --config.data.train='train[:90%]' "
            "--config.data.eval='train[90%:]'")
-    if choice["name"] == "folder":
+    if folder:
         from imgcls_jax.datasets.folder import LAYOUT
 
         fix = f"lay the images out as {LAYOUT}, or {fix}"
-    for key in ("train", "eval"):
-        name = choice.get(key, {"train": "train", "eval": "validation"}[key])
+    for key, name in needed.items():
         try:
             datasets.size(made, name)
         except ConfigError as error:
             there = made.sizes.get(name.partition("[")[0])  # then it is the part that is wrong
             findings.error(f"{error.what}, which config.data.{key} names; there are "
-                           f"{sorted(made.sizes)}", data.place(choice) or made.name,
+                           f"{sorted(made.sizes)}", place or made.name,
                            error.fix if there else fix)
 
 
@@ -154,14 +149,14 @@ def _scan(made: Source, name: str, findings: Findings, digests: Digests, decode:
     try:
         split = tally.split = made.open(name)
         if split.size != made.sizes[name]:
-            findings.error(f"{split.size:,} examples, where the metadata says "
+            findings.error(f"the split has {split.size:,} examples, its metadata says "
                            f"{made.sizes[name]:,}", made.name, "prepare the dataset again", name)
-        progress = data.Progress(name, split.size)
+        progress = Progress(name, split.size)
         for index, look in examples.each(split, work, threads=threads):
             progress.add(1)
             if isinstance(look, DataError):
                 tally.bad += 1
-                findings.error(look.what, look.where, look.fix or MEND, name)
+                findings.error(look.what, look.where, look.fix or REPAIR, name)
                 continue
             tally.add(index, look)
             where = split.where(index)
@@ -180,19 +175,19 @@ def _checked(label, made: Source) -> np.ndarray:
     label, classes = np.asarray(label), len(made.classes)
     if label.ndim == 0:
         if label.dtype.kind not in "iu":
-            raise DataError(f"label {label[()]!r} is no integer")
+            raise DataError(f"label {label[()]!r} is not an integer")
         if not 0 <= label < classes:
-            raise DataError(f"label {label}: labels must be 0 to {classes - 1}")
+            raise DataError(f"label {label} is not one of 0 to {classes - 1}")
     elif label.shape != (classes,):
-        raise DataError(f"label of shape {label.shape} for {classes} classes")
+        raise DataError(f"the label has the shape {label.shape}, but there are {classes} classes")
     elif not ((label >= 0) & (label <= 1)).all():  # nor is NaN
-        raise DataError("a label of several classes that is not between 0 and 1")
+        raise DataError("the label has numbers that are not between 0 and 1")
     return label
 
 
 def _look_at_array(image: np.ndarray, label) -> Look:
     if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
-        raise DataError(f"an image of {image.dtype}{list(image.shape)}, not of uint8[H,W,C]")
+        raise DataError(f"the image is {image.dtype}{list(image.shape)}, not uint8[H,W,C]")
     pixels = _digest(image)
     return Look(label, b"", pixels, image.shape[1::-1], f"array {image.shape[-1]} channels")
 
@@ -206,10 +201,10 @@ def _look_at_bytes(image: bytes, label, where: str, decode: Callable | None) -> 
             form, mode, size = header.format, header.mode, header.size
             rotated = _is_rotated(header)
     except Exception as error:
-        pillow.decode(image)  # says it better
+        pillow.decode(image)  # its message says more
         raise DataError(f"the image is damaged: {error}") from error
     if size[0] * size[1] > pillow.PIXEL_LIMIT:
-        pillow.decode(image)  # refuses it
+        pillow.decode(image)  # raises
     decoded = decode(image) if decode else None
     form = {"MPO": "JPEG"}.get(form, form)
     notes = tuple(filter(None, (
@@ -222,7 +217,7 @@ def _look_at_bytes(image: bytes, label, where: str, decode: Callable | None) -> 
 def _is_rotated(header) -> bool:
     try:
         return header.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1)
-    except Exception:  # damaged; nobody reads it in training
+    except Exception:  # damaged, which does not matter: training does not read it
         return False
 
 
@@ -246,7 +241,7 @@ def _odd_name(where: str) -> str:
 
 
 def _open_end(image: bytes, form: str) -> str:
-    """What is cut off has no end mark; there may be a little of anything behind it."""
+    """What is cut off has no end mark; after the mark there may be a little of anything."""
     mark = END_MARKS.get(form, b"")
     return "" if mark in image[-4096:] else "without an end mark: it may be cut off"
 
@@ -261,7 +256,7 @@ def _check_classes(made: Source, tallies: dict, findings: Findings, whats: str):
         if f"class {name!r} has no images" in whats:
             continue
         if not count:
-            where = "only outside of train, where it cannot be learned" if elsewhere else "nowhere"
-            findings.note(f"examples of it are {where}", f"class {name!r}")
+            where = "in train, only in other splits" if elsewhere else "in any split"
+            findings.note(f"has no examples {where}", f"class {name!r}")
         elif count == 1:
             findings.note("has one example to train on", f"class {name!r}")

@@ -1,4 +1,4 @@
-"""Digests of files: what finds a changed byte that still decodes.
+"""Digests of files, which find a changed byte even where the image still decodes.
 
 DIR/manifest.json, or FILE.manifest.json, is {"version": 1, "sha256": {file within DIR: hex}}, as
 `imgcls data check DIR --write_digests` writes it. DIR/dataset.json of prepared data lists those of
@@ -13,19 +13,23 @@ from pathlib import Path
 from imgcls_jax.data import salvage
 from imgcls_jax.errors import ConfigError
 
-CHANGED = "its bytes are not those that its digest was taken of"
-ANEW = "copy it anew; if the change is meant, write the digests again"
+CHANGED = "the file has changed since its digest was written"
+AGAIN = "copy it again; if the change is intended, write the digests again"
 
 
 class Digests:
-    """Compares what is seen with the digests beside the data, or gathers it and writes them."""
+    """Compares what is seen with the digests of the data; with `write`, collects and writes them.
+
+    place: the folder, archive or file of the data. findings: a check.Findings. Raises ConfigError
+    where digests are to be written of data that is not in files, or of a part of it.
+    """
 
     def __init__(self, place: str, write: bool, findings):
         self._root, self._write, self._findings = Path(place).expanduser(), write, findings
         self._seen: dict[str, str] = {}
         self._wanted = None
         if write and not (place and self._root.exists()):
-            raise ConfigError("digests are of files, and no folder or file is named",
+            raise ConfigError("digests are of files, but no folder or file is named",
                               where="--write_digests", fix="imgcls data check DIR --write_digests")
         if place and self._root.exists() and not write:
             self._read()
@@ -42,10 +46,10 @@ class Digests:
         try:
             self._wanted = dict(json.loads(self._path.read_bytes())["sha256"])
         except (ValueError, KeyError, TypeError):
-            self._findings.note("not a manifest of digests, and not used", str(self._path))
+            self._findings.note("is not a list of digests, and is not used", str(self._path))
 
     def see(self, where: str, digest: bytes, split: str):
-        """A good example, called so, and the SHA-256 of its bytes."""
+        """Notes a good example, by its name and the SHA-256 of its bytes."""
         if not (self._write or self._wanted is not None):
             return
         name, found = self._name(where), digest.hex()
@@ -56,7 +60,7 @@ class Digests:
         if wanted is None:
             self._findings.note(f"not in {self._path.name}", where, split=split)
         elif wanted != found:
-            self._findings.error(CHANGED, where, ANEW, split)
+            self._findings.error(CHANGED, where, AGAIN, split)
 
     def _name(self, where: str) -> str:
         """What the example is called within the folder or archive."""
@@ -67,7 +71,7 @@ class Digests:
         """complete: whether every split has been seen."""
         if self._write:
             if not complete:
-                raise ConfigError("digests of a part of the data would hide the others",
+                raise ConfigError("digests of some splits would replace those of all",
                                   where="--write_digests", fix="leave --splits out")
             temporary = self._path.with_name(f".{self._path.name}.tmp")
             temporary.write_text(json.dumps({"version": 1, "sha256": self._seen}, indent=0))
@@ -77,7 +81,7 @@ class Digests:
             between = "/" if self._root.is_dir() else ": "
             for name in sorted(self._wanted.keys() - faulty):
                 self._findings.error(f"missing, but in {self._path.name}",
-                                     f"{self._root}{between}{name}", ANEW)
+                                     f"{self._root}{between}{name}", AGAIN)
 
     def _check_records(self):
         """The record files of prepared data; in those that have changed, every damaged record."""
@@ -94,12 +98,12 @@ class Digests:
         for split, file, wanted in files:
             path = self._root / file
             if not path.is_file():
-                self._findings.error("missing, but in dataset.json", str(path), ANEW, split)
+                self._findings.error("missing, but in dataset.json", str(path), AGAIN, split)
                 continue
             with path.open("rb") as opened:
                 if hashlib.file_digest(opened, "sha256").hexdigest() == wanted:
                     continue
-            self._findings.error(CHANGED, str(path), ANEW, split)
+            self._findings.error(CHANGED, str(path), AGAIN, split)
             for number, _, _ in salvage.gaps(os.fspath(path)) or ():
-                self._findings.error("the record is damaged", f"{path}, record {number}", ANEW,
+                self._findings.error("the record is damaged", f"{path}, record {number}", AGAIN,
                                      split)

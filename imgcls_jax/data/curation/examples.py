@@ -1,4 +1,4 @@
-"""Every example of a split, undecoded, each by itself: one that cannot be read hides no other."""
+"""Every example of a split, not decoded; one that cannot be read does not hide the others."""
 
 import collections
 import concurrent.futures
@@ -13,19 +13,30 @@ import numpy as np
 from imgcls_jax.data import decoding, salvage
 from imgcls_jax.data.decoding import pillow
 from imgcls_jax.data.decoding.tensorflow import tensorflow
-from imgcls_jax.errors import DataError
-from imgcls_jax.types import Lookup, Shards
+from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.types import Lookup, Shards, Source
 
 AHEAD = 8  # examples in work per thread
 
 
+def splits(source: Source, wanted: Sequence[str] | None = None) -> list[str]:
+    """The names of the wanted splits, by default all, "train" first. Raises ConfigError."""
+    for name in wanted or ():
+        if name not in source.sizes:
+            raise ConfigError(f"{source.name} has no split {name!r}", where="--splits",
+                              fix=f"use one of {sorted(source.sizes)}")
+    order = list(source.sizes)
+    return sorted(wanted or order, key=lambda name: (name != "train", order.index(name)))
+
+
 def each(split: Lookup | Shards, work: Callable[[int, Any, Any], Any],
          indices: Sequence[int] | None = None, *, threads: int) -> Iterator[tuple[int | None, Any]]:
-    """(index, work(index, image, label)) in order, the work being done in threads.
+    """(index, work(index, image, label)) of every example in order; the work is done in threads.
 
     image: encoded bytes or u8[H,W,C]; label: as numpy. indices: which of a Lookup; all by default.
-    A DataError stands in place of what cannot be read or what work raised; with the index None it
-    is about a whole file of records. Raises DataError if the split cannot be read at all.
+    Where an example cannot be read, or work raises, a DataError takes the place of the result; with
+    the index None it is about a whole record file. Raises DataError if the split cannot be read at
+    all.
     """
     read = _reader(split)
 
@@ -34,7 +45,7 @@ def each(split: Lookup | Shards, work: Callable[[int, Any, Any], Any],
             if isinstance(raw, DataError):
                 raise raw
             return index, work(index, *read(raw))
-        except Exception as error:  # whatever a reader stumbles over is a fault of this example
+        except Exception as error:  # of any kind: it is a fault of this example
             return index, _named(error, "" if index is None else split.where(index))
 
     if isinstance(split, Lookup):
@@ -45,7 +56,7 @@ def each(split: Lookup | Shards, work: Callable[[int, Any, Any], Any],
 
 
 def decoder() -> Callable[[bytes], np.ndarray]:
-    """bytes -> u8[H,W,3], by the code that training decodes with. DataError says what is wrong."""
+    """A function: bytes -> u8[H,W,3], decoded as in training. It raises DataError."""
     tf = tensorflow()
     traced = tf.function(lambda data: decoding.decode(data, 3), autograph=False, input_signature=[
         tf.TensorSpec((), tf.string)]).get_concrete_function()
@@ -61,7 +72,7 @@ def decoder() -> Callable[[bytes], np.ndarray]:
 
 
 def _in_order(work: Callable, rows: Iterable[tuple], threads: int) -> Iterator:
-    """work(*row) of every row, as a pool of threads that looks a little ahead gives them."""
+    """work(*row) of every row in order, by a pool of threads that reads a little ahead."""
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         pending = collections.deque()
         try:
@@ -88,7 +99,7 @@ def _reader(split: Lookup | Shards) -> Callable[[Any], tuple]:
         raise _named(error, "all of the split") from error
 
     def read(raw):
-        # Of a Python number TensorFlow keeps every constant for ever.
+        # TensorFlow would keep the constant of a Python number for ever.
         row = traced(tf.constant(np.int64(raw) if kind == tf.int64 else raw))
         image, label = row["image"].numpy(), row["label"].numpy()
         return image, label[()] if label.ndim == 0 else label
@@ -109,14 +120,14 @@ def _records(split: Shards) -> Iterator[tuple[int | None, bytes | DataError]]:
             if places < first + count or (places > count and not first):
                 raise DataError(f"the file holds {whole:,} whole records, its metadata says "
                                 f"{first + count:,}", where=path,
-                                fix="copy the file anew or prepare the dataset again")
+                                fix="copy the file again, or prepare the dataset again")
         except DataError as error:
             yield None, error
         base += count
 
 
 def _file(split: Shards, path: str) -> Iterator[bytes | DataError]:
-    """The records of one file. DataError where no record behind a fault can be found."""
+    """The records of one file. DataError where none can be found after a damaged one."""
     tf = tensorflow()
     read = 0
     try:
@@ -139,11 +150,11 @@ def _file(split: Shards, path: str) -> Iterator[bytes | DataError]:
 
 
 def _named(error: Exception, where: str) -> DataError:
-    """The error as one of the example's, in one line, without the names of graph nodes."""
+    """The error as a DataError of the example, in one line, without names of graph nodes."""
     if isinstance(error, DataError):
         return DataError(error.what, where=error.where or where, fix=error.fix)
     text = getattr(error, "message", None) or str(error) or type(error).__name__
-    # Of a graph, the lines before it say where the graph was made, those behind it where in it.
+    # In an error of a graph, the lines before say where it was made, those after where in it.
     lines = [line for line in text.split("\n")
              if not re.match(r"Graph execution error|Detected at node|\s|$", line)]
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*|^\w*Error: (error: )?", "", (lines or [text])[0])

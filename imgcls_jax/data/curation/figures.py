@@ -1,4 +1,4 @@
-"""Figures of data: counts, sizes and duplicates, and how `imgcls data check` prints them."""
+"""Figures of a dataset: counts, sizes and duplicates, and how `imgcls data check` prints them."""
 
 import array
 import collections
@@ -6,14 +6,13 @@ import os
 
 import numpy as np
 
-from imgcls_jax.cli.data import printable
 from imgcls_jax.types import Lookup, Shards
 
-FEW = 20  # classes of which the counts are printed one by one
+FEW = 20  # up to so many classes the count of each is printed
 
 
 class Tally:
-    """What was seen of a split: 44 bytes an example, whatever the images are."""
+    """What was seen of a split, in 44 bytes an example."""
 
     def __init__(self, split: Lookup | Shards | None, classes: int):
         self.split, self.bad, self.rotated = split, 0, 0
@@ -23,6 +22,7 @@ class Tally:
         self._indices, self._labels = array.array("q"), array.array("i")
 
     def add(self, index: int, look):
+        """Counts a good example. look: a check.Look."""
         if look.label.ndim:
             self.counts += look.label > 0.5
         else:
@@ -54,7 +54,7 @@ class Tally:
 
 
 def of_images(tallies: list[Tally]) -> dict:
-    """Formats, and the least, median and greatest width, height and number of pixels."""
+    """Formats, and the least, median and greatest width, height and short side, in pixels."""
     sizes = sum((tally.sizes for tally in tallies), collections.Counter())
     kinds = sum((tally.kinds for tally in tallies), collections.Counter())
     if not sizes:
@@ -74,7 +74,7 @@ def _spread(values: np.ndarray, times) -> list[int]:
 def duplicates(tallies: dict[str, Tally]) -> list[dict]:
     """Groups of examples with the same pixels, those in several splits first.
 
-    Only digests are compared: of the bytes, where the pixels were not looked at.
+    Only digests are compared: those of the bytes where the images were not decoded.
     """
     names = [name for name, tally in tallies.items() if tally.split is not None]
     if not names:
@@ -103,7 +103,7 @@ def duplicates(tallies: dict[str, Tally]) -> list[dict]:
 
 
 def tree(place: str) -> list[str]:
-    """The folders and numbers of files of two levels: the layout that was found."""
+    """The layout of a folder: the folders and numbers of files of its first two levels."""
     rows = []
     if os.path.isdir(place):
         for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
@@ -121,7 +121,7 @@ def tree(place: str) -> list[str]:
 
 
 def render(found: dict) -> str:
-    """Facts, then a line per finding."""
+    """What check.check gives as text: figures, then a line per finding."""
     lines = [f"data       {found['data']} {found['where']}".rstrip()]
     if "found" in found:
         lines += [f"found      {row}" for row in found["found"]]
@@ -164,8 +164,13 @@ def _facts(found: dict) -> list[str]:
         if images["rotated_by_exif"]:
             lines.append(f"exif       {images['rotated_by_exif']:,} images have an orientation")
     if not found["decoded"]:
-        lines.append("pixels were not decoded: damage behind the headers is not found")
+        lines.append("images were not decoded: only damage to their headers is found")
     return lines
+
+
+def printable(text: str) -> str:
+    """The text on one line of any terminal: control characters as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _line(kind: str, row: dict) -> str:

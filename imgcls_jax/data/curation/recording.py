@@ -1,8 +1,8 @@
-"""Writes a split as record files in a shuffled order: what the dataset `prepared` reads.
+"""Writes a split as record files in a shuffled order, which the dataset `prepared` reads.
 
 A record is a tf.train.Example of `image` (encoded bytes), `label` (an int64, or K floats) and
-`name` (what the example was called). Beside a TFRecord file, FILE.index.npy is u64[n,2], where in
-it the data of each record begins and how long it is.
+`name` (what the example was called). A TFRecord file FILE has an index next to it,
+FILE.index.npy, u64[n,2]: where the data of each record begins, and its length, in bytes.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup, Shards
 
-BUFFERS = 256 << 20  # bytes held back of all the files that a split is spread over
+BUFFERS = 256 << 20  # bytes held in memory of all the files that a split is distributed over
 FRAME = struct.Struct("<QQ")  # place in the order, length
 
 
 @dataclasses.dataclass
 class File:
-    """One record file as dataset.json has it; bad: the examples that it lacks."""
+    """One record file as dataset.json has it; bad: the examples that it leaves out."""
     file: str
     count: int
     bytes: int
@@ -38,10 +38,11 @@ class File:
 def write_split(split: Lookup | Shards, name: str, folder: Path, *, encode: Callable, shards: int,
                 seed: Sequence[int], form: str, skip: bool, threads: int,
                 done: dict[str, File]) -> Iterator[File]:
-    """Each record file when it is written; of equal sizes within one example.
+    """Writes record files of equal numbers of examples, within one; gives each when it is written.
 
-    encode: (image, label) -> bytes of the image. done: files of an earlier run, which stay. skip:
-    go on without an example that cannot be read, else DataError.
+    encode: (image, label) -> bytes of the image. shards: number of files. seed: of the order. form:
+    "tfrecord" or "array_record". done: files of an earlier run, which stay. skip: leave out an
+    example that cannot be read; else it raises DataError.
     """
     order = np.random.default_rng(seed).permutation(split.size)
     ends = np.arange(1, shards + 1) * split.size // shards
@@ -84,8 +85,8 @@ def _example(image: bytes, label: np.ndarray, name: str) -> bytes:
 
 def _spread(split: Shards, record: Callable, folder: Path, name: str, order: np.ndarray,
             ends: np.ndarray, threads: int, finished: bool) -> Callable:
-    """Reads a split of record files once, in their order, and files each example under the shard
-    that it will be in. Gives what `examples.each` would of a part of the order."""
+    """Reads a split of record files once, in their order, and stores each example with the shard
+    that it belongs to. Gives a function: part of the order -> what `examples.each` gives of it."""
     if finished:
         return lambda first, last: ()
     places = np.empty_like(order)
@@ -93,7 +94,7 @@ def _spread(split: Shards, record: Callable, folder: Path, name: str, order: np.
     spread = _Spread([folder / f"{name}-{i}.unordered" for i in range(len(ends))])
     faults: dict[int, list] = {}
     for index, found in examples.each(split, record, threads=threads):
-        if index is None:  # a whole file: the number of examples is not known any more
+        if index is None:  # a whole file: the number of examples is no longer known
             raise found
         shard = int(np.searchsorted(ends, places[index], "right"))
         if isinstance(found, DataError):
@@ -111,7 +112,7 @@ def _spread(split: Shards, record: Callable, folder: Path, name: str, order: np.
 
 
 class _Spread:
-    """Many unordered files, written a buffer at a time: no more than one is open."""
+    """Many unordered files, written a buffer at a time, of which one is open at a time."""
 
     def __init__(self, paths: list[Path]):
         self._paths, self._buffers, self._held = paths, [bytearray() for _ in paths], 0
@@ -158,7 +159,7 @@ def _write(path: Path, rows: Iterable, split, name: str, form: str, skip: bool) 
                 where = record.where or split.where(index)
                 if not skip:
                     raise DataError(record.what, where=where,
-                                    fix="mend it, take it out, or give --on_error=skip")
+                                    fix="repair or remove it, or give --on_error=skip")
                 bad.append({"split": name, "where": where, "reason": record.what})
                 continue
             writer.write(record)
@@ -185,8 +186,8 @@ def _tfrecord(path: Path):
 def _array_record(path: Path):
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    # A group of one: an example is read at random without those beside it. What is encoded
-    # already does not get smaller.
+    # A group of one: a random example is read without its neighbours. Images are compressed
+    # already.
     return ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
 
 
@@ -194,7 +195,7 @@ def _array_record(path: Path):
 
 
 def _remember(folder: Path, file: File):
-    """Notes a finished file, for a run that goes on."""
+    """Notes a finished file, for a later run that continues this one."""
     with (folder / "progress.jsonl").open("a") as progress:
         progress.write(json.dumps(dataclasses.asdict(file)) + "\n")
 

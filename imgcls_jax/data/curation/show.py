@@ -1,60 +1,40 @@
-"""imgcls data show: examples as they are, and beside each what training would see of it."""
+"""A picture of examples: each as it is, and next to it what training would see of it."""
 
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from imgcls_jax import datasets, durations
-from imgcls_jax.cli import data
-from imgcls_jax.cli.data import FLAGS, printable
-from imgcls_jax.data import feed
+from imgcls_jax import datasets
 from imgcls_jax.data.batches import eval_batches, train_batches
+from imgcls_jax.data.curation.figures import printable
 from imgcls_jax.data.decoding.tensorflow import tensorflow
-from imgcls_jax.errors import EnvironmentFailure
-from imgcls_jax.registry import bind
 from imgcls_jax.types import Lookup, Shards, Source
 
-SIDE = (112, 224)  # pixels of a cell: as the images are, within these
+SIDE = (112, 224)  # least and most pixels of a cell, which is as large as the images otherwise
 GAP, MARGIN = 10, 20
 INK, PALE, PAPER = (25, 25, 25), (120, 120, 120), (255, 255, 255)
 
 
-def main(loaded: dict):
-    out = Path(FLAGS.out or "data.png").expanduser()
-    picture = show(loaded, split=FLAGS.split, rows=FLAGS.rows, columns=FLAGS.columns,
-                   seed=FLAGS.seed)
-    try:
-        picture.save(out, "PNG")
-    except OSError as error:
-        raise EnvironmentFailure(f"the picture cannot be written: {error.strerror}",
-                                 where=str(out), fix="choose another --out") from error
-    print(out)
+def show(source: Source, split: str, transforms: Sequence[Callable], on_device: Callable, *,
+         trained_on: str, rows: int = 6, columns: int = 5, seed: int = 0) -> Image.Image:
+    """A grid with a row for each of `rows` random examples: the original, then `columns` epochs.
 
-
-def show(loaded: Mapping, *, split: str | None = None, rows: int = 6, columns: int = 5,
-         seed: int = 0) -> Image.Image:
-    """A grid: a row per example, drawn by the seed; first the original, then `columns` epochs of
-    it, through the host transforms of the pipeline and the device transforms of the step."""
-    loaded = durations.at_phase(loaded, durations.phases(loaded) - 1)  # the strongest, if it grows
-    options = bind(feed.options, {k: v for k, v in loaded["data"].items() if k in feed.OPTIONS},
-                   "config.data")()
-    source = feed.select(data.source(loaded), options, loaded["seed"])
-    name = split or options["train"]
-    sample = _sample(datasets.split(source, name), rows, seed)
+    transforms: the host's, as in training. on_device: (step, images u8[B,H,W,C], targets f32[B,K])
+    -> both after the device transforms. trained_on: what is written of both above the grid. seed:
+    which examples, and how they are augmented. Raises ConfigError for a split that is not there,
+    DataError for an example that cannot be read.
+    """
+    sample = _sample(datasets.split(source, split), rows, seed)
     originals = [(batch["image"][0], batch["label"][0]) for batch in eval_batches(
         sample, [], batch_size=1, rows=slice(0, 1), channels=source.channels,
         classes=len(source.classes))]
-    augmented = _augmented(loaded, source, sample, columns, seed)
-    chains = [", ".join(choice["name"] for choice in loaded[key]) or "nothing"
-              for key in ("transforms", "device_transforms")]
-    title = f"{source.name}, {name}, {sample.size} of {datasets.size(source, name):,} examples"
-    below = f"originals, and as trained on: {chains[0]}; on the device: {chains[1]}"
-    return _draw(title, below, originals, augmented, [sample.where(i) for i in range(sample.size)],
-                 source.classes)
+    augmented = _augmented(source, sample, transforms, on_device, columns, seed)
+    title = f"{source.name}, {split}, {sample.size} of {datasets.size(source, split):,} examples"
+    return _draw(title, f"originals, and as trained on: {trained_on}", originals, augmented,
+                 [sample.where(i) for i in range(sample.size)], source.classes)
 
 
 def _sample(split: Lookup | Shards, count: int, seed: int) -> Lookup:
@@ -79,19 +59,15 @@ def _record(split: Shards, index: int) -> bytes:
     path, place = split.place(index)
     for record in split.records(tf.constant(os.fsencode(path))).skip(place).take(1):
         return record.numpy()
-    return b""  # what the pipeline, too, takes for a record that is not there
+    return b""  # as training, too, reads a record that is not there
 
 
-def _augmented(loaded: Mapping, source: Source, sample: Lookup, columns: int, seed: int) -> list:
+def _augmented(source: Source, sample: Lookup, transforms: Sequence[Callable],
+               on_device: Callable, columns: int, seed: int) -> list:
     """`columns` times (images u8[R,H,W,C], targets f32[R,K]), the rows in the sample's order."""
-    from imgcls_jax.assembly.inputs import chain
-    from imgcls_jax.transforms import TRANSFORMS
-
-    transforms = chain(loaded["transforms"], TRANSFORMS, "config.transforms")
     batches = train_batches(
         sample, transforms, batch_size=sample.size, seed=seed, start_step=0,
         rows=slice(0, sample.size), channels=source.channels, classes=len(source.classes))
-    on_device = _device_transforms(loaded, source, seed)
     found = []
     for step, batch in zip(range(columns), batches, strict=False):
         order = np.argsort(batch["id"])  # a batch is an epoch of the sample
@@ -99,41 +75,6 @@ def _augmented(loaded: Mapping, source: Source, sample: Lookup, columns: int, se
         targets = label if label.ndim == 2 else np.eye(len(source.classes), dtype=np.float32)[label]
         found.append(on_device(step, batch["image"][order], targets))
     return found
-
-
-def _device_transforms(loaded: Mapping, source: Source, seed: int):
-    """(step, images u8[B,H,W,C], targets f32[B,K]) -> both behind the device transforms, the images
-    as levels again. Keys are those of the step."""
-    if not loaded["device_transforms"]:
-        return lambda step, images, targets: (images, targets)
-    import jax
-
-    from imgcls_jax.assembly.inputs import chain, preparation
-    from imgcls_jax.assembly.network import normaliser, statistics
-    from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
-    from imgcls_jax.models import MODELS
-    from imgcls_jax.types import ModelSpec
-
-    mixers = chain(loaded["device_transforms"], DEVICE_TRANSFORMS,
-                   "config.device_transforms")
-    model = loaded["model"]["name"]
-    spec = ModelSpec(name=model, **MODELS.facts(model))
-    mean, std = statistics(loaded["data"], spec, source.channels)
-    normalise = normaliser(mean, std, "float32")
-
-    augment = preparation(mixers, normalise)
-
-    @jax.jit
-    def prepare(step, images, targets):
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 1)
-        return augment(key, images, targets)
-
-    def levels(step, images, targets):
-        images, targets = map(np.asarray, prepare(step, images, targets))
-        shown = (images * np.array(std) + np.array(mean)) * 255
-        return np.clip(np.round(shown), 0, 255).astype(np.uint8), targets
-
-    return levels
 
 
 # ---- the picture --------------------------------------------------------------------------------
@@ -172,7 +113,7 @@ def _draw(title: str, below: str, originals: list, augmented: list, names: Seque
 
 
 def _place(picture: Image.Image, pixels: np.ndarray, x: int, y: int, side: int):
-    """The image in the middle of its cell: enlarged in whole steps, or shrunk."""
+    """Puts the image in the middle of its cell: enlarged by a whole factor, or shrunk."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     longer = max(image.size)
     if longer <= side:
@@ -185,7 +126,7 @@ def _place(picture: Image.Image, pixels: np.ndarray, x: int, y: int, side: int):
 
 
 def _cut(text: str, font, width: int) -> str:
-    """The text as far as there is room for it; Pillow's own font has ASCII alone."""
+    """The text, cut to a width in pixels, in ASCII: Pillow's own font has nothing else."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     text = printable(plain).encode("ascii", "backslashreplace").decode()
     if font.getlength(text) <= width:

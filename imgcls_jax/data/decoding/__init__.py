@@ -1,15 +1,15 @@
 """The one decoding rule, in TensorFlow: every path of every command gives the same pixels.
 
-Pixels are those of Pillow's `convert("RGB")`; with one channel, Pillow's integer luma of them. What
-is transparent is laid on white, be it by an alpha channel, a palette with alpha or a color key:
-Pillow would drop it and show the colors beneath. 16 bits are shifted to 8. The EXIF orientation is
-ignored, as torchvision, timm and TFDS do, and so are color profiles. An animation is its first
-frame. What a file is, its first bytes say. One of more than `_pillow.PIXEL_LIMIT` = 100 million
-pixels is refused by its header.
+Pixels are those of Pillow's `convert("RGB")`; with one channel, Pillow's integer luma of them.
+Transparent pixels (alpha channel, palette with alpha or color key) are composed onto white: Pillow
+would drop the transparency and show the colors below. 16 bits are shifted to 8. The EXIF
+orientation is ignored, as torchvision, timm and TFDS do, and so are color profiles. Of an
+animation the first frame is taken. The first bytes of a file decide its format. A file whose header
+declares more than `pillow.PIXEL_LIMIT` = 100 million pixels is refused.
 
-JPEG of 1 or 3 components is decoded by TensorFlow with `INTEGER_ACCURATE`, which is equal to
-Pillow, as are PNG of 8 bits, gray or color, whose pixels follow their header at once; all else by
-Pillow itself. The transform `decode` alone may ask for JPEG as TensorFlow itself reads it.
+TensorFlow decodes JPEG of 1 or 3 components with `INTEGER_ACCURATE`, which equals Pillow, and PNG
+of 8 bits, gray or color, whose pixels directly follow the header, which equals Pillow too; Pillow
+decodes all else. Only the transform `decode` may ask for JPEG as TensorFlow reads it by default.
 """
 
 import functools
@@ -22,8 +22,8 @@ import numpy as np
 from imgcls_jax.data.decoding import pillow
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 
-# The first bytes of a PNG that TensorFlow decodes, and which of their bits are as here: signature
-# and length, IHDR, width, height, depth, color type, methods and checksum, length, IDAT.
+# The first bytes of a PNG that TensorFlow decodes, and a mask of the bits that must be equal:
+# signature and length, IHDR, width, height, depth, color type, methods and checksum, length, IDAT.
 PLAIN_PNG = np.frombuffer(b"\x89PNG\r\n\x1a\n" b"\0\0\0\x0dIHDR" + bytes(8) + b"\x08\0" + bytes(11)
                           + b"IDAT", np.uint8)
 PNG_BITS = np.frombuffer(b"\xff" * 16 + b"\xff\xff\xe0\0" * 2 + b"\xff\xfd" + bytes(11)
@@ -42,7 +42,7 @@ def pixels(example: dict) -> Tensor:
 
 
 def decode(data: Tensor, channels: int, *, fast: bool = False) -> Tensor:
-    """bytes[] -> u8[H,W,channels]. fast: JPEG, CMYK as well, as TensorFlow reads it by default."""
+    """bytes[] -> u8[H,W,channels]. fast: JPEG (CMYK too) as TensorFlow reads it by default."""
     tf = tensorflow()
     jpeg, components = _is_jpeg(data), (1, 3, 4) if fast else (1, 3)
     plain = tf.cond(jpeg, lambda: _is_plain(tf.image.extract_jpeg_shape(data), components),
@@ -56,7 +56,7 @@ def decode(data: Tensor, channels: int, *, fast: bool = False) -> Tensor:
 def decode_and_crop(data: Tensor, channels: int, choose: Callable[[Tensor, Tensor], Box]) -> Tensor:
     """bytes[] -> u8[h,w,channels]: the box chosen for (height, width) of the image.
 
-    Of a JPEG only the rows and columns of the box are decoded, to the same pixels.
+    For a JPEG only the rows and columns of the box are decoded, to the same pixels.
     """
     tf = tensorflow()
     # A JPEG without its end mark may be cut off below the box, which only a whole decode notices.
@@ -64,7 +64,7 @@ def decode_and_crop(data: Tensor, channels: int, choose: Callable[[Tensor, Tenso
     shape = tf.cond(complete, lambda: tf.image.extract_jpeg_shape(data),
                     lambda: tf.zeros(3, tf.int32))
     plain = _is_plain(shape, (1, 3))
-    # TensorFlow visits the nodes of a branch that is not taken as well, so there are few in each.
+    # TensorFlow also visits the nodes of a branch that is not taken, so branches are kept small.
     whole = tf.cond(plain, lambda: tf.zeros((0, 0, 3), tf.uint8), lambda: decode(data, 3))
     full_height, full_width, _ = tf.unstack(tf.where(plain, shape, tf.shape(whole)))
     top, left, height, width = choose(full_height, full_width)
@@ -85,7 +85,7 @@ def crop(image: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor
 
 
 def to_channels(image: Tensor, channels: int) -> Tensor:
-    """u8[H,W,C] -> u8[H,W,channels]: gray is repeated, color becomes luma, alpha lies on white."""
+    """u8[H,W,C] -> u8[H,W,channels]: gray is repeated, color becomes luma, alpha goes on white."""
     tf = tensorflow()
     given = image.shape[-1]
     if given in (2, 4):
@@ -109,7 +109,7 @@ def _is_jpeg(data: Tensor) -> Tensor:
 
 
 def _is_plain(shape: Tensor, components: tuple[int, ...]) -> Tensor:
-    """bool[]: of a JPEG that TensorFlow decodes, by its height, width and components."""
+    """bool[]: whether TensorFlow decodes this JPEG, by its height, width and components."""
     tf = tensorflow()
     height, width, given = tf.unstack(shape)
     # In f32, as a product of i32 might overflow; near the limit Pillow decides.
@@ -118,9 +118,9 @@ def _is_plain(shape: Tensor, components: tuple[int, ...]) -> Tensor:
 
 
 def _is_plain_png(data: Tensor) -> Tensor:
-    """bool[]: 8 bits, gray or color, sides below 8,192, and the pixels follow the header at once.
+    """bool[]: 8 bits, gray or color, sides below 8,192, and pixels directly after the header.
 
-    So nothing comes before them that could make some transparent.
+    So no chunk comes before them that could make pixels transparent.
     """
     tf = tensorflow()
     head = tf.io.decode_raw(tf.strings.substr(data, 0, len(PLAIN_PNG)), tf.uint8,

@@ -1,4 +1,4 @@
-"""The decoding rule in Pillow: the reference, and the path of all that TensorFlow does not read."""
+"""The decoding rule in Pillow: the reference, and used for all that TensorFlow does not read."""
 
 import io
 
@@ -13,9 +13,9 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM") + (
 
 
 def decode(data: bytes, channels: int = 3) -> np.ndarray:
-    """Encoded bytes -> u8[H,W,channels], by the rule written in `_decode.py`.
+    """Encoded bytes -> u8[H,W,channels], by the rule in data/decoding/__init__.py.
 
-    DataError, without a place, for what is no image, is damaged or has over 100 million pixels.
+    DataError, without `where`, for what is not an image, is damaged or over 100 million pixels.
     """
     if not data:
         raise DataError("the image has zero bytes")
@@ -28,10 +28,10 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise DataError(f"the image is over the limit of {PIXEL_LIMIT:,} pixels") from error
     except Image.UnidentifiedImageError as error:
-        raise DataError(f"not an image of a supported format ({', '.join(FORMATS)})") from error
+        raise DataError(f"not an image in a supported format ({', '.join(FORMATS)})") from error
     except DataError:
         raise
-    except Exception as error:  # a damaged file raises whatever its reader stumbles over
+    except Exception as error:  # a damaged file may raise any exception
         raise DataError(f"the image is damaged: {error}") from error
 
 
@@ -44,7 +44,7 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
             image.putalpha(Image.fromarray(np.where(deep == key, 0, 255).astype(np.uint8)))
     image.load()
     key = image.info.get("transparency")
-    if isinstance(key, tuple) and max(key) > 255:  # a color of 16 bits, as the pixels no longer are
+    if isinstance(key, tuple) and max(key) > 255:  # of 16 bits, while the pixels now have 8
         image.info["transparency"] = tuple(level >> 8 for level in key)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -60,7 +60,7 @@ FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BIL
 
 
 def resize(image: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
-    """u8[h,w,C] -> u8[height,width,C] as Pillow resizes; nothing where the size is right."""
+    """u8[h,w,C] -> u8[height,width,C] as Pillow resizes; unchanged if the size is right."""
     if image.shape[:2] == (height, width):
         return image
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)

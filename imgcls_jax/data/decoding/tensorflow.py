@@ -1,4 +1,4 @@
-"""The one door to TensorFlow: imported when first used, and kept off the accelerators."""
+"""The only place that imports TensorFlow: when first used, and kept off the accelerators."""
 
 import contextlib
 import functools
@@ -13,23 +13,23 @@ def tensorflow():
     # damaged image, with tracebacks, is also raised as an exception, which data/faults.py explains.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    # Serves convolutions, which no input has, and tells of itself on every start.
+    # oneDNN serves convolutions, which no input has, and logs a message on every start.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     with _without_keras():
         import tensorflow as tf
 
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
-    tf.__path__[:] = filter(None, tf.__path__)  # the place of the Keras that was not found
+    tf.__path__[:] = filter(None, tf.__path__)  # drops the path of the Keras not found
     return tf
 
 
 @contextlib.contextmanager
 def _without_keras():
-    """TensorFlow imports Keras, a fourth of its time, unless asked for an older one, tf_keras.
+    """Keeps TensorFlow from importing Keras, a quarter of its import time.
 
-    Where that is not installed nothing is imported; tf.keras is Keras all the same, when first
-    used.
+    TensorFlow is asked for the older tf_keras, and imports nothing where that is not installed;
+    tf.keras still is Keras when first used.
     """
     name = "TF_USE_LEGACY_KERAS"
     if name in os.environ or "tensorflow" in sys.modules:

@@ -322,10 +322,11 @@ def test_5_of_5_bombs_are_rejected_by_their_headers(photos, tmp_path):
 LOOK_AT_BOMBS = """
 import json, pathlib, resource, sys, time
 import numpy as np
-from imgcls_jax import examples, pipeline
-from imgcls_jax.cli._data_check import _look_at_bytes
+from imgcls_jax.data.curation import examples
+from imgcls_jax.data.curation.check import _look_at_bytes
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import DataError
-pipeline.tensorflow()
+tensorflow()
 decode, found = examples.decoder(), {}
 whole, *bombs = sorted(pathlib.Path(sys.argv[1]).iterdir())
 _look_at_bytes(whole.read_bytes(), np.int32(0), str(whole), decode)
@@ -469,7 +470,7 @@ def test_a_label_that_is_no_class_is_told(records, check, label, says):
     assert str(label) in error["what"]
 
 
-@pytest.mark.parametrize("label, says", [(np.float32(1), "no integer"),
+@pytest.mark.parametrize("label, says", [(np.float32(1), "not an integer"),
                                          (np.float32([0, 2, 1]), "between 0 and 1"),
                                          (np.float32([0, np.nan, 1]), "between 0 and 1"),
                                          (np.float32([0, 1]), "shape")])
@@ -508,7 +509,7 @@ def test_a_config_names_the_data_and_the_split_that_is_evaluated(photos, check):
 
 
 @pytest.mark.parametrize("words, says", [
-    ([], "what to do"), (["chek"], "check|prepare|show"), (["check"], "no data is named"),
+    ([], "no action is named"), (["chek"], "check|prepare|show"), (["check"], "no data is named"),
     (["check", "sinthetic"], "'synthetic'"), (["check", "a", "b"], "unexpected"),
     (["check", "synthetic", "--config.data.exampels=1"], "'examples'"),
     (["check", "digits", "--splits=val"], "['test', 'train']"),

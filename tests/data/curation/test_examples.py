@@ -72,7 +72,7 @@ def test_nothing_is_kept_of_what_was_seen():
     # In a process of its own: what other tests have left would be given back or taken meanwhile.
     made = subprocess.run([sys.executable, "-c", """
 from pathlib import Path
-from imgcls_jax import examples
+from imgcls_jax.data.curation import examples
 from tests.data.curation.test_examples import numbers
 
 after = {}

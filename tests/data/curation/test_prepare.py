@@ -358,7 +358,7 @@ def test_digests_find_every_flipped_bit_and_the_record_that_it_is_in(photos, tmp
         data[begin + rng.integers(length)] ^= 1 << rng.integers(8)
         path.write_bytes(data)
         assert faults(out) == [
-            (path.name, "its bytes are not those that its digest was taken of"),
+            (path.name, "the file has changed since its digest was written"),
             (f"{path.name}, record {number}", "the record is damaged")]
     path.write_bytes(whole[:index[5][0] - 12])  # on the boundary of two records
     assert [where for where, _ in faults(out)] == [path.name]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from imgcls_jax import config
 from imgcls_jax.cli import _command as command
+from imgcls_jax.cli import data
 from imgcls_jax.data.curation import show
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.types import Shards, Source
@@ -52,7 +53,7 @@ def test_the_picture_is_written_and_has_a_cell_for_each(tmp_path):
 
 def test_the_augmented_are_what_the_pipeline_gives_in_as_many_epochs(drawn):
     choice = loaded(transforms=({"name": "pad_crop", "padding": 2, "mode": "zero"},))
-    show.show(choice, rows=5, columns=3, seed=4)
+    data.picture(choice, rows=5, columns=3, seed=4)
     assert len(drawn["augmented"]) == 3 and len(drawn["originals"]) == 5
     originals = np.stack([image for image, _ in drawn["originals"]])
     shifted = 0
@@ -77,7 +78,7 @@ def test_the_augmented_are_what_the_pipeline_gives_in_as_many_epochs(drawn):
 def test_device_transforms_are_shown_as_the_step_applies_them(drawn):
     """Mixup: levels and labels are mixed by one weight with the row before."""
     choice = loaded(transforms=(), device_transforms=({"name": "mixup", "alpha": 1.0},))
-    show.show(choice, rows=6, columns=4, seed=2)
+    data.picture(choice, rows=6, columns=4, seed=2)
     originals = np.stack([image for image, _ in drawn["originals"]]).astype(float)
     labels = np.eye(10)[[label for _, label in drawn["originals"]]]
     weights = set()
@@ -95,7 +96,7 @@ def test_device_transforms_are_shown_as_the_step_applies_them(drawn):
 
 
 def test_nothing_on_the_device_leaves_levels_and_labels_alone(drawn):
-    show.show(loaded(transforms=()), rows=4, columns=1)
+    data.picture(loaded(transforms=()), rows=4, columns=1)
     (images, targets), = drawn["augmented"]
     np.testing.assert_array_equal(images, [image for image, _ in drawn["originals"]])
     assert set(targets.sum(1)) == {1}
@@ -117,7 +118,7 @@ def test_record_files_are_shown_by_the_same_examples(drawn, tmp_path, monkeypatc
     DATASETS.names()
     monkeypatch.setitem(DATASETS._found, "planted", lambda: Source(
         "planted", ("a", "b"), {"train": 9}, lambda name: split, channels=1, image_size=(8, 8)))
-    show.show(loaded(data={"name": "planted"}, transforms=()), rows=4, columns=2, seed=1)
+    data.picture(loaded(data={"name": "planted"}, transforms=()), rows=4, columns=2, seed=1)
     assert len(drawn["names"]) == 4
     for name, (image, _) in zip(drawn["names"], drawn["originals"], strict=True):
         number = int(name.rpartition(" ")[2])
@@ -127,7 +128,7 @@ def test_record_files_are_shown_by_the_same_examples(drawn, tmp_path, monkeypatc
 
 
 def test_a_part_of_a_split_and_more_rows_than_examples(drawn):
-    show.show(loaded(), split="test[:3]", rows=8, columns=1)
+    data.picture(loaded(), split="test[:3]", rows=8, columns=1)
     assert len(drawn["originals"]) == 3 and "test[:3], 3 of 3" in drawn["title"]
 
 
