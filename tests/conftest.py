@@ -28,6 +28,7 @@ PARTS = 8  # of the rotating nightly tests
 # Where fast tests are, by the beginning of their path: they compile no network, start no process.
 FAST = ("contracts/test_directions", "data/decoding/", "layers/", "losses/", "metrics/",
         "schedules/", "transforms/", "test_")
+EXPLICIT_RANKS = {"device_transforms", "losses", "metrics", "optimizers", "schedules"}
 CACHE = pytest.StashKey[str]()
 
 
@@ -126,6 +127,14 @@ def single_precision_again():
     """A run in f64 turns 64-bit JAX on for the whole process."""
     yield
     jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(autouse=True)
+def explicit_ranks(request):
+    """Where [B] + [B,1] would silently be [B,B]; not in layers, which add [C] to [B,H,W,C]."""
+    explicit = request.path.relative_to(ROOT).parts[0] in EXPLICIT_RANKS
+    with jax.numpy_rank_promotion("raise" if explicit else "allow"):
+        yield
 
 
 @pytest.fixture

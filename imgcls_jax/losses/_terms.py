@@ -21,7 +21,7 @@ def check(low: float = 0.0, high: float = float("inf"), **values: float):
 
 
 def per_output(values, like, name: str = "class_weights"):
-    """Numbers from a config, one for each output -> [K] in the dtype of `like` f[B,K]."""
+    """Numbers from a config, one for each output -> [1,K] in the dtype of `like` f[B,K]."""
     if isinstance(values, str):
         raise ConfigError(f"{name}={values!r} was not replaced by numbers",
                           where=f"config.loss.{name}", fix="give one number per output")
@@ -30,7 +30,7 @@ def per_output(values, like, name: str = "class_weights"):
                           if len(values) != like.shape[-1] else f"{name}={values} are not valid",
                           where=f"config.loss.{name}",
                           fix=f"give {like.shape[-1]} numbers of at least 0, or 'auto'")
-    return jnp.asarray(values, like.dtype)
+    return jnp.asarray(values, like.dtype)[None]
 
 
 def weighted(targets, class_weights: Weights):

@@ -28,7 +28,7 @@ def decide(kind: str, logits, targets, threshold: float = 0.5):
         least, true = math.log(threshold / (1 - threshold)), targets > 0.5
         said = jnp.where(jnp.isnan(logits), ~true, logits > least)
         return said, true, jnp.ones(len(logits), bool)
-    index = jnp.arange(logits.shape[-1])
+    index = jnp.arange(logits.shape[-1])[None]
     largest = targets.max(-1, keepdims=True)
     valid = (targets == largest) & (largest > 0)
     said = (logits.argmax(-1)[:, None] == index) & ~jnp.isnan(logits).any(-1, keepdims=True)

@@ -9,6 +9,7 @@ from PIL import Image
 from imgcls_jax.cli import _command as command
 from imgcls_jax.cli import lr
 from tests.commands import error_lines
+from tests.contracts.test_mesh import shorten
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,8 @@ def found(tmp_path_factory):
     import io
 
     out, path = io.StringIO(), tmp_path_factory.mktemp("lr") / "curve.png"
-    with contextlib.redirect_stdout(out):
+    with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
         assert command.main(["lr", "--config=digits", "--json", "--steps=60", "--low=1e-3",
                              "--high=1e3", f"--out={path}", "--config.batch_size=64"]) == 0
     return json.loads(out.getvalue()), path

@@ -68,12 +68,13 @@ CHOICES = [(kind, dict(name=name)) for kind in KINDS for name in LOSSES.names()]
 
 
 def choices():
-    """All of them; a second task of a loss that has taken steps of one is nightly."""
+    """All of them; nightly a second task of a loss, and other tasks with counted weights."""
     found, seen = [], set()
     for kind, loss in CHOICES:
         fits, key = kind in LOSSES.facts(loss["name"])["tasks"], tuple(loss.items())
+        again = key in seen or ("class_weights" in loss and kind != "multiclass")
         found.append(pytest.param(kind, loss, marks=(
-            pytest.mark.nightly if fits and key in seen else ())))
+            pytest.mark.nightly if fits and again else ())))
         if fits:
             seen.add(key)
     return found
