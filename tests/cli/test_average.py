@@ -12,6 +12,7 @@ from imgcls_jax.checkpoint import reading
 from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.cli import _command as command
 from tests.commands import error_lines
+from tests.contracts.test_mesh import shorten
 
 SMALL = (("data.name", "synthetic"), ("data.train", "train"), ("data.eval", "validation"),
          ("data.size", "8"), ("data.examples", "64"), ("model.name", "resnet18"),
@@ -43,6 +44,13 @@ def save(run, folder, steps, seed=0):
     keeper.wait()
     keeper.close()
     return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_blocks():
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +129,7 @@ def test_of_a_run_with_a_moving_average_it_is_that_which_counts(tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["--last=4"], "there are 3 checkpoints, not 4"),
+    (["--last=4"], "has 3 checkpoints, but --last=4"),
     (["--step=7"], "there is no checkpoint '7'"),
 ])
 def test_what_is_not_there_is_refused(runs, tmp_path, capsys, words, said):

@@ -42,17 +42,17 @@ def assert_same(some, others):
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def assert_a_function_of_the_step(source, monkeypatch):
-    """The same ids and bytes for 1, 2 and 4 hosts, 1 and 16 threads, and after a resume."""
+def assert_a_function_of_the_step(source, monkeypatch, hosts=(2,), threads=(16,), starts=(4,)):
+    """The same ids and bytes for several hosts, for any threads, and after a resume."""
     whole = train(source, 6)
     assert len({tuple(batch["id"]) for batch in whole}) > 1
-    for hosts in (2, 4):
-        parts = [train(source, 3, rows=slice(h * 8 // hosts, (h + 1) * 8 // hosts))
-                 for h in range(hosts)]
+    for count in hosts:
+        parts = [train(source, 3, rows=slice(h * 8 // count, (h + 1) * 8 // count))
+                 for h in range(count)]
         assert_same([{name: np.concatenate([part[name] for part in step]) for name in step[0]}
                      for step in zip(*parts, strict=True)], whole[:3])
-    for threads in (1, 16):
-        monkeypatch.setattr("imgcls_jax.data.batches._threads", lambda threads=threads: threads)
+    for number in threads:
+        monkeypatch.setattr("imgcls_jax.data.batches._threads", lambda number=number: number)
         assert_same(train(source, 6), whole)
-    for start in (1, 4):
+    for start in starts:
         assert_same(train(source, 2, start=start), whole[start:start + 2])

@@ -65,15 +65,20 @@ def images(transforms) -> np.ndarray:
     return np.concatenate([batch["image"] for batch in batches])
 
 
-def quick(name: str) -> bool:
-    """Not the large images, and none that no weights of ours are evaluated with."""
-    found = weights(name)
-    ours = PRESETS[name].get("rows") or PRESETS[name]["part"] != "torch"
-    return bool(ours) and (found is None or found.image_size < 230)
+def presets():
+    """Every one; by default the least image of each library and interpolation."""
+    found, seen = [], set()
+    size = {name: kept.image_size if (kept := weights(name)) else 224 for name in PRESETS}
+    for name in sorted(PRESETS, key=size.get):
+        first = transforms(name)[0]
+        kind = PRESETS[name]["part"], *(first.get(key) for key in ("name", "library",
+                                                                   "interpolation"))
+        found.append(pytest.param(name, marks=pytest.mark.nightly if kind in seen else ()))
+        seen.add(kind)
+    return found
 
 
-@pytest.mark.parametrize("name", [
-    pytest.param(name, marks=() if quick(name) else pytest.mark.nightly) for name in PRESETS])
+@pytest.mark.parametrize("name", presets())
 def test_the_input_of_published_weights_is_that_of_their_own_transforms(name):
     arrays, unit, made = recorded(PRESETS[name]["part"]), PRESETS[name]["unit"], images(
         transforms(name))
