@@ -100,11 +100,10 @@ def shortened(words: list[str]) -> list[str]:
         small += [f"--config.{key}.size={SIDE}"
                   for key in ("transforms[0]", "eval_transforms[0]", "eval_transforms[1]")]
     if words[0] == "train":
-        return [*small, "--config.total.steps=2", "--config.schedule.warmup.steps=1",
-                "--config.checkpoint.every.steps=1"]
+        return [*small, "--config.total.steps=2", "--config.schedule.warmup.steps=1"]
     if words[0] == "lr":
         return [*small, "--steps=20"]
-    return ["--batch_norm=64"] if words[0] == "average" else []
+    return ["--last=1", "--batch_norm=64"] if words[0] == "average" else []
 
 
 def check(words: list[str]):
