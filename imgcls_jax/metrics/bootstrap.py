@@ -24,7 +24,7 @@ def bootstrap(kind: str, *, of: dict, resamples: int = 1000, confidence: float =
                           where="metrics.of",
                           fix="use topk_interval or accuracy, which include intervals")
     if kind not in METRICS.facts(of["name"]).get("tasks", (kind,)) or resamples < 1:
-        raise ConfigError(f"{of['name']} for a {kind} task, resamples={resamples}: not possible",
+        raise ConfigError(f"{of['name']} does not suit a {kind} task, or resamples={resamples} < 1",
                           where="metrics.of", fix="use a metric of this kind, and 1 or more")
 
     def finish(rows):

@@ -87,7 +87,7 @@ def _translation(kind: str, ranges: dict, bins: int, *how):
     def run(image, row):
         side = tf.cast(tf.shape(image)[1 if kind == "translate_x" else 0], tf.float64)
         most = ranges["share"] * side if "share" in ranges else ranges["pixels"]
-        most = tf.cast(most, tf.float32)  # and the same roundings as of `linspace`
+        most = tf.cast(most, tf.float32)  # rounded in the same places as in `linspace`
         most, step = tf.cast(most, tf.float64), tf.cast(most / (bins - 1), tf.float64)
         pixels = tf.where(row[0] < bins // 2, step * row[0], most - step * (bins - 1 - row[0]))
         pixels = tf.cast(tf.floor(tf.cast(pixels, tf.float32)), tf.float64)
