@@ -20,7 +20,7 @@ def counts(images):
 
 
 def _count_one_by_one(images):
-    def of_levels(levels):  # [N], as the examples and channels are axes of their own
+    def of_levels(levels):  # [N]; the examples and channels are axes outside
         return jnp.zeros(256, jnp.int32).at[levels].add(1, mode="promise_in_bounds")
 
     return jax.vmap(jax.vmap(of_levels, in_axes=-1))(_flat(images))

@@ -12,9 +12,9 @@ def retrieval(parts: Parts, *, k: tuple[int, ...] = (1, 5, 10)):
 
     (variables) -> `recall1` and so on, and `map_at_r`: each example is a query for the others of
     its class in the split, ranked by the cosine similarity of features. recallK: whether one of
-    them is among the first K. map_at_r: the mean precision after each hit among the first R, R
-    being their number (arXiv 2003.08505, section 3.2). `left_out` counts the examples that are
-    alone in their class and so are not queries.
+    them is among the first K. map_at_r: the precisions after each hit among the first R, summed and
+    divided by R, R being their number (arXiv 2003.08505, section 3.2). `left_out` counts the
+    examples that are alone in their class and so are not queries.
     """
     collect = _features.collector(parts)
     if not k or min(k) < 1:

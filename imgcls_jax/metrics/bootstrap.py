@@ -26,7 +26,7 @@ def bootstrap(kind: str, *, of: Annotated[functools.partial, METRICS], resamples
         raise ConfigError(f"{name} is a sum, which bootstrap cannot resample", where="metrics.of",
                           fix="use topk_interval or accuracy, which include intervals")
     if kind not in METRICS.facts(name).get("tasks", (kind,)) or resamples < 1:
-        raise ConfigError(f"{name} for a {kind} task, resamples={resamples}: not possible",
+        raise ConfigError(f"{name} does not suit a {kind} task, or resamples={resamples} < 1",
                           where="metrics.of", fix="use a metric of this kind, and 1 or more")
 
     def finish(rows):

@@ -59,7 +59,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError,
             MemoryError) as error:
         raise CheckpointError(f"the file is not a whole Keras file: {' '.join(str(error).split())}",
-                              where=str(path), fix="fetch it anew and compare its hash") from error
+                              where=str(path),
+                              fix="download it again and compare its hash") from error
 
 
 def _tensors(file, size: int) -> dict[str, np.ndarray]:

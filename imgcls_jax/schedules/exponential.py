@@ -16,6 +16,6 @@ def exponential(steps: int, *, every: int, factor: float,
     torch's ExponentialLR.
     """
     if every >= steps:
-        raise ConfigError(f"a fall every {every} steps never comes in a schedule of {steps} steps",
+        raise ConfigError(f"a fall every {every} steps does not fit a schedule of {steps} steps",
                           where="config.schedule.every", fix="train longer, or lower it")
     return optax.exponential_decay(1.0, every, factor, staircase=staircase)
