@@ -140,8 +140,9 @@ def test_a_damaged_image_is_named(told, tmp_path, damage):
     assert str(path) in told(3, *folder_words(root, tmp_path / "w"))
 
 
-@pytest.mark.parametrize("data", ["truncated", *(pytest.param(
-    data, marks=pytest.mark.nightly) for data in ("empty", "GIF89a no image", "<html>gone</html>"))])
+@pytest.mark.parametrize("data", [
+    "truncated", *(pytest.param(data, marks=pytest.mark.nightly)
+                   for data in ("empty", "GIF89a no image", "<html>gone</html>"))])
 def test_a_damaged_image_is_all_that_a_terminal_shows(tmp_path, data):
     """TensorFlow's own words, on the file descriptor and not in Python, count as well.
 
