@@ -131,7 +131,7 @@ def single_precision_again():
 
 @pytest.fixture(autouse=True)
 def explicit_ranks(request):
-    """Where [B] + [B,1] would silently be [B,B]; not in layers, which add [C] to [B,H,W,C]."""
+    """There [B] + [B,1], silently [B,B], raises. Layers are left out: they add [C] to [B,H,W,C]."""
     explicit = request.path.relative_to(ROOT).parts[0] in EXPLICIT_RANKS
     with jax.numpy_rank_promotion("raise" if explicit else "allow"):
         yield

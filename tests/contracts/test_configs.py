@@ -73,7 +73,8 @@ def test_what_a_config_leaves_out_has_its_default():
                            | {"log": whole["log"]}) == whole
 
 
-@pytest.mark.parametrize("name", config.shipped())
+@pytest.mark.parametrize("name", [pytest.param(name, marks=(
+    pytest.mark.nightly if "/" in name else ())) for name in config.shipped()])
 def test_the_step_of_a_config_gives_back_a_state_of_the_same_shapes(name):
     _, run = built(name)
     state, _ = jax.eval_shape(run.step, run.abstract_state, run.abstract_batch)

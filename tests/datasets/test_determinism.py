@@ -70,4 +70,4 @@ def test_batches_are_a_function_of_the_step(kind, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_so_they_are_for_more_hosts_and_threads(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("IMGCLS_DATA_CACHE", str(tmp_path / "cache"))
-    assert_a_function_of_the_step(KINDS[kind](tmp_path), monkeypatch, (4, 8), (1, 2), (1, 5))
+    assert_a_function_of_the_step(KINDS[kind](tmp_path), monkeypatch, (4, 8), (1, 2), (1, 3))

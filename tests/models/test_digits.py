@@ -95,6 +95,7 @@ def top1(module, size: int, epochs: int = 10, scale: float = 1.0) -> float:
 
 
 @pytest.mark.nightly(rotating=True)
+@pytest.mark.usefixtures("optimized")  # thousands of steps
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_small_member_learns_digits(family):
     build, *arguments = FAMILIES[family]
