@@ -52,8 +52,8 @@ def few_shot(parts: Parts, *, train: str = "train", shots: tuple[int, ...] = (1,
 def _check_enough(labels, classes: int, count: int, split: str):
     there = np.bincount(labels, minlength=classes)
     if there.min() < count:
-        raise DataError(f"class {there.argmin()} has {there.min()} examples, but {count} are asked "
-                        "for in shots", where=f"split {split!r}",
+        raise DataError(f"class {there.argmin()} has {there.min()} examples, fewer than "
+                        f"{count} shots", where=f"split {split!r}",
                         fix="lower config.evals.NAME.shots")
 
 

@@ -83,7 +83,7 @@ def test_a_constant_channel_with_a_large_value_stays_finite():
 
 @pytest.mark.parametrize("group, sizes", [(6, "12 or 18"), (32, "32")])
 def test_a_group_that_does_not_divide_the_batch_says_which_sizes_would(group, sizes):
-    with pytest.raises(ConfigError, match=f"{group} examples.*batch of 16") as error:
+    with pytest.raises(ConfigError, match=f"norm_group={group} .*batch of 16") as error:
         train(BatchNorm(group=group), variables(), images())
     assert f"use a batch of {sizes} examples" in error.value.fix
 
