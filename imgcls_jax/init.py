@@ -5,12 +5,12 @@ be computed without: the module is traced once to learn the shape and the initia
 and numpy draws the leaf. A draw is a function of (seed, path): the same on any topology.
 """
 
-import contextlib
+import contextvars
 import inspect
 import logging
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -36,20 +36,21 @@ def initialise(module, sample_shape: tuple[int, ...], seed: int, *, dtype: str =
     """The module's variables on the host, as numpy, drawn as its initialisers say.
 
     The distributions are those of `module.init`, the numbers are not. An initialiser that is not
-    one of jax.nn.initializers is called as it is; a lifted transformation that changes shapes
-    (nn.scan, nn.vmap) makes all of it fall back on a compiled `module.init`.
+    one of jax.nn.initializers is called as it is; leaves whose shape a lifted transformation
+    changes (nn.scan, nn.vmap) come from a compiled `module.init`. Every leaf is a function of
+    (seed, path), whatever the others are.
     """
     shapes, recorded = _trace(module, sample_shape, dtype)
-    leaves = {}
-    for path, shape in tree.flatten(shapes).items():
-        values = _draw(path, shape, recorded, seed)
-        if values is None:
-            logging.warning("%s cannot be drawn from its shape alone: compiling init", path)
-            images = jnp.zeros(sample_shape, dtype)
-            made = jax.jit(_init(module))(jax.random.key(seed), images)
-            return jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), made, shapes)
-        leaves[path] = values.astype(shape.dtype)
-    return tree.unflatten(leaves, shapes)
+    leaves = {path: _draw(path, shape, recorded, seed)
+              for path, shape in tree.flatten(shapes).items()}
+    missing = [path for path, values in leaves.items() if values is None]
+    if missing:
+        logging.warning("%s cannot be drawn from its shape alone: compiling init", missing[0])
+        made = jax.jit(_init(module))(jax.random.key(seed), jnp.zeros(sample_shape, dtype))
+        leaves |= {path: np.asarray(tree.flatten(made)[path]) for path in missing}
+    dtypes = {path: shape.dtype for path, shape in tree.flatten(shapes).items()}
+    return tree.unflatten({path: values.astype(dtypes[path])
+                           for path, values in leaves.items()}, shapes)
 
 
 def _init(module):
@@ -62,9 +63,12 @@ def _init(module):
 
 def _trace(module, sample_shape, dtype) -> tuple[Any, Recorded]:
     recorded: Recorded = {}
-    with _recording(recorded):
+    token = _recorded.set(recorded)
+    try:
         shapes = jax.eval_shape(_init(module), jax.eval_shape(jax.random.key, 0),
                                 jax.ShapeDtypeStruct(sample_shape, dtype))
+    finally:
+        _recorded.reset(token)
 
     def cast(leaf):
         floating = jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -73,27 +77,31 @@ def _trace(module, sample_shape, dtype) -> tuple[Any, Recorded]:
     return jax.tree.map(cast, shapes), recorded
 
 
-@contextlib.contextmanager
-def _recording(recorded: Recorded) -> Iterator[None]:
-    """Inside it, every `self.param` and `self.variable` records its initialiser."""
-    param, variable = Scope.param, Scope.variable
+# flax tells nobody which initialiser a variable has, so its two methods are wrapped, once and for
+# all threads. What they record goes to the context of the caller alone: another thread may trace a
+# module with the same names at the same time, as the training step does.
+_recorded: contextvars.ContextVar[Recorded | None] = contextvars.ContextVar("recorded",
+                                                                            default=None)
 
-    def note(collection, scope, name, initialiser, arguments):
+
+def _record(collection: str, scope: Scope, name: str, initialiser, arguments: tuple):
+    recorded = _recorded.get()
+    if recorded is not None:
         recorded["/".join((collection, *scope.path, name))] = initialiser, arguments
 
-    def noting_param(scope, name, init_fn, *arguments, **options):
-        note("params", scope, name, init_fn, arguments)
-        return param(scope, name, init_fn, *arguments, **options)
 
-    def noting_variable(scope, collection, name, init_fn=None, *arguments, **options):
-        note(collection, scope, name, init_fn, arguments)
-        return variable(scope, collection, name, init_fn, *arguments, **options)
+def _recording_param(scope, name, init_fn, *arguments, _original=Scope.param, **options):
+    _record("params", scope, name, init_fn, arguments)
+    return _original(scope, name, init_fn, *arguments, **options)
 
-    Scope.param, Scope.variable = noting_param, noting_variable
-    try:
-        yield
-    finally:
-        Scope.param, Scope.variable = param, variable
+
+def _recording_variable(scope, collection, name, init_fn=None, *arguments,
+                        _original=Scope.variable, **options):
+    _record(collection, scope, name, init_fn, arguments)
+    return _original(scope, collection, name, init_fn, *arguments, **options)
+
+
+Scope.param, Scope.variable = _recording_param, _recording_variable
 
 
 def _draw(path: str, shape, recorded: Recorded, seed: int) -> np.ndarray | None:

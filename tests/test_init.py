@@ -1,13 +1,14 @@
 """Variables drawn from shapes: the distributions of linen's own init, without compiling it."""
 
 import logging
+import sys
+import threading
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.core.scope import Scope
 from scipy import stats
 
 from imgcls_jax import init, tree
@@ -144,8 +145,56 @@ def test_what_shapes_do_not_tell_is_left_to_a_compiled_init(module, caplog):
     assert len(np.unique(leaf, axis=0)) == len(leaf), "each layer has its own draw"
 
 
-def test_flax_is_as_before_also_after_an_error():
-    before = Scope.param, Scope.variable
+def test_an_error_leaves_nothing_that_records():
     with pytest.raises(ZeroDivisionError):
         draw(Leaves({"bad": lambda key, shape: 1 / 0}))
-    assert (Scope.param, Scope.variable) == before
+    assert init._recorded.get() is None
+
+
+def test_a_leaf_left_to_a_compiled_init_changes_no_other():
+    class Both(nn.Module):
+        scanned: bool
+
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = nn.Dense(3, name="plain")(x)
+            return Scanned(name="scanned")(x) if self.scanned else x
+
+    alone, beside = (draw(Both(scanned))["params"]["plain"] for scanned in (False, True))
+    np.testing.assert_array_equal(alone["kernel"], beside["kernel"])
+
+
+class Stack(nn.Module):
+    """As many layers as it takes for a thread to be switched while they are traced."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        for i in range(12):
+            x = nn.Dense(self.width, name=f"layer{i}")(x)
+        return x
+
+
+def test_other_threads_that_trace_the_same_names_change_no_number():
+    wanted, stop = draw(Stack(16)), threading.Event()
+
+    def trace():  # as the training step with a teacher of other widths is traced
+        while not stop.is_set():
+            jax.eval_shape(Stack(24).init, jax.random.key(0), jnp.zeros((2, 4, 4, 3)))
+
+    before = sys.getswitchinterval()
+    threads = [threading.Thread(target=trace) for _ in range(2)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            found = draw(Stack(16))
+            for path, leaf in tree.flatten(wanted).items():
+                np.testing.assert_array_equal(tree.flatten(found)[path], leaf, err_msg=path)
+    finally:
+        stop.set()
+        sys.setswitchinterval(before)
+        for thread in threads:
+            thread.join()

@@ -51,8 +51,8 @@ def row(case: str) -> dict:
         words = (word.split("=", 1) for word in choice["overrides"].split())
         chosen = config.load(choice["config"], words).config
     chosen = measured.for_slice(chosen, len(devices), 256)
-    facts = compiled.measure(build(chosen, devices=devices), dtype="bfloat16",
-                             images=choice["images"], onehot=choice["onehot"])
+    facts = compiled.measure(build(chosen, devices=devices), images=choice["images"],
+                             onehot=choice["onehot"])
     ours = {"M cycles": facts["cycles"] / 1e6, "MB/image": facts["bytes_per_image"] / 1e6,
             "peak GiB": facts["peak_bytes"] / 2**30,
             "ms by traffic": facts["optimal_seconds"] * 1e3,

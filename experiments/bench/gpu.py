@@ -134,7 +134,7 @@ def main():
         say(found, figures)
         theirs = {k: found["beside"][k] for k in ("torch", "timm")}
         machine = "one core of" if where == "cpu" else f"{_device(found)};"
-        record.save("gpu", "Training step beside timm's, compiled by torch, in the same run",
+        record.save("gpu", "Training step and timm's, compiled by torch, in the same run",
                     [figures], other=theirs, machine=f"{machine} {record.machine()}")
         done += 1
     raise SystemExit(0 if done == len(models) else 1)

@@ -33,7 +33,7 @@ def main():
     for row in rows:
         row |= {"rounds": asked.rounds, "bytes_per_file": found["file_bytes"]}
         print(row)
-    record.save("input", "Input beside raw decoding of 500 x 375 photos, one core", rows)
+    record.save("input", "Input and raw decoding of 500 x 375 photos, one core", rows)
 
 
 if __name__ == "__main__":

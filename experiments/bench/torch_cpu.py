@@ -202,7 +202,7 @@ def main():
     for case in given.cases:
         row = compare(case, given.torch, given.size, given.batch, given.rounds)
         print(json.dumps(row), flush=True)
-        record.save("torch_cpu", "One CPU core, beside torch", [row],
+        record.save("torch_cpu", "One CPU core, compared with torch", [row],
                     other={name: version(given.torch, name) for name in ("torch", "timm")})
 
 

@@ -66,11 +66,11 @@ def timm_name(model: str) -> str:
     return model
 
 
-def request(run: Run, dtype: str, recipe: Recipe) -> dict:
+def request(run: Run, recipe: Recipe) -> dict:
     """All that the other side must know to train the model of a Run in the same way."""
     size, _, channels = run.abstract_batch["image"].shape[1:]
     return {"name": timm_name(run.spec.name), "size": size, "channels": channels,
-            "batch_size": run.batch_size, "classes": len(run.source.classes), "dtype": dtype,
+            "batch_size": run.batch_size, "classes": len(run.source.classes), "dtype": run.dtype,
             "platform": jax.default_backend(), "compile": recipe.compiling,
             "dropout": recipe.dropout, "drop_path": recipe.drop_path,
             "parameters": tree.count(run.abstract_state.params),

@@ -7,11 +7,11 @@ from imgcls_jax.bench import topology
 from imgcls_jax.types import Run
 
 
-def measure(run: Run, *, dtype: str, images: str = "uint8", onehot: bool = False) -> dict:
+def measure(run: Run, *, images: str = "uint8", onehot: bool = False) -> dict:
     """Facts of the step of a Run, compiled for the devices of its mesh, such as topology.devices.
 
-    dtype: the one that the model computes in. images: dtype of the images that the step is fed;
-    floats are normalised images. onehot: whether the labels are f32[B,K] instead of i32[B].
+    images: dtype of the images that the step is fed; floats are normalised images. onehot: whether
+    the labels are f32[B,K] instead of i32[B].
     """
     from imgcls_jax import environment
     from imgcls_jax.training.programs import lower_step
@@ -21,7 +21,7 @@ def measure(run: Run, *, dtype: str, images: str = "uint8", onehot: bool = False
     began = time.perf_counter()
     program = lowered.compile()
     seconds = time.perf_counter() - began
-    return {"model": run.spec.name, "dtype": dtype, **topology.figures(run, program),
+    return {"model": run.spec.name, "dtype": run.dtype, **topology.figures(run, program),
             "compile_seconds": seconds, "versions": environment.versions(),
             "commit": environment.commit()}
 

@@ -87,12 +87,12 @@ def flops(run: Run) -> float:
     return lower_step(run).cost_analysis()["flops"]
 
 
-def measure(run: Run, *, dtype: str, steps: int, rounds: int, tolerance: float | None = None,
+def measure(run: Run, *, steps: int, rounds: int, tolerance: float | None = None,
             profile: str | None = None, total_flops: float | None = None,
             child: compare.Child | None = None, recipe: compare.Recipe | None = None) -> dict:
     """Times rounds of `steps` steps of a Run on one batch that stays on the device.
 
-    dtype: the one that the model computes in. tolerance: by what share a probe may differ from the
+    tolerance: by what share a probe may differ from the
     median of all, by default as of rounds.tolerance. profile: a folder for a trace of some steps.
     total_flops: FLOPs of a step, as of `flops`; None on a GPU leaves what rests on them None.
     child, recipe: a process whose rounds alternate with ours, and how it trains. Raises
@@ -107,13 +107,13 @@ def measure(run: Run, *, dtype: str, steps: int, rounds: int, tolerance: float |
         step.facts["flops"] = total_flops / run.mesh.devices.size
     sides = {"ours": lambda: step.go(steps)}
     if child:
-        theirs = child.prepare(compare.request(run, dtype, recipe))
+        theirs = child.prepare(compare.request(run, recipe))
         sides["theirs"] = lambda: child.go(steps)
     done = timed.alternate(sides, timed.matmul(), rounds=rounds,
                            tolerance=timed.tolerance() if tolerance is None else tolerance)
     found = {"model": run.spec.name, "batch_size": run.batch_size,
-             "image": list(run.abstract_batch["image"].shape[1:]), "dtype": dtype,
-             **figures(step, done, steps, dtype), "rounds": done.summary()}
+             "image": list(run.abstract_batch["image"].shape[1:]), "dtype": run.dtype,
+             **figures(step, done, steps), "rounds": done.summary()}
     if child:
         found["beside"] = {**theirs, **speed(done.counted("theirs"), steps, run.batch_size),
                            "loss": child.loss}
@@ -137,7 +137,7 @@ def speed(taken: list[float], steps: int, images: int) -> dict:
                                   "max": max(milliseconds)}}
 
 
-def figures(step: Step, done: timed.Rounds, steps: int, dtype: str) -> dict:
+def figures(step: Step, done: timed.Rounds, steps: int) -> dict:
     """All figures of our own step: speed, FLOPs, bytes, and the shares of the device's peaks."""
     import jax
 
@@ -152,7 +152,7 @@ def figures(step: Step, done: timed.Rounds, steps: int, dtype: str) -> dict:
         "flops_per_image": facts["flops"] and facts["flops"] * devices / images,
         "bytes_accessed_per_image": facts["bytes_accessed"] * devices / images,
         "peak_bytes": facts["peak_bytes"], "collectives": facts["collectives"],
-        **peaks.shares(jax.devices()[0].device_kind, dtype, flops=facts["flops"],
+        **peaks.shares(jax.devices()[0].device_kind, run.dtype, flops=facts["flops"],
                        moved=facts["bytes_accessed"],
                        seconds=found["step_milliseconds"]["median"] / 1e3),
         "kernels": hlo.kernels(step.text), "loss": step.loss}

@@ -103,11 +103,9 @@ def _compile(overrides):
 
     devices = topology.devices(FLAGS.topology)  # before anything asks JAX for a device
     from imgcls_jax.assembly import build, measured
-    from imgcls_jax.parallel import processes
 
     chosen = measured.for_slice(_chosen(overrides), len(devices), FLAGS.batch_per_device)
     facts = compiled.measure(build(chosen, devices=devices), images=FLAGS.images,
-                             dtype=processes.compute_dtype(chosen["precision"]),
                              onehot=FLAGS.labels == "onehot")
     print(json.dumps(facts, indent=1) if FLAGS.json else _render(facts))
 
@@ -228,15 +226,13 @@ def _measured(chosen: dict, **beside) -> dict:
 
     from imgcls_jax.assembly import build
     from imgcls_jax.bench import step
-    from imgcls_jax.parallel import processes
 
     total_flops = None
     if jax.default_backend() == "gpu":
         total_flops = step.flops(build({**chosen, "mesh": {"data": 1}}, devices=step.cpu()))
     return step.measure(
-        build(chosen), dtype=processes.compute_dtype(chosen["precision"]), steps=FLAGS.steps,
-        rounds=FLAGS.rounds, tolerance=FLAGS.probe_tolerance, profile=FLAGS.profile,
-        total_flops=total_flops, **beside)
+        build(chosen), steps=FLAGS.steps, rounds=FLAGS.rounds, tolerance=FLAGS.probe_tolerance,
+        profile=FLAGS.profile, total_flops=total_flops, **beside)
 
 
 def _recipe(chosen: dict):

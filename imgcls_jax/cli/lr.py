@@ -34,8 +34,8 @@ ROWS = 20
 def main(words, overrides):
     loaded = _flags.load_config(FLAGS, words, overrides)
     if not 0 < FLAGS.low < FLAGS.high:
-        raise ConfigError(f"--low={FLAGS.low} and --high={FLAGS.high} are not increasing rates",
-                          where="command line", fix="give two above 0, --low the lower one")
+        raise ConfigError(f"--low={FLAGS.low} is not between 0 and --high={FLAGS.high}",
+                          where="--low, --high", fix="give two rates above 0, the lower one first")
     rates, losses = measure(loaded.config, FLAGS.low, FLAGS.high, FLAGS.steps)
     smoothed = smooth(losses)
     found = choose(rates, smoothed)

@@ -45,6 +45,6 @@ def _read(path: Path, dimensions: int) -> np.ndarray:
     head = 4 + 4 * dimensions
     shape = np.frombuffer(data[4:head], ">i4") if len(data) >= head else ()
     if data[:4] != bytes((0, 0, 8, dimensions)) or len(data) - head != np.prod(shape, dtype=int):
-        raise DataError(f"not a complete idx file of bytes in {dimensions} dimensions",
+        raise DataError(f"the file is not a complete idx file of bytes, {dimensions} dimensions",
                         where=str(path), fix="copy the file again")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)

@@ -170,7 +170,8 @@ def array_record_count(path: str) -> int:
         return count
     except (OSError, ValueError, RuntimeError) as error:
         text = str(error).strip().split("\n")[0]
-        raise DataError(f"not a whole ArrayRecord file: {text}", where=path, fix=ANEW) from error
+        raise DataError(f"the file is not a whole ArrayRecord file: {text}", where=path,
+                        fix=ANEW) from error
 
 
 def _array_record(module: str):

@@ -84,7 +84,7 @@ def _top(tree: Tree) -> Tree:
         found = list(_visible(tree, b""))
         if len(found) != 1 or found[0][1] != _layout.FOLDER or found[0][0] in SPLITS:
             break
-        if not _folders(tree, found[0][0]):  # a class of its own
+        if not _folders(tree, found[0][0]):  # this folder is a class
             break
         tree = tree.below(found[0][0])
     return tree

@@ -77,7 +77,7 @@ def _check(examples, held_out, size, classes, imbalance):
         if value < least:
             refuse(f"{key}={value} is too small", key, f"use {least} or more")
     if not classes or len(set(classes)) < len(classes) or not set(classes) <= set(range(20)):
-        refuse(f"classes={classes} are not allowed", "classes", "name each once, by number, 0 to 19")
+        refuse(f"classes={classes} are not allowed", "classes", "name each once, by 0 to 19")
 
 
 def _skewed(examples: int, classes: int, imbalance: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Pixel operations of the automatic augmentations on u8[B,H,W,C], equal to Pillow's.
 
-An operation that looks at one level alone is a table of 256, made per image and channel.
+An operation on single levels is a table of 256, made per image and channel.
 """
 
 import functools
@@ -20,14 +20,14 @@ def counts(images):
 
 
 def _count_one_by_one(images):
-    def of_levels(levels):  # [N], as the examples and channels are axes of their own
+    def of_levels(levels):  # [N]; the examples and channels are axes outside
         return jnp.zeros(256, jnp.int32).at[levels].add(1, mode="promise_in_bounds")
 
     return jax.vmap(jax.vmap(of_levels, in_axes=-1))(_flat(images))
 
 
 def _count_by_products(images):
-    """Pixels of each high half of a level times those of each low half."""
+    """Counts as a matrix product: one-hot high halves of the levels times one-hot low halves."""
     high, low = _halves(images)
     found = jnp.einsum("bnci,bncj->bcij", high, low, preferred_element_type=jnp.float32)
     return found.astype(jnp.int32).reshape(*found.shape[:2], 256)
@@ -46,7 +46,7 @@ def _gather(images, table):
 
 
 def _look_up_by_products(images, table):
-    """By the high half of a level the 16 entries that begin with it, of these one by the low half.
+    """The high half of a level selects 16 entries of the table, its low half one of these.
 
     For a TPU, whose gather takes three times as long by its compiler's estimate (32 images of 224
     pixels on a v5e), and 0.8 GB for its indices.
@@ -68,7 +68,7 @@ def _halves(images):
 
 
 def autocontrast(counts):
-    """Tables that stretch each channel to 0 to 255; one of a single level stays."""
+    """Tables that stretch each channel to 0 to 255; a channel with a single level stays."""
     low = jnp.argmax(counts > 0, -1)[..., None]
     high = 255 - jnp.argmax(counts[..., ::-1] > 0, -1)[..., None]
     levels = jnp.arange(256)
@@ -84,8 +84,8 @@ def autocontrast(counts):
 
 @functools.cache
 def _short_of_whole() -> tuple[np.ndarray, np.ndarray]:
-    """Where Pillow's sum in f64 comes out below the whole number that it should be, and so a level
-    less: 12,094 times, most often for white. XLA would not round f64 as Pillow does.
+    """Where Pillow's sum in f64 is rounded to just below a whole number, so that its level is one
+    less: 12,094 cases, most often white. XLA would not round f64 as Pillow does.
 
     Returns (bool[...], by span = highest - lowest level, by lowest level, and by which it is of the
     gcd(span, 255) levels above that one whose result is whole; i32[256], where each span begins).
@@ -101,7 +101,7 @@ def _short_of_whole() -> tuple[np.ndarray, np.ndarray]:
 
 
 def equalize(counts):
-    """Tables to a flat histogram; a channel of too few pixels or of a single level stays."""
+    """Tables that flatten the histogram; a channel with too few pixels or one level stays."""
     levels = jnp.arange(256)
     brightest = 255 - jnp.argmax(counts[..., ::-1] > 0, -1)[..., None]
     step = jnp.where(levels < brightest, counts, 0).sum(-1, keepdims=True) // 255
@@ -111,8 +111,8 @@ def equalize(counts):
 
 
 def pointwise(invert_from, keep, add):
-    """u8[B,1,256]: levels from invert_from on are inverted, those below 128 raised by add to 255 at
-    most, and of each the bits `keep` stay. i32[B] each; 256, 0 and 255 change nothing."""
+    """u8[B,1,256]: levels from invert_from on are inverted, those below 128 raised by `add`, up to
+    255, and only the bits in `keep` stay. i32[B] each; 256, 0 and 255 change nothing."""
     levels = jnp.arange(256)[None, None, :]
     invert_from, keep, add = (number[:, None, None] for number in (invert_from, keep, add))
     raised = jnp.where(levels < 128, jnp.minimum(levels + add, 255), levels)
@@ -134,8 +134,8 @@ def mean(levels):
 
 
 def smooth(images):
-    """u8[B,H,W,C] -> i32[B,H,W,C], the mean of 3 x 3 pixels, the central one five times; the
-    outermost stay."""
+    """u8[B,H,W,C] -> i32[B,H,W,C], the mean of 3 x 3 pixels, the central one weighted by 5; the
+    outermost pixels stay."""
     wide = images.astype(jnp.int32)
     if min(images.shape[1:3]) < 3:
         return wide
@@ -150,7 +150,7 @@ def smooth(images):
 
 
 def blend(degenerate, images, factor):
-    """degenerate + factor * (image - degenerate), cut to 0 to 255 and truncated as Pillow does.
+    """degenerate + factor * (image - degenerate), clipped to 0 to 255 and truncated as in Pillow.
 
     degenerate: i32 that broadcasts to the images; factor: f32[B].
     """

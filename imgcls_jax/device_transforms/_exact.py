@@ -1,4 +1,4 @@
-"""f32 arithmetic that a compiler cannot round otherwise."""
+"""f32 arithmetic that every compiler rounds in the same way."""
 
 import jax
 import jax.numpy as jnp
@@ -7,9 +7,9 @@ import jax.numpy as jnp
 def product(factor, whole):
     """factor * whole, rounded once, for whole numbers of up to 12 bits.
 
-    XLA may contract a product and the sum it enters into one operation that does not round between.
-    So the factor comes in two parts, of 12 bits each: their products are exact, and to contract
-    them with their own sum changes nothing.
+    XLA may fuse a product and a sum into one operation that does not round in between. So the
+    factor is split into two parts of 12 bits: their products are exact, and fusing them with their
+    sum changes nothing.
     """
     factor = jnp.asarray(factor, jnp.float32)
     upper = jax.lax.bitcast_convert_type(

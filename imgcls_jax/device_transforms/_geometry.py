@@ -1,4 +1,4 @@
-"""Where the pixels of a batch are taken from: u8[B,H,W,C] and a place in it for each new pixel."""
+"""Moving the pixels of a batch: u8[B,H,W,C], and for each new pixel the place to take it from."""
 
 import math
 
@@ -13,8 +13,8 @@ from imgcls_jax.device_transforms import _exact
 def pick(images, rows, columns, fill: int):
     """images[b, rows[b,y,x], columns[b,y,x]], `fill` where that is outside.
 
-    rows, columns: i32, of shapes that broadcast to [B,h,w]. Each image is read from itself alone,
-    by one gather along an axis of its own: a batch that is split over devices stays so.
+    rows, columns: i32, of shapes that broadcast to [B,h,w]. Each image reads only its own pixels,
+    by one gather along one axis: a batch that is split over devices stays split.
     """
     examples, height, width, channels = images.shape
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)

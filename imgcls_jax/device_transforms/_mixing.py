@@ -1,8 +1,8 @@
 """Pairs of examples: what mixup, cutmix and the choice between them share.
 
 The partner of an example is the one before it (the batch rolled by one, as in big_vision and
-torchvision): over a mesh that moves one row per device to the next, where the reversed order of
-timm, or a random one, would move all rows. Batches are shuffled, so each is as random as the other.
+torchvision): on a mesh that moves one row per device, while timm's reversed order, or a random
+one, would move all rows. Batches are shuffled, so either choice is equally random.
 """
 
 import jax
@@ -15,11 +15,12 @@ def check(name: str, alphas: dict[str, float], shares: dict[str, float]):
     """ConfigError unless every alpha has a Beta distribution and every share is of 0 to 1."""
     for argument, alpha in alphas.items():
         if alpha <= 0:
-            raise ConfigError(f"{name} with {argument}={alpha}", where="config.device_transforms",
+            raise ConfigError(f"{name}: {argument}={alpha} is not above 0",
+                              where="config.device_transforms",
                               fix=f"use {argument} > 0, or leave {name} out")
     for argument, share in shares.items():
         if not 0 <= share <= 1:
-            raise ConfigError(f"{name} with {argument}={share}",
+            raise ConfigError(f"{name}: {argument}={share} is out of range",
                               where="config.device_transforms", fix="use 0 to 1")
 
 
@@ -33,7 +34,7 @@ def mix(x, weight):
 
 
 def box(key, weight, height: int, width: int):
-    """A box about a random place, cut off where it leaves the image, for each weight f[n].
+    """A box around a random center, cut off at the edge of the image, for each weight f[n].
 
     Its sides are sqrt(1 - weight) of the image's (arXiv 1905.04899, equation 2). Returns (bool
     [n,H,W], true in the box; f[n], the share of the image outside of it, exactly).

@@ -1,10 +1,11 @@
 """Policies of automatic augmentation: one of a list of operations is drawn for every image.
 
 Under `vmap` a switch computes all its branches for every image. Here an operation is a row of
-numbers instead, and one program of few passes makes any of them: a gather of pixels (rotate, shear,
-translate), a table of levels (autocontrast, equalize, invert, posterize, solarize, solarize_add), a
-blend (brightness, color, contrast, sharpness) and a square (cutout); what is not in the row changes
-nothing there. What no operation of a policy needs is left out of the program.
+numbers instead, and one program of few passes computes any of them: a gather of pixels (rotate,
+shear, translate), a table of levels (autocontrast, equalize, invert, posterize, solarize,
+solarize_add), a blend (brightness, color, contrast, sharpness) and a square (cutout); a pass that
+an operation does not need leaves its image unchanged. A pass that no operation of a policy needs
+is left out of the program.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ SAME: Matrix = (1, 0, 0, 0, 1, 0)
 
 
 class Away(enum.IntEnum):
-    """What a blend leads away from."""
+    """The image that a blend leads away from."""
 
     BLACK = 0
     LUMA = 1
@@ -41,11 +42,11 @@ class Stretch(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One operation of one strength; the defaults change nothing.
+    """One operation with one strength; the defaults change nothing.
 
     matrix: pixel (x, y) of the result is the one at matrix @ (x, y, 1). invert_from, keep, add: as
-    of _color.pointwise. away, factor: of _color.blend. half: of the side of a square that is cut
-    out, at a random place.
+    in _color.pointwise. away, factor: as in _color.blend. half: half the side of a square that is
+    cut out, at a random place.
     """
 
     matrix: Matrix = SAME
@@ -60,11 +61,11 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Operations of which each is drawn equally often, and how pixels are taken.
+    """Operations, each drawn equally often, and how pixels are moved.
 
-    places: (matrix [B,6], height, width) -> (rows, columns), as those of _geometry; matrices: what
-    it takes, from those of the operations. fill: the level of what comes from outside, and of
-    squares.
+    places: (matrix [B,6], height, width) -> (rows, columns), a function of _geometry; matrices:
+    turns the operations' matrices into its argument. fill: the level of pixels from outside the
+    image, and of squares.
     """
 
     operations: Sequence[Operation]
@@ -79,7 +80,7 @@ class Policy:
         return self.apply(place_key, images, chosen)
 
     def apply(self, key, images, chosen):
-        """The operation of index chosen i32[B] on each image; the key places squares."""
+        """Applies operation chosen[b], i32[B], to each image; the key places squares."""
         row = {name: jnp.asarray(column)[chosen] for name, column in self._table().items()}
         used = {field.name for field in dataclasses.fields(Operation)
                 if any(getattr(o, field.name) != field.default for o in self.operations)}

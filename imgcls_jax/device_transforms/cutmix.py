@@ -1,4 +1,4 @@
-"""CutMix: a box of one example in another."""
+"""CutMix: a box of one example pasted into another."""
 
 from typing import Literal
 
@@ -10,11 +10,11 @@ from imgcls_jax.device_transforms import DEVICE_TRANSFORMS, _mixing
 
 @DEVICE_TRANSFORMS.register()
 def cutmix(*, alpha: float, p: float = 1.0, mode: Literal["batch", "elem"] = "batch"):
-    """Puts a box of the example before it into each example (arXiv 1905.04899).
+    """Pastes a box of the previous example in the batch into each example (arXiv 1905.04899).
 
     The box has 1 - l of the area, l from Beta(alpha, alpha), before it is cut off at the edge;
-    targets are mixed by what is left of it. Its sides are even, as in torchvision and in the timm
-    of the published recipes; timm 1.0.31 has odd ones too. mode: one box per batch, or one per
+    targets are mixed by the area that remains. Its sides are even, as in torchvision and in the
+    timm of the published recipes; timm 1.0.31 has odd ones too. mode: one box per batch, or one per
     example; p: share of batches, or of examples, that are mixed.
     """
     _mixing.check("cutmix", dict(alpha=alpha), dict(p=p))

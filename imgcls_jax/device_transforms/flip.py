@@ -11,7 +11,8 @@ from imgcls_jax.errors import ConfigError
 def flip(*, p: float = 0.5):
     """u8 levels, each image mirrored left to right with probability p."""
     if not 0 <= p <= 1:
-        raise ConfigError(f"flip with p={p}", where="config.device_transforms", fix="use 0 to 1")
+        raise ConfigError(f"flip: p={p} is out of range",
+                          where="config.device_transforms", fix="use 0 to 1")
 
     def transform(key, images, targets):
         mirrored = jax.random.bernoulli(key, p, (len(images), 1, 1, 1))

@@ -11,7 +11,7 @@ from imgcls_jax.device_transforms import DEVICE_TRANSFORMS, _mixing
 @DEVICE_TRANSFORMS.register()
 def mixup(*, alpha: float, p: float = 1.0, larger: bool = True,
           mode: Literal["batch", "elem"] = "batch"):
-    """Mixes each example with the one before it (arXiv 1710.09412).
+    """Mixes each example with the previous one in the batch (arXiv 1710.09412).
 
     The weight of the example itself is l from Beta(alpha, alpha). larger: max(l, 1 - l) instead, as
     in big_vision; timm and torchvision have False. mode: one weight per batch, or one per example;

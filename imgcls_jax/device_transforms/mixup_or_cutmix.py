@@ -13,9 +13,9 @@ def mixup_or_cutmix(*, mixup_alpha: float, cutmix_alpha: float, p: float = 1.0,
                     switch_prob: float = 0.5, mode: Literal["batch", "elem"] = "batch"):
     """CutMix with probability switch_prob, else mixup, drawn for each batch or each example.
 
-    p: share of batches, or of examples, that are mixed at all. As timm's Mixup(prob=p), and with
-    p=1 and switch_prob=0.5 torchvision's RandomChoice of both, but for the partner, which is the
-    example before. The weight of mixup is the Beta variable itself.
+    p: share of batches, or of examples, that are mixed at all. Equals timm's Mixup(prob=p), and
+    with p=1 and switch_prob=0.5 torchvision's RandomChoice of both, except that the partner is the
+    previous example. The weight of mixup is the Beta variable itself.
     """
     _mixing.check("mixup_or_cutmix", dict(mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha),
                   dict(p=p, switch_prob=switch_prob))

@@ -16,15 +16,16 @@ def pad_crop(*, padding: int, mode: Literal["zero", "reflect"] = "zero"):
     mode: what the border is filled with.
     """
     if padding < 1:
-        raise ConfigError(f"pad_crop with padding={padding}", where="config.device_transforms",
+        raise ConfigError(f"pad_crop: padding={padding} is too small",
+                          where="config.device_transforms",
                           fix="use 1 or more, or leave pad_crop out")
 
     def transform(key, images, targets):
         examples, height, width, _ = images.shape
         if mode == "reflect" and padding >= min(height, width):
-            raise ConfigError(f"padding={padding} for images of {height} x {width}",
+            raise ConfigError(f"padding={padding} is too large for images of {height} x {width}",
                               where="config.device_transforms",
-                              fix="reflect less than a side, or use mode zero")
+                              fix="use less than the shorter side, or mode='zero'")
 
         def places(key, size):
             shift = jax.random.randint(key, (examples, 1), -padding, padding + 1)

@@ -12,13 +12,13 @@ from imgcls_jax.errors import ConfigError
 
 @DEVICE_TRANSFORMS.register()
 def randaugment(*, operations: int = 2, magnitude: float = 10):
-    """u8 levels through `operations` of 16, drawn uniformly for each image (arXiv 1909.13719).
+    """u8 levels through `operations` out of 16, drawn uniformly per image (arXiv 1909.13719).
 
     The operations, their pixels and what a magnitude means are those of the host transform of this
-    name, which has them from big_vision.
+    name, which follows big_vision.
     """
     if operations < 1 or magnitude < 0:
-        raise ConfigError(f"randaugment with operations={operations}, magnitude={magnitude}",
+        raise ConfigError(f"randaugment: operations={operations}, magnitude={magnitude} too small",
                           where="config.device_transforms",
                           fix="use operations >= 1, magnitude >= 0")
 
@@ -33,7 +33,7 @@ def randaugment(*, operations: int = 2, magnitude: float = 10):
 
 
 def policy(level: float, height: int, width: int) -> Policy:
-    """Every operation twice, for the geometric ones have a sign."""
+    """Every operation twice, because the geometric ones have a sign."""
     return Policy([operation for sign in (1, -1) for operation in _operations(
         level, np.float32(sign), height, width)], _geometry.rounded, np.float32, 128)
 
@@ -62,7 +62,7 @@ def _operations(level: float, sign: np.float32, height: int, width: int) -> tupl
 
 
 def _rotation(degrees: np.float32, height: int, width: int):
-    """About the center, which is at (side - 1) / 2."""
+    """Around the center, which is at (side - 1) / 2."""
     angle = degrees * np.float32(math.pi) / np.float32(180)
     cos, sin = np.cos(angle), np.sin(angle)
     x, y = np.float32(width - 1), np.float32(height - 1)

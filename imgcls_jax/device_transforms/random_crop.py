@@ -9,7 +9,7 @@ from imgcls_jax.errors import ConfigError
 
 @DEVICE_TRANSFORMS.register()
 def random_crop(*, size: int | tuple[int, int]):
-    """u8 levels, [B,H,W,C] -> [B,height,width,C], cropped at a place of its own for each image.
+    """u8 levels, [B,H,W,C] -> [B,height,width,C], cropped at another random place for each image.
 
     size: the side, or (height, width).
     """
@@ -18,7 +18,7 @@ def random_crop(*, size: int | tuple[int, int]):
     def transform(key, images, targets):
         given = images.shape[1:3]
         if not (0 < height <= given[0] and 0 < width <= given[1]):
-            raise ConfigError(f"size={size} of images of {given[0]} x {given[1]}",
+            raise ConfigError(f"size={size} is larger than the images, {given[0]} x {given[1]}",
                               where="config.device_transforms", fix="use at most their size")
 
         def places(key, side, whole):

@@ -1,4 +1,4 @@
-"""Random erasing: a rectangle of each image is lost."""
+"""Random erasing: a rectangle of an image is overwritten."""
 
 import math
 from typing import Literal
@@ -17,17 +17,17 @@ def random_erasing(*, p: float = 0.5, scale: tuple[float, float] = (0.02, 1 / 3)
                    ratio: tuple[float, float] = (0.3, 1 / 0.3),
                    mode: Literal["const", "rand", "pixel"] = "const",
                    value: float | tuple[float, ...] = 0.0, count: int = 1):
-    """Overwrites a share p of the normalised images in a rectangle (arXiv 1708.04896).
+    """Overwrites a rectangle in a share p of the normalised images (arXiv 1708.04896).
 
-    Its area is uniform in `scale` of the image's, its height / width log-uniform in `ratio`. Of
+    Its area is uniform in `scale` times the image's, height / width log-uniform in `ratio`. Of
     `count` rectangles, which may overlap, each has 1 / count of such an area. mode, as in timm:
     const: `value`, one number or one per channel; rand: one normal color per rectangle; pixel:
     normal noise. torchvision's: mode const, or pixel for its value "random", and ratio (0.3, 3.3).
     """
     if not 0 <= p <= 1 or count < 1 or not 0 < scale[0] <= scale[1] <= 1 \
             or not 0 < ratio[0] <= ratio[1]:
-        raise ConfigError(f"random_erasing with p={p}, scale={scale}, ratio={ratio}, count={count}",
-                          where="config.device_transforms",
+        raise ConfigError(f"random_erasing: p={p}, scale={scale}, ratio={ratio}, count={count} "
+                          "are not valid", where="config.device_transforms",
                           fix="use p of 0 to 1, scale within 0 to 1 and ratio above 0, each "
                               "(low, high), and count >= 1")
 
@@ -35,7 +35,7 @@ def random_erasing(*, p: float = 0.5, scale: tuple[float, float] = (0.02, 1 / 3)
         keys = jax.random.split(key, 3)
         examples, height, width, channels = images.shape
         if mode == "const" and isinstance(value, tuple | list) and len(value) != channels:
-            raise ConfigError(f"value={value} for {channels} channels",
+            raise ConfigError(f"value={value} does not fit {channels} channels",
                               where="config.device_transforms", fix="give a number per channel")
         erased = jax.random.bernoulli(keys[0], p, (examples,))
         fills = {
@@ -53,7 +53,7 @@ def random_erasing(*, p: float = 0.5, scale: tuple[float, float] = (0.02, 1 / 3)
 
 
 def _rectangles(key, draws: tuple[int, int], height: int, width: int, scale, ratio):
-    """bool[*draws,H,W]: true inside; the last of draws shares the area. None where none fits."""
+    """bool[*draws,H,W]: true inside; the last axis of draws shares the area. Empty if none fits."""
     keys, shape = jax.random.split(key, 4), (*draws, ATTEMPTS)
     area = jax.random.uniform(keys[0], shape, minval=scale[0], maxval=scale[1])
     area = area * (height * width / draws[-1])

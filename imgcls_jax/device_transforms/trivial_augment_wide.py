@@ -1,4 +1,4 @@
-"""TrivialAugment on the device: one operation per image, of a random strength."""
+"""TrivialAugment on the device: one operation per image, with a random strength."""
 
 import math
 
@@ -11,15 +11,15 @@ from imgcls_jax.errors import ConfigError
 
 @DEVICE_TRANSFORMS.register()
 def trivial_augment_wide(*, bins: int = 31, fill: int = 0):
-    """u8 levels through one of 14 operations of a random strength (arXiv 2103.10158).
+    """u8 levels through one of 14 operations with a random strength (arXiv 2103.10158).
 
     Operations, strengths and pixels are those of torchvision.transforms.TrivialAugmentWide on
-    Pillow images, with the nearest pixel. bins: strengths of each operation. fill: the level of
-    what comes from outside the image.
+    Pillow images, with the nearest pixel. bins: number of strengths of each operation. fill: the
+    level of pixels from outside the image.
     """
     if bins < 2 or not 0 <= fill <= 255:
         raise ConfigError(
-            f"trivial_augment_wide with bins={bins}, fill={fill}",
+            f"trivial_augment_wide: bins={bins} or fill={fill} is out of range",
             where="config.device_transforms", fix="use at least 2 bins, fill of 0 to 255")
 
     def transform(key, images, targets):
@@ -30,14 +30,14 @@ def trivial_augment_wide(*, bins: int = 31, fill: int = 0):
 
 
 def policy(bins: int, fill: int, height: int, width: int) -> Policy:
-    """Every operation of every strength, twice, for some have a sign."""
+    """Every operation with every strength, twice, because some have a sign."""
     return Policy([operation for sign in (1, -1) for i in range(bins)
                    for operation in _operations(i, bins - 1, sign, height, width)],
                   _geometry.fixed, _geometry.to_fixed, fill)
 
 
 def _operations(i: int, last: int, sign: int, height: int, width: int) -> tuple[Operation, ...]:
-    """Those of strength i of 0 to `last`."""
+    """The operations with strength i of 0 to `last`."""
     of_99, pixels = sign * _strength(0.99, i, last), -sign * int(_strength(32, i, last))
     return (
         Operation(),

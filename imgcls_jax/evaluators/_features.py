@@ -1,4 +1,4 @@
-"""Features of a split on the host, for what is fitted to them or searched in them."""
+"""Features of a split on the host, to fit classifiers to them or to search in them."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from imgcls_jax.evaluators import Parts, _gather
 def collector(parts: Parts) -> Callable:
     """(variables, split or None) -> (features f32[N,D], labels i32[N]), on every process."""
     if parts.task.kind != "multiclass":
-        raise ConfigError(f"a {parts.task.kind} task", where="config.evals",
+        raise ConfigError(f"this evaluator is not for a {parts.task.kind} task",
+                          where="config.evals",
                           fix="use this evaluator where every example has one label")
 
     @jax.jit
@@ -37,16 +38,16 @@ def unit(features: np.ndarray) -> np.ndarray:
 
 def nearest(queries: np.ndarray, bank: np.ndarray, count: int, *, block: int = 256,
             others: bool = False):
-    """Yields (similarity f32[b,count], index i32[b,count]) of a block of queries after another:
-    the rows of the bank with the largest products, the largest first, of equal ones the first.
+    """Yields (similarity f32[b,count], index i32[b,count]) for one block of queries after another:
+    the rows of the bank with the largest products, the largest first, ties in order of rows.
 
-    others: query i is row i of the bank, and is left out.
+    others: query i is row i of the bank and is left out of its own results.
     """
     bank = jnp.asarray(bank)
 
     @jax.jit
     def search(rows, first, bank):
-        # The default precision of some accelerators rounds to bfloat16, and changes neighbours.
+        # The default precision of some accelerators rounds to bfloat16, which changes neighbours.
         found = jnp.matmul(rows, bank.T, precision="highest")
         own = jnp.arange(len(bank)) == first + jnp.arange(len(rows))[:, None]
         return jax.lax.top_k(jnp.where(own & others, -jnp.inf, found), count)

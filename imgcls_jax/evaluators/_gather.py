@@ -16,7 +16,7 @@ def to_host(rows, mask) -> dict[str, np.ndarray]:
 def over(batches, compute) -> dict[str, np.ndarray]:
     """Rows {name: [N,...]} of a whole split; compute: batch -> {name: [B,...]} on the devices.
 
-    The device may be two batches ahead of what is fetched, not a whole split.
+    The device may be at most two batches ahead of what is fetched.
     """
     found, pending = [], []
     for batch in batches:
@@ -30,8 +30,8 @@ def over(batches, compute) -> dict[str, np.ndarray]:
 def fitted_apart(collect, fit: str) -> tuple[tuple, tuple]:
     """(arrays to fit on, arrays to report on), as tuples of [N,...].
 
-    collect: split or None for that of the evaluation -> such a tuple. Without a split `fit`, every
-    second example from the first on is for fitting, and the others are reported.
+    collect: split, or None for that of the evaluation -> such a tuple. Without a split `fit`, every
+    second example, beginning with the first, is for fitting, and the others are reported.
     """
     rows = collect(None)
     if fit:

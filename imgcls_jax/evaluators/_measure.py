@@ -1,4 +1,4 @@
-"""A task's metrics of logits that are on the host already."""
+"""A task's metrics for logits that are already on the host."""
 
 from collections.abc import Mapping
 

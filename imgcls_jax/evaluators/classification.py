@@ -9,10 +9,11 @@ from imgcls_jax.evaluators import EVALUATORS, Parts, _gather
 
 @EVALUATORS.register()
 def classification(parts: Parts):
-    """(variables) -> {"loss": nats per example, and what the task's metrics give}.
+    """Loss and metrics over a whole split.
 
-    Every example counts once: rows of padding have a mask of 0. What may be compiled ahead is
-    `evaluate.program`, and is then given to `evaluate`.
+    (variables) -> {"loss": nats per example, and the task's metrics}. Every example counts once:
+    rows of padding have a mask of 0. `evaluate.program` may be compiled ahead and passed to
+    `evaluate`.
     """
     task = parts.task
     sums = [metric for metric in task.metrics.values() if metric.update]
@@ -22,7 +23,7 @@ def classification(parts: Parts):
     def count(variables, batch):
         logits, mask = parts.predict(variables, batch["image"]), batch["mask"]
         targets = task.targets(batch["label"])
-        # where, not a product: 0 times the NaN of a padded row would be NaN.
+        # `where`, not a product: 0 times the NaN of a padded row would be NaN.
         losses = jnp.where(mask > 0, task.loss(logits, targets), 0.0)
         total = {"loss": losses.sum(), "loss_of": mask.sum()}
         for metric in sums:
@@ -41,7 +42,7 @@ def classification(parts: Parts):
 
         for batch in parts.batches():
             pending.append((count(variables, batch), batch["mask"]))
-            if len(pending) > 2:  # the device may be two batches behind, not a whole split
+            if len(pending) > 2:  # the device may be at most two batches behind
                 add()
         while pending:
             add()

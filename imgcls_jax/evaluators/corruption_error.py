@@ -1,4 +1,4 @@
-"""Errors on corrupted images, beside those of AlexNet."""
+"""Errors on corrupted images, relative to those of AlexNet."""
 
 import dataclasses
 
@@ -21,20 +21,21 @@ SEVERITIES = range(1, 6)
 
 @EVALUATORS.register()
 def corruption_error(parts: Parts, *, reference: dict | None = None):
-    """Errors on corrupted images, beside those of AlexNet: ImageNet-C (arXiv 1903.12261).
+    """Errors on corrupted images, relative to those of AlexNet: ImageNet-C (arXiv 1903.12261).
 
-    (variables) -> "mce", the mean over corruptions of the top-1 error over that of AlexNet on the
-    same, each summed over the five severities (section 4.1; 1.0 is AlexNet's); "error", the mean
-    top-1 error without that; "CORRUPTION_error" of each. Its data is dict(name="imagenet_c"), or
-    another with splits `CORRUPTION-SEVERITY`. reference: corruption -> error of the model to
-    compare with, by default the 15 of the benchmark and AlexNet's.
+    (variables) -> "mce", the mean over corruptions of the top-1 error divided by AlexNet's on the
+    same corruption, each summed over the five severities (section 4.1; AlexNet has 1.0); "error",
+    the mean top-1 error, not divided; "CORRUPTION_error" for each. Its data is
+    dict(name="imagenet_c"), or another dataset with splits `CORRUPTION-SEVERITY`. reference:
+    corruption -> error of the model to compare with; default: AlexNet's for the benchmark's 15.
     """
     if parts.task.kind != "multiclass":
-        raise ConfigError(f"it is of multiclass tasks, not {parts.task.kind}",
+        raise ConfigError(f"corruption_error needs a multiclass task, not {parts.task.kind}",
                           where="config.evals.NAME.name", fix="leave it out")
     reference = ALEXNET if reference is None else dict(reference)
     if not reference or min(reference.values()) <= 0:
-        raise ConfigError(f"reference={reference}", where="config.evals.NAME.reference",
+        raise ConfigError(f"reference={reference} is not valid",
+                          where="config.evals.NAME.reference",
                           fix="give the error of each corruption, above 0")
     task = dataclasses.replace(parts.task, metrics={"top1": topk("multiclass", k=(1,))})
 

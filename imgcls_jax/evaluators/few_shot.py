@@ -11,17 +11,18 @@ BIAS = 100.0  # a constant feature, so large that its weight is hardly regularis
 @EVALUATORS.register()
 def few_shot(parts: Parts, *, train: str = "train", shots: tuple[int, ...] = (1, 5, 10, 25),
              l2: tuple[float, ...] = (1024.0,), seeds: int = 3):
-    """Accuracy of a linear classifier that was given a few examples of each class.
+    """Accuracy of a linear classifier that is fitted to a few examples of each class.
 
     (variables) -> "10shot" and so on: least squares on features, with an l2 penalty, to targets of
-    -1 and 1, from so many examples of each class of a split. As big_vision's fewshot_lsr: features
-    are standardised, seed s draws the examples by numpy.random.default_rng(s). Means over the
-    seeds, and "10shot_std"; of several l2 each, "10shot_l2_1024". DataError if a class has too few
-    examples.
+    -1 and 1, from 10 (and so on) examples of each class of a split. As in big_vision's fewshot_lsr,
+    features are standardised, and seed s draws the examples by numpy.random.default_rng(s). The
+    results are means over the seeds, and "10shot_std"; with several l2, "10shot_l2_1024" for each.
+    DataError if a class has too few examples.
     """
     collect, classes = _features.collector(parts), parts.task.outputs
     if min((*shots, seeds)) < 1 or min(l2) <= 0:
-        raise ConfigError(f"shots={shots}, l2={l2}, seeds={seeds}", where="config.evals",
+        raise ConfigError(f"shots={shots}, l2={l2}, seeds={seeds} are not valid",
+                          where="config.evals",
                           fix="use shots and seeds of 1 or more, and l2 above 0")
 
     def evaluate(variables) -> dict:
@@ -51,8 +52,8 @@ def few_shot(parts: Parts, *, train: str = "train", shots: tuple[int, ...] = (1,
 def _check_enough(labels, classes: int, count: int, split: str):
     there = np.bincount(labels, minlength=classes)
     if there.min() < count:
-        raise DataError(f"class {there.argmin()} has {there.min()} examples, but {count} shots "
-                        "are asked for", where=f"split {split!r}",
+        raise DataError(f"class {there.argmin()} has {there.min()} examples, but {count} are asked "
+                        "for in shots", where=f"split {split!r}",
                         fix="lower config.evals.NAME.shots")
 
 

@@ -12,13 +12,13 @@ from imgcls_jax.evaluators._measure import measure
 def knn(parts: Parts, *, train: str = "train", k: int = 20, temperature: float = 0.07):
     """Classification by a vote of the k nearest training examples.
 
-    (variables) -> the task's metrics of it. Nearest by the cosine of features; a vote counts
-    exp(cosine / temperature) (arXiv 1805.01978, section 3.4, as evaluated by DINO). With
-    "majority_" before their names, those of votes that count alike.
+    (variables) -> the task's metrics. Nearest by the cosine similarity of features; a vote counts
+    exp(cosine / temperature) (arXiv 1805.01978, section 3.4, as evaluated by DINO). The same with
+    equal votes has "majority_" before its names.
     """
     collect, classes = _features.collector(parts), parts.task.outputs
     if k < 1 or temperature <= 0:
-        raise ConfigError(f"k={k}, temperature={temperature}", where="config.evals",
+        raise ConfigError(f"k={k} or temperature={temperature} is not valid", where="config.evals",
                           fix="use k of 1 or more and a temperature above 0")
 
     def evaluate(variables) -> dict:
@@ -35,7 +35,7 @@ def knn(parts: Parts, *, train: str = "train", k: int = 20, temperature: float =
         targets = np.asarray(jax.device_get(parts.task.targets(truth)))
         found = {}
         for name, shares in votes.items():
-            # Logits of the shares; a class without a vote must stay finite.
+            # Logits of the shares of votes; those of a class without a vote must stay finite.
             logits = np.log(np.maximum(np.concatenate(shares), 1e-12))
             found |= {name + key: value for key, value in
                       measure(parts.task.metrics, logits, targets).items()}

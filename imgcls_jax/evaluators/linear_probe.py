@@ -16,15 +16,17 @@ def linear_probe(parts: Parts, *, train: str = "train",
                  held_out: float = 0.2, steps: int = 1000, seed: int = 0):
     """Logistic regression on frozen features.
 
-    (variables) -> the task's metrics of one fitted to the split `train`, and its `l2`. It minimises
-    mean cross-entropy + l2 / 2 times the squared weights over standardised features, by L-BFGS (as
-    arXiv 2103.00020, appendix A.3). The l2 of highest accuracy on a part held out of the training
-    split is chosen, of equal ones the largest; then it is fitted to the whole. The features are on
-    the host: `train` may be a part of a split, as "train[:10%]".
+    (variables) -> the task's metrics of a classifier fitted to the split `train`, and its `l2`. It
+    minimises mean cross-entropy + l2 / 2 times the squared weights over standardised features, by
+    L-BFGS (as in arXiv 2103.00020, appendix A.3). The l2 with the highest accuracy on a held-out
+    part of the training split is chosen, the largest if several are equal; then the classifier is
+    fitted to the whole split. The features are kept on the host: `train` may be a part of a split,
+    such as "train[:10%]".
     """
     collect, classes = _features.collector(parts), parts.task.outputs
     if not l2 or min(l2) <= 0 or not 0 < held_out < 1 or steps < 1:
-        raise ConfigError(f"l2={l2}, held_out={held_out}, steps={steps}", where="config.evals",
+        raise ConfigError(f"l2={l2}, held_out={held_out}, steps={steps} are not valid",
+                          where="config.evals",
                           fix="use l2 above 0, held_out between 0 and 1, steps of 1 or more")
 
     def fit(x, labels, penalty: float):
@@ -32,9 +34,9 @@ def linear_probe(parts: Parts, *, train: str = "train",
         from sklearn.linear_model import LogisticRegression
 
         if len(np.unique(labels)) < 2:
-            raise DataError("examples of one class only", where=f"split {train!r}",
+            raise DataError("all examples are of one class", where=f"split {train!r}",
                             fix="name another part of the data as config.evals.NAME.train")
-        with warnings.catch_warnings():  # `steps` is the asker's choice
+        with warnings.catch_warnings():  # too few `steps` is the user's choice
             warnings.simplefilter("ignore", ConvergenceWarning)
             return LogisticRegression(C=1 / (penalty * len(x)), max_iter=steps).fit(x, labels)
 

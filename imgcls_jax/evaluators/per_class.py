@@ -12,13 +12,13 @@ from imgcls_jax.metrics.f1 import f1
 def per_class(parts: Parts, *, threshold: float = 0.5):
     """Precision, recall and F1 of every class by its name.
 
-    (variables) -> "recall/cat", "precision/cat", "f1/cat" and so on, as of the metric `f1`. For
-    logs and for config.checkpoint.best; of many classes its arrays are handier.
+    (variables) -> "recall/cat", "precision/cat", "f1/cat" and so on, computed as by the metric
+    `f1`. For logs and for config.checkpoint.best; for many classes the arrays of `f1` are handier.
     """
     task = parts.task
     if task.kind == "binary":
-        raise ConfigError("a binary task", where="config.evals",
-                          fix="use the metric f1, which is of class 1")
+        raise ConfigError("per_class is not for a binary task", where="config.evals",
+                          fix="use the metric f1, which is that of class 1")
     metric = {"f1": f1(task.kind, average=(), threshold=threshold)}
     inner = classification(dataclasses.replace(
         parts, task=dataclasses.replace(task, metrics=metric)))

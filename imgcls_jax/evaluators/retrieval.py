@@ -8,17 +8,18 @@ from imgcls_jax.evaluators import EVALUATORS, Parts, _features
 
 @EVALUATORS.register()
 def retrieval(parts: Parts, *, k: tuple[int, ...] = (1, 5, 10)):
-    """Recall at k and mAP at R of searching a split for the same class.
+    """Recall at k and mAP at R when searching a split for examples of the same class.
 
-    (variables) -> `recall1` and so on, and `map_at_r`: each example asks for the others of its
-    class in the split, ordered by the cosine of features. recallK: whether one of them is among the
-    first K. map_at_r: precision after each hit, over the first R, R being their number (arXiv
-    2003.08505, section 3.2). `left_out` counts the examples that are alone in their class and ask
-    for nothing.
+    (variables) -> `recall1` and so on, and `map_at_r`: each example is a query for the others of
+    its class in the split, ranked by the cosine similarity of features. recallK: whether one of
+    them is among the first K. map_at_r: the precisions after each hit among the first R, summed and
+    divided by R, R being their number (arXiv 2003.08505, section 3.2). `left_out` counts the
+    examples that are alone in their class and so are not queries.
     """
     collect = _features.collector(parts)
     if not k or min(k) < 1:
-        raise ConfigError(f"k={k}", where="config.evals", fix="use numbers of 1 or more")
+        raise ConfigError(f"k={k} is not valid",
+                          where="config.evals", fix="use numbers of 1 or more")
 
     def evaluate(variables) -> dict:
         features, labels = collect(variables)

@@ -17,10 +17,10 @@ LIMIT = 5.0  # of the logarithm of the temperature
 def temperature(parts: Parts, *, fit: str = "", bins: int = 15):
     """Calibration before and after temperature scaling.
 
-    (variables) -> what the metric `calibration` gives of logits, the same with "_scaled" behind of
-    logits / temperature, and the `temperature` (arXiv 1706.04599, section 4.2). It minimises the
-    negative log-likelihood over the split `fit`; without one, over every second example from the
-    first on, and the others are reported.
+    (variables) -> the metric `calibration` of the logits; the same, with names ending in "_scaled",
+    of logits / temperature; and the `temperature` (arXiv 1706.04599, section 4.2). It minimises the
+    negative log-likelihood over the split `fit`; without one, over every second example, beginning
+    with the first, and the others are reported.
     """
     metric = {"calibration": calibration(parts.task.kind, bins=bins)}
 

@@ -16,21 +16,21 @@ def test_time_augmentation(parts: Parts, *, flip: bool = True, shift: int = 0, c
                            mean: Literal["probabilities", "logits"] = "probabilities"):
     """Classification by the mean over several views of each image.
 
-    (variables) -> what `classification` gives. shift: beside the image itself, it moved by so many
-    pixels along each diagonal, its border repeated. crop: instead of the image, its four corners
-    and its middle of this size; with flip, these are the ten crops of Krizhevsky et al. 2012. flip:
-    each view also mirrored.
+    (variables) -> the results of `classification`. shift: in addition to the image, copies moved by
+    this many pixels along each diagonal, the border repeated. crop: instead of the image, crops of
+    this size at its four corners and center; with flip, these are the ten crops of Krizhevsky et
+    al. 2012. flip: each view also mirrored.
     """
     if shift < 0 or crop < 0 or (shift and crop):
-        raise ConfigError(f"shift={shift}, crop={crop}", where="config.evals",
-                          fix="use one of them, 1 pixel or more")
+        raise ConfigError(f"shift={shift}, crop={crop} are not valid",
+                          where="config.evals", fix="use one of them, 1 pixel or more")
 
     def views(images):
         """u8[B,H,W,C] -> u8[V,B,h,w,C]."""
         height, width = images.shape[1:3]
         if crop > min(height, width):
-            raise ConfigError(f"crop={crop} of {height} x {width} pixels", where="config.evals",
-                              fix="lower it, or evaluate larger images")
+            raise ConfigError(f"crop={crop} is larger than {height} x {width} pixels",
+                              where="config.evals", fix="lower it, or evaluate larger images")
         found = [images]
         if shift:
             wide = jnp.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
@@ -48,7 +48,7 @@ def test_time_augmentation(parts: Parts, *, flip: bool = True, shift: int = 0, c
         logits = jax.lax.map(lambda view: parts.predict(variables, view), views(images))
         if mean == "logits":
             return logits.mean(0)
-        # The logits of mean probabilities, without their rounding at 0 and 1.
+        # The logits of the mean probabilities, without rounding to 0 and 1.
         if parts.task.kind == "multiclass":
             return (jax.nn.logsumexp(jax.nn.log_softmax(logits, -1), 0)
                     - jnp.log(len(logits)).astype(logits.dtype))

@@ -1,4 +1,4 @@
-"""The probability from which each class is given, chosen by its F1."""
+"""For each class the probability threshold with the best F-score."""
 
 import functools
 
@@ -12,19 +12,21 @@ from imgcls_jax.evaluators import EVALUATORS, Parts, _gather
 
 @EVALUATORS.register()
 def thresholds(parts: Parts, *, fit: str = "", beta: float = 1.0):
-    """The probability from which each class is given, chosen by its F1.
+    """For each class the probability threshold with the best F-score.
 
-    (variables) -> `f1_macro` at one half and `f1_macro_tuned` at the `thresholds`, f64[K] (K is 1
-    of a binary task), of the largest F-beta of each class over the split `fit`; without one, over
-    every second example from the first on, and the others are reported. The threshold lies between
-    two probabilities; a class without an example there keeps one half. What `imgcls predict
-    --threshold=NAME` takes, NAME that of the evaluation. For tasks of binary outputs.
+    (variables) -> `f1_macro` at a threshold of 1/2, `f1_macro_tuned` at the `thresholds`, f64[K] (K
+    is 1 for a binary task). Each maximises the F-beta of its class over the split `fit`; without
+    one, over every second example, beginning with the first, and the others are reported. A
+    threshold lies midway between two probabilities; a class without an example there keeps 1/2.
+    `imgcls predict --threshold=NAME` uses them, NAME being the name of the evaluation. For binary
+    and multilabel tasks.
     """
     if parts.task.kind == "multiclass":
         raise ConfigError("a multiclass model has no thresholds", where="config.evals",
                           fix="leave it out")
     if not beta > 0:
-        raise ConfigError(f"beta={beta}", where="config.evals", fix="use a number above 0")
+        raise ConfigError(f"beta={beta} is not above 0",
+                          where="config.evals", fix="use a number above 0")
 
     @jax.jit
     def compute(variables, batch):
@@ -53,13 +55,13 @@ def thresholds(parts: Parts, *, fit: str = "", beta: float = 1.0):
 
 
 def f_beta(said: np.ndarray, right: np.ndarray, beta: float) -> np.ndarray:
-    """F-beta of each column of bool[N,K], 0 where nothing was said rightly."""
+    """F-beta of each column of bool[N,K], 0 without a true positive."""
     both = (said & right).sum(0)
     return (1 + beta**2) * both / np.maximum(said.sum(0) + beta**2 * right.sum(0), 1)
 
 
 def best(chances: np.ndarray, right: np.ndarray, beta: float) -> float:
-    """The threshold of probabilities f64[N] for the largest F-beta; of equal ones the highest."""
+    """The threshold of probabilities f64[N] with the largest F-beta; the highest if equal."""
     if not right.any():
         return 0.5
     order = np.argsort(-chances, kind="stable")

@@ -13,13 +13,13 @@ from imgcls_jax.evaluators import EVALUATORS, Parts
 def throughput(parts: Parts, *, repeats: int = 20, warmup: int = 3):
     """Images per second of prediction.
 
-    (variables) -> `images_per_second` in batches of this shape on this mesh, and `seconds` of one:
-    medians of repeats behind some that do not count. The batch is on the devices before; compiling,
-    reading and copying are left out.
+    (variables) -> `images_per_second` in batches of this shape on this mesh, and `seconds` per
+    batch: medians over `repeats`, after `warmup` runs that do not count. The batch already is on
+    the devices; compiling, reading and copying are not included.
     """
     if repeats < 1 or warmup < 1:
-        raise ConfigError(f"repeats={repeats}, warmup={warmup}", where="config.evals",
-                          fix="use 1 or more")
+        raise ConfigError(f"repeats={repeats} or warmup={warmup} is too small",
+                          where="config.evals", fix="use 1 or more")
     predict = jax.jit(parts.predict)
 
     def evaluate(variables) -> dict:

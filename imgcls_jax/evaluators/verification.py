@@ -1,4 +1,4 @@
-"""Whether two images show the same: verification by the cosine of features, as of faces."""
+"""Verification by the cosine similarity of features: whether two images show the same class."""
 
 from pathlib import Path
 
@@ -11,20 +11,22 @@ from imgcls_jax.evaluators import EVALUATORS, Parts, _features
 @EVALUATORS.register()
 def verification(parts: Parts, *, pairs: str = "drawn", count: int = 6000, folds: int = 10,
                  far: tuple[float, ...] = (1e-3, 1e-2), seed: int = 0):
-    """Whether two images show the same: accuracy, ROC, TAR at FAR, EER.
+    """Verification, as of faces: accuracy, ROC, TAR at FAR, EER over pairs of images.
 
-    (variables) -> `accuracy`, `accuracy_std`, `auc`, `eer` and `tar_at_0.001` of pairs of the
-    split, and the ROC curve as arrays `false_accepts`, `true_accepts`. pairs: "drawn": `count` by
-    the seed, half of them of one class. "adjacent": examples 2i and 2i + 1, as in the splits of
-    pairs of the dataset lfw. Else a file with a line `i j same` for each pair, by the number of the
-    example in the split, from 0, and 0 or 1. accuracy: of each fold by the threshold that is best
-    on the others, folds being pairs in a row (LFW, Huang et al. 2007, View 2). tar_at_F: the share
-    of same pairs accepted where at most a share F of the others is. eer: where as many are rejected
-    falsely as accepted falsely.
+    (variables) -> `accuracy`, `accuracy_std`, `auc`, `eer` and `tar_at_0.001` over pairs of the
+    split, and the ROC curve as arrays `false_accepts`, `true_accepts`. pairs: "drawn": `count`
+    pairs drawn by the seed, half of them of one class. "adjacent": examples 2i and 2i + 1, as in
+    the splits `pairs` of the dataset lfw. Otherwise a file with a line `i j same` for each pair:
+    the numbers of the examples in the split, from 0, and 1 for the same class, else 0. accuracy:
+    of each fold, with the threshold that is best on the others; a fold is consecutive pairs (LFW,
+    Huang et al. 2007, View 2). tar_at_F: the share of same pairs that is accepted when at most a
+    share F of the others is accepted. eer: the error rate at which as many are falsely rejected as
+    falsely accepted.
     """
     collect = _features.collector(parts)
     if count < 2 or folds < 2 or not all(0 < share < 1 for share in far):
-        raise ConfigError(f"count={count}, folds={folds}, far={far}", where="config.evals",
+        raise ConfigError(f"count={count}, folds={folds}, far={far} are not valid",
+                          where="config.evals",
                           fix="use 2 pairs and folds or more, and far between 0 and 1")
 
     def evaluate(variables) -> dict:
@@ -34,7 +36,7 @@ def verification(parts: Parts, *, pairs: str = "drawn", count: int = 6000, folds
         features = _features.unit(features.astype(np.float64))
         first, second, same = _pairs(pairs, labels, count, seed)
         if len(same) < folds or same.all() or not same.any():
-            raise DataError(f"{same.sum()} pairs of one class and {(~same).sum()} others",
+            raise DataError(f"there are {same.sum()} pairs of one class and {(~same).sum()} others",
                             where="config.evals", fix="give pairs of both kinds")
         cosine = (features[first] * features[second]).sum(1)
         false, true, _ = roc_curve(same, cosine, drop_intermediate=False)
@@ -53,8 +55,8 @@ def verification(parts: Parts, *, pairs: str = "drawn", count: int = 6000, folds
 
 
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
-    """What most pairs are decided rightly by, "same" being a score above it; of several the
-    largest. It lies midway between two scores."""
+    """The threshold that decides most pairs correctly, "same" being a score above it; the largest
+    if several do. It lies midway between two scores."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     gained = np.concatenate([[0], np.cumsum(np.where(same[order], 1, -1))])
@@ -73,18 +75,18 @@ def _pairs(source: str, labels, count: int, seed: int):
     try:
         rows = np.loadtxt(Path(source).expanduser(), dtype=np.int64, ndmin=2)
     except (OSError, ValueError) as error:
-        raise DataError(f"no list of pairs: {error}", where=source,
+        raise DataError(f"the list of pairs cannot be read: {error}", where=source,
                         fix="name a file with lines `i j same`, or 'drawn' or 'adjacent'"
                         ) from error
     good = rows.shape[1] == 3 and rows.min(initial=0) >= 0 and rows[:, 2].max(initial=0) <= 1
     if not good or rows[:, :2].max(initial=0) >= len(labels):
-        raise DataError(f"not two numbers below {len(labels)} and 0 or 1 in each line",
+        raise DataError(f"a line is not two numbers below {len(labels)} and 0 or 1",
                         where=source, fix="write `i j same`, examples counted from 0")
     return rows[:, 0], rows[:, 1], rows[:, 2] == 1
 
 
 def _drawn(labels, count: int, seed: int):
-    """Pairs in a mixed order, so that every fold has both kinds."""
+    """Pairs in random order, so that every fold has both kinds."""
     rng = np.random.default_rng(seed)
     order = np.argsort(labels, kind="stable")
     begin = np.searchsorted(labels[order], labels[order])
@@ -92,9 +94,10 @@ def _drawn(labels, count: int, seed: int):
     place, half = np.arange(len(labels)), count // 2
 
     def partners(able, offset, length):
-        """Another place around the circle of `length` from each chosen one, from an offset on."""
+        """For each chosen place another one, in a circle of `length` that starts at `offset`."""
         if not able.any():
-            raise DataError("no pairs of one class, or none of two", where="config.evals",
+            raise DataError("the split has no pairs of one class, or none of two",
+                            where="config.evals",
                             fix="evaluate on a split with several examples of several classes")
         chosen = rng.choice(place[able], half)
         return chosen, offset(chosen, rng.integers(0, length[chosen]))

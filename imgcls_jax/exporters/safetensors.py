@@ -1,4 +1,4 @@
-"""The tensors of a model under the names and in the axes of another codebase."""
+"""The tensors of a model with the names and axes of another codebase."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ from imgcls_jax.registry import near
 @EXPORTERS.register()
 def safetensors(apply, variables, spec, path: Path, *, layout: str = "torchvision",
                 channels: int = 3) -> None:
-    """Writes `path`; what is read back must be the variables, bit for bit.
+    """Writes `path`, reads it back and verifies that it holds the variables, bit for bit.
 
-    layout: a publisher of such files that the model knows, as "torchvision", "timm" or
+    layout: a publisher whose names the model knows, such as "torchvision", "timm" or
     "transformers". channels: of the images.
     """
     known = [name for name, other in spec.layouts.items() if other.format == "torch"]
     if layout not in known:
         raise ConfigError(f"{spec.name} has no layout {layout!r}", where="--layout",
                           fix=near(layout, known) if known else
-                          "this model is known to no other codebase")
+                          "this model has no layouts: it cannot be exported")
     leaves = {name: np.asarray(value) for name, value in tree.flatten(variables).items()}
     try:
         tensors = names.to_tensors(leaves, spec.layouts[layout], channels=channels)
@@ -36,5 +36,5 @@ def safetensors(apply, variables, spec, path: Path, *, layout: str = "torchvisio
     same = not difference and all(np.array_equal(found[p], leaves[p], equal_nan=True)
                                   for p in leaves)
     if not same:
-        raise CheckpointError(f"what was written is not what was read back: {difference}",
-                              where=str(path), fix="this is a fault of the layout: report it")
+        raise CheckpointError(f"the file differs from the variables: {difference}",
+                              where=str(path), fix="this is an error in the layout: report it")

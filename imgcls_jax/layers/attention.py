@@ -1,8 +1,9 @@
 """Scaled dot-product attention with few passes over its matrix, and self-attention of tokens.
 
-At a few hundred tokens the matrix of attention [B,heads,Q,N], not its products, is what a step
-waits for. Forward it is written once, as exp(scores - maximum) in the dtype of the values; the
-backward pass reads that, and never normalises it: rows are divided by their sums in [Q,D].
+With a few hundred tokens, memory traffic of the attention matrix [B,heads,Q,N] limits the speed,
+not its products. The forward pass writes it once, as exp(scores - maximum) in the dtype of the
+values; the backward pass reads that, and never normalises it: rows are divided by their sums in
+[Q,D].
 """
 
 from collections.abc import Callable
@@ -20,9 +21,8 @@ from imgcls_jax.layers.matmul import dense, matmul
 class SelfAttention(nn.Module):
     """Multi-head attention of tokens to each other, softmax in f32: f[B,N,D] -> f[B,N,D].
 
-    The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head. anew: so many of
-    these, 1 the values, 2 the keys as well, are not kept but computed once more in the backward
-    pass.
+    The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head. anew: how many of
+    these (1: the values, 2: also the keys) are not kept but computed again in the backward pass.
     """
 
     heads: int
@@ -43,8 +43,8 @@ class SelfAttention(nn.Module):
 
 
 class _Weights(nn.Module):
-    """Those of a dense layer, in `count` pairs of f[inputs,features] and f[features]: what comes
-    of each pair by itself is no slice of a whole, which a TPU would have to copy."""
+    """The parameters of a dense layer, in `count` pairs of f[inputs,features] and f[features]: so
+    no pair's output is a slice of a larger array, which a TPU would have to copy."""
 
     count: int
     features: int
@@ -93,7 +93,7 @@ def _forward(queries, keys, values):
 def _backward(kept, dy):
     q, k, v, y, weights, inverse = kept
     scaled = _ordered(dy.swapaxes(1, 2)) * inverse
-    # Of the softmax's derivative p (dp - sum(p dp)) the sum is that of y dy (arXiv 2205.14135, D).
+    # The sum in the softmax's derivative p (dp - sum(p dp)) equals sum(y dy) (arXiv 2205.14135, D).
     mean = (y * scaled).sum(-1, keepdims=True)
     scaled = scaled.astype(y.dtype)
     dv = _einsum("bhqn,bhqd->bhnd", weights, scaled)
@@ -110,9 +110,9 @@ attend.defvjp(_forward, _backward)
 
 @jax.custom_vjp
 def _attend_anew(kept, x, weights):
-    """`attend`, of whose arguments those in `kept` are kept for the backward pass. The others are
-    _project(x, *own) for `own` in weights: x is there anyway, and a product of it costs little
-    more than reading what it gives."""
+    """`attend`; only the arguments in `kept` are kept for the backward pass. The others are
+    _project(x, *own) for `own` in weights: x is kept anyway, and its product costs little more than
+    reading the result would."""
     return _forward_anew(kept, x, weights)[0]
 
 
@@ -125,7 +125,7 @@ def _forward_anew(kept, x, weights):
 
 def _backward_anew(residuals, dy):
     kept, x, weights, rest = residuals
-    # Otherwise XLA sees that it has the others already, or computes them long before.
+    # Otherwise XLA would reuse the earlier results, or compute them again long before.
     again, dy = lax.optimization_barrier((x, dy))
     heads = kept[0].shape[1]
     anew = (_ordered(_heads(_project(again, *own), heads).swapaxes(1, 2)) for own in weights)
@@ -149,8 +149,8 @@ def _once(q, k):
 
 
 def _twice(q, k):
-    """As _once, the scores computed for the maximum and again for the rest: they fit into the
-    product's epilogue then, and never lie in memory in f32."""
+    """As _once, but the scores are computed twice, for the maximum and for the rest: then they stay
+    in the product's epilogue and are never written to memory in f32."""
     maximum = _scores(q, k).max(-1, keepdims=True)
     q, maximum = lax.optimization_barrier((q, maximum))
     weights = jnp.exp(_scores(q, k) - maximum)
@@ -169,26 +169,26 @@ def _einsum(spec, *operands):
 
 # ---- the order of memory --------------------------------------------------------------------
 #
-# On a TPU the products of attention want the tokens last, all others the channels. Left to itself,
-# the compiler turns half of all arrays twice.
+# On a TPU the products of attention need the tokens last, all others the channels. By default the
+# compiler transposes half of all arrays twice.
 
 
 def _ordered(x):
-    """f[B,heads,N,D], on a TPU in memory as [B,heads,D,N], and on a CPU as it says."""
-    # XLA's CPU backend would have a product read heads from afar, at half its speed.
+    """f[B,heads,N,D]; in memory [B,heads,D,N] on a TPU, and [B,heads,N,D] on a CPU."""
+    # XLA's CPU backend would otherwise read heads with a stride, at half the speed.
     return lax.platform_dependent(x, tpu=lambda x: _in_order(x, (0, 1, 3, 2)),
                                   cpu=lax.optimization_barrier, default=lambda x: x)
 
 
 def _as_it_is(kernel):
-    """f[D,E] in rows, as the optimizer's state has it: three copies of that cost more than one of
-    the kernel."""
+    """f[D,E] in row-major order, as in the optimizer's state: copying its three arrays would cost
+    more than copying the kernel."""
     return lax.platform_dependent(kernel, tpu=lambda x: _in_order(x, (0, 1)), default=lambda x: x)
 
 
 @jax.custom_vjp
 def _rows_last(x):
-    """f[B,N,D], in memory as [B,D,N]; its gradient as it comes."""
+    """f[B,N,D], in memory as [B,D,N]; the layout of its gradient is not constrained."""
     return lax.platform_dependent(x, tpu=lambda x: _in_order(x, (0, 2, 1)), default=lambda x: x)
 
 

@@ -1,4 +1,4 @@
-"""Convolution, padded as torch pads, with 1x1 kernels as matrix products."""
+"""Convolution with torch's padding; 1x1 kernels are matrix products."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from imgcls_jax.layers.convolve import convolve
 from imgcls_jax.layers.matmul import matmul
 
-# Times as many channels out as in that make a Product. What BatchNorm computes instead of reading
-# the output, the products of the inputs with each other, then costs at most half the convolution.
+# Ratio of output to input channels from which a Product is returned. BatchNorm then computes
+# products of the inputs with each other instead of reading the output, which costs at most half
+# the convolution.
 WIDENS = 2
 
 
 class Product(NamedTuple):
-    """A 1x1 convolution that is not done yet: what follows may know a cheaper way.
+    """A 1x1 convolution that is not computed yet: the next layer may have a cheaper way.
 
     inputs: f[B,H,W,K]; kernel: f[K,C] of the same dtype.
     """
@@ -28,11 +29,13 @@ class Conv(nn.Module):
     """2-D convolution f[B,H,W,C] -> f[B,H',W',features]; kernel [height, width, in / groups, out].
 
     padding: pixels on each side of (height, width). None is half the kernel, which keeps the
-      size at stride 1. It is the same on both sides, as in torch, where "SAME" with stride 2 is
-      not: imported weights would see every feature shifted by a pixel. "SAME" is TensorFlow's.
-    groups: channels are split into so many, each convolved by itself; all of them: depthwise.
-    kernel_map: what is convolved with is this of the kernel, as weight standardisation.
-    factored: give the Product of a 1x1 convolution that widens, for layers.norm.BatchNorm.
+      size at stride 1. It is the same on both sides, as in torch. "SAME" is TensorFlow's, which is
+      not symmetric at stride 2: weights from torch would see every feature shifted by a pixel.
+    groups: channels are split into so many groups, convolved separately; depthwise: one per
+      channel.
+    kernel_map: a function applied to the kernel before the convolution, such as weight
+      standardisation.
+    factored: return the Product of a 1x1 convolution that widens, for layers.norm.BatchNorm.
     """
 
     features: int

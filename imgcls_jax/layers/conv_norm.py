@@ -1,4 +1,4 @@
-"""The unit of the Inception networks: convolution, BatchNorm, ReLU."""
+"""The basic block of the Inception networks: convolution, BatchNorm, ReLU."""
 
 from collections.abc import Callable
 from typing import Any, Literal

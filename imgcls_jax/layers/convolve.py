@@ -1,5 +1,5 @@
-"""2-D convolution; on a CPU with forms of its own for depthwise ones, for kernels larger than the
-map and for the gradient of a kernel."""
+"""2-D convolution; on a CPU with special forms for depthwise convolutions, for kernels larger than
+the feature map, and for the gradient of a kernel."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-CHANNELS = 16  # at least, in a product of the gradient of a kernel on a CPU
+CHANNELS = 16  # minimum in a product for the gradient of a kernel on a CPU
 
 
 def convolve(x, kernel, stride: int, padding, groups: int = 1):
@@ -34,7 +34,7 @@ def _plain_back(x, kernel, dy, stride, padding, groups):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolve(x, kernel, stride, padding, groups):
-    empty = min(_out(x, kernel.shape[:2], stride, padding)) < 1  # XLA has the last word on those
+    empty = min(_out(x, kernel.shape[:2], stride, padding)) < 1  # those are left to XLA
     if groups == 1 and (empty or not _exceeds(kernel, x)):
         return _plain(x, kernel, stride, padding, groups)
     form = _as_product if groups == 1 else _shifted
@@ -69,7 +69,7 @@ _convolve.defvjp(_forward, _backward)
 
 
 def _places(x, size, out, stride, padding):
-    """The pixels f[B,H',W',C] that each place of a kernel of `size` meets, row by row."""
+    """The pixels f[B,H',W',C] under each place of a kernel of `size`, row by row."""
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     ends = [(n - 1) * stride + 1 for n in out]
     for i in range(size[0]):
@@ -78,13 +78,13 @@ def _places(x, size, out, stride, padding):
 
 
 def _exceeds(kernel, x) -> bool:
-    """Whether a kernel is larger than the map it goes over."""
+    """Whether a kernel is larger than the feature map it is applied to."""
     return any(k > n for k, n in zip(kernel.shape[:2], x.shape[1:3], strict=True))
 
 
 def _as_product(x, kernel, stride, padding):
-    """As one matrix product of all places of the kernel: where the kernel is larger than the map,
-    XLA's CPU backend convolves in plain loops (3x3 over 2x2 pixels: 8 to 60 times slower)."""
+    """The convolution as one matrix product over all places of the kernel: if the kernel is larger
+    than the map, XLA's CPU backend uses plain loops (3x3 over 2x2 pixels: 8 to 60 times slower)."""
     out = _out(x, kernel.shape[:2], stride, padding)
     columns = jnp.concatenate([*_places(x, kernel.shape[:2], out, stride, padding)], -1)
     y = columns.reshape(-1, columns.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
@@ -92,13 +92,13 @@ def _as_product(x, kernel, stride, padding):
 
 
 def _kernel_gradient(x, dy, kernel, stride, padding):
-    """As matrix products, one per place of the kernel: XLA's CPU backend convolves images turned
-    round to [C,H,W,B], at a fraction of the speed."""
+    """The gradient as matrix products, one per place of the kernel: XLA's CPU backend convolves
+    images transposed to [C,H,W,B], at a fraction of the speed."""
     parts = tuple(_places(x, kernel.shape[:2], dy.shape[1:3], stride, padding))
-    # A few channels make no product: as many places as make up for it go into one.
+    # With few channels a product is too narrow: several places are joined into one.
     count = max(1, CHANNELS // x.shape[-1])
     parts = [jnp.concatenate(parts[i:i + count], -1) for i in range(0, len(parts), count)]
-    # Without the barriers XLA turns each part round instead, and computes it while it does.
+    # Without the barriers XLA would transpose each part, and compute it while doing so.
     turned = lax.optimization_barrier(dy).reshape(-1, dy.shape[-1]).T
     turned, *parts = lax.optimization_barrier(
         [turned, *(part.reshape(-1, part.shape[-1]) for part in parts)])
@@ -106,8 +106,8 @@ def _kernel_gradient(x, dy, kernel, stride, padding):
     return jnp.concatenate(rows, -1).T.reshape(kernel.shape)
 
 
-# Depthwise, a sum of shifted products, one per place of the kernel: XLA's CPU backend convolves
-# channel by channel, and leaves the vector units idle.
+# Depthwise: a sum of shifted products, one per place of the kernel. XLA's CPU backend convolves
+# channel by channel and leaves the vector units idle.
 
 
 def _out(x, size, stride, padding):
@@ -123,7 +123,7 @@ def _shifted(x, kernel, stride, padding):
 
 
 def _shifted_back(dy, kernel, shape, stride, padding):
-    """The gradient of x: dy, with zeros between for a stride, under the kernel turned round."""
+    """The gradient of x: dy, spaced by zeros for a stride, convolved with the flipped kernel."""
     pads = [(k - 1 - low, n - 1 + low - (m - 1) * stride, stride - 1) for k, n, m, (low, _) in zip(
         kernel.shape[:2], shape[1:3], dy.shape[1:3], padding, strict=True)]
     dy = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *pads, (0, 0, 0)))

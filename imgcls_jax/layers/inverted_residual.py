@@ -1,4 +1,4 @@
-"""The block of mobile networks, and how they round a scaled width."""
+"""The inverted residual block of mobile networks, and how they round a scaled width."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from imgcls_jax.layers.squeeze_excite import SqueezeExcite
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
-    """The nearest multiple of `divisor`, halves up, or the next where that loses over a tenth.
+    """The nearest multiple of `divisor`, halves up, or the next if rounding loses over a tenth.
 
     At least `divisor` (tensorflow/models, slim/nets/mobilenet: the rule of every mobile network).
     """
@@ -20,14 +20,14 @@ def round_channels(channels: float, divisor: int = 8) -> int:
 
 
 class InvertedResidual(nn.Module):
-    """Widen, convolve each channel by itself, gate, narrow: f[B,H,W,C] -> f[B,H/stride,W/stride,D].
+    """Widen, convolve depthwise, gate, narrow: f[B,H,W,C] -> f[B,H/stride,W/stride,D].
 
     arXiv 1801.04381, section 3.3, with the gate of arXiv 1905.02244, section 5.3. The input is
-    added where it has the shape of the output and the stride is 1.
+    added if it has the shape of the output and the stride is 1.
 
-    expanded: channels between; those of the input mean that nothing widens.
+    expanded: channels in between; without widening if equal to those of the input.
     squeeze: channels within the gate, 0 for no gate.
-    conv, depthwise, norm: (..., name=) -> module, with all settings but the shape.
+    conv, depthwise, norm: (..., name=) -> module, with all settings except the shape.
     drop_path: probability of leaving the branch out in training.
     """
 
@@ -63,8 +63,8 @@ class InvertedResidual(nn.Module):
 
 
 def add(x, y, stride: int, drop_path: float, train: bool):
-    """The branch y f[B,...] with its input x added, where both have one shape and stride is 1."""
-    # A map of one pixel keeps its shape at stride 2, where the references add nothing.
+    """The branch y f[B,...] plus its input x, if both have the same shape and stride is 1."""
+    # A map of one pixel keeps its shape at stride 2, but there the references add nothing.
     if stride > 1 or x.shape != y.shape:
         return y
     return x + DropPath(drop_path, name="drop_path")(y, train)

@@ -1,11 +1,11 @@
-"""Matrix product whose backward pass suits a CPU too."""
+"""Matrix product whose backward pass is fast on a CPU too."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-WIDE = 512  # columns: from there on a quicker product pays for a copy on a CPU
+WIDE = 512  # columns from which on a faster product outweighs a copy on a CPU
 
 
 @jax.custom_vjp
@@ -32,17 +32,17 @@ def _on_cpu(x, kernel, dy):
 
 
 def contract_rows(x, dy):
-    """x f[N,K], dy f[N,C] -> x.T @ dy, as a CPU likes it.
+    """x f[N,K], dy f[N,C] -> x.T @ dy, in the form that is fastest on a CPU.
 
-    XLA's CPU backend has one of the factors turned round, if only in its cache: here the smaller
-    one, and for a wide product in memory, since then the product itself is quicker. Neither may be
-    computed on the way, for this would happen column by column.
+    XLA's CPU backend transposes one of the factors, if only in its cache: here the smaller one, and
+    for a wide product in memory, because then the product itself is faster. Neither factor may be
+    computed within the product, because that would happen column by column.
     """
     narrow, other = (x, dy) if x.shape[1] <= dy.shape[1] else (dy, x)
     turned = narrow.T
     if other.shape[1] >= WIDE:
         turned = lax.optimization_barrier(turned)
-    # This barrier keeps XLA from turning the product into the other one.
+    # This barrier keeps XLA from transposing the other factor instead.
     product = lax.optimization_barrier(turned @ other)
     return product if narrow is x else product.T
 
@@ -51,7 +51,7 @@ matmul.defvjp(_forward, _backward)
 
 
 def dense(features: int, *, dtype, **options) -> nn.Dense:
-    """flax's Dense, its product a `matmul`, its parameters in f32 at least."""
+    """flax's Dense with `matmul` as its product and parameters in f32 at least."""
     return nn.Dense(features, dtype=dtype, param_dtype=jnp.promote_types(dtype, jnp.float32),
                     dot_general=_dot_general, **options)
 

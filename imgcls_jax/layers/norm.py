@@ -17,12 +17,12 @@ from imgcls_jax.layers.matmul import matmul
 class BatchNorm(nn.Module):
     """Batch normalisation (arXiv 1502.03167): f[B,...,C] -> f[B,...,C] in `dtype`.
 
-    Takes the Product of a convolution as well, and then never holds what is normalised.
+    Also takes the Product of a convolution; then the convolution's output is never stored.
 
     group: examples per statistic, consecutive in the batch, as on one replica of a published
       recipe; None means the whole batch. Running statistics average those of the groups, so the
-      numbers depend on no mesh. The running variance takes the unbiased one, n/(n-1) of that which
-      normalises, as the paper (algorithm 2), torch and TensorFlow have it; flax has not.
+      numbers do not depend on the mesh. The running variance uses the unbiased one, n/(n-1) times
+      that which normalises, as in the paper (algorithm 2), torch and TensorFlow; not in flax.
     momentum: share of the old running statistics that stays; 0.9 is torch's 0.1.
 
     ConfigError if `group` does not divide the batch.
@@ -37,7 +37,7 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool = False, pool: Callable | None = None):
         """pool: f[B,H,W,C] -> the maxima of its windows; then pool(relu(normalised)) is returned.
-        Both maps are monotone, so the maxima are taken first, and all else at their size."""
+        Both functions are monotone, so pooling comes first and the rest works on fewer pixels."""
         wide = jnp.promote_types(self.dtype, jnp.float32)
         inputs, kernel = x if isinstance(x, Product) else (x, None)
         shape = kernel.shape[1:] if kernel is not None else x.shape[-1:]
@@ -57,7 +57,7 @@ class BatchNorm(nn.Module):
                 groups, kernel, scale, bias, cpu=functools.partial(_written, epsilon=self.epsilon),
                 default=lambda *a: _normalised_product(*a, self.epsilon))
         else:
-            if pool is not None:  # where the map falls, it is turned over
+            if pool is not None:  # where the scale is negative, signs are flipped around pooling
                 sign = jnp.where(scale < 0, -1, 1)
                 groups, scale, mean = groups * sign.astype(self.dtype), scale * sign, mean * sign
             values = (groups if kernel is None else _matmul(groups, kernel)).astype(wide)
@@ -83,7 +83,7 @@ class BatchNorm(nn.Module):
             below = batch // size * size
             sizes = f"{below} or {below + size}" if below else f"{size}"
             raise ConfigError(
-                f"BatchNorm takes statistics over {size} examples, which do not divide a "
+                f"norm_group={size} (examples per BatchNorm statistic) does not divide a "
                 f"(micro)batch of {batch}", where=f"norm_group={size} in {'/'.join(self.path)}",
                 fix=f"use a batch of {sizes} examples, or another norm_group")
         return x.reshape(batch // size, size, *x.shape[1:])
@@ -93,7 +93,7 @@ def _moments(groups):
     """f[G,N,...,C] -> mean and variance f[G,C], in one pass over the data."""
     axes = tuple(range(1, groups.ndim - 1))
     mean, square = groups.mean(axes), (groups * groups).mean(axes)
-    # Rounding may leave the difference of a constant channel below zero.
+    # For a constant channel rounding may make the difference negative.
     return mean, jnp.maximum(square - mean * mean, 0)
 
 
@@ -102,12 +102,12 @@ def _over(values, groups):
     return values.reshape(len(values), *(1,) * (groups.ndim - 2), -1)
 
 
-# ---- behind a 1x1 convolution ---------------------------------------------------------------
+# ---- after a 1x1 convolution ----------------------------------------------------------------
 #
 # y = x W with x of K channels and y of C > K. The mean of y is that of x times W, the covariance
-# of y is W' cov(x) W, and so is all that the backward pass wants of y: neither pass writes y or
-# reads it again, where bandwidth is what a training step waits for (f[B,H,W,C] is the largest
-# array of a bottleneck). In exact arithmetic nothing changes.
+# of y is W' cov(x) W, and all that the backward pass needs of y follows likewise: neither pass
+# writes y or reads it again, which matters because memory bandwidth limits a training step and
+# f[B,H,W,C] is the largest array of a bottleneck. In exact arithmetic the results are the same.
 
 
 def _matmul(x, kernel):
@@ -124,14 +124,14 @@ def _by_group(x, y):
 
 
 def _written(x, kernel, scale, bias, epsilon):
-    """_normalised_product as it is written: a CPU waits for products, not for memory."""
+    """_normalised_product in its plain form: on a CPU products are the limit, not memory."""
     y = matmul(x, kernel).astype(scale.dtype)
     mean, var = _moments(y)
     y = (y - _over(mean, y)) * _over(scale * lax.rsqrt(var + epsilon), y) + bias
     return y.astype(x.dtype), mean, var
 
 
-# Small matrices: what they cost does not show, and a TPU would round their factors to bf16.
+# The matrices are small, so full precision costs nothing; a TPU would round factors to bf16.
 _small = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
 
 

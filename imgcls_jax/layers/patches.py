@@ -1,4 +1,4 @@
-"""Images cut into square patches, each made a token by a dense layer."""
+"""Images cut into square patches, each projected to a token by a dense layer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ class Patches(nn.Module):
         shape = (self.size * self.size * images.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, wide)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), wide)
-        # A TPU's convolution cuts the patches on the way; the others are quicker at a product.
+        # A TPU's convolution cuts the patches itself; other backends are faster with a product.
         products = lax.platform_dependent(
             images.astype(self.dtype), kernel.astype(self.dtype),
             tpu=self._convolved, default=self._multiplied)
@@ -47,7 +47,7 @@ class Patches(nn.Module):
 def patchify(images, size: int):
     """f[B,H,W,C] -> (f[B,N,size*size*C], (H/size, W/size)), rows first.
 
-    In the order of a patch, a dense kernel [size*size*C, D] is a reshaped [size, size, C, D].
+    A dense kernel [size*size*C, D] has the order of a reshaped [size, size, C, D].
     """
     batch, height, width, channels = images.shape
     grid = patch_grid(height, width, size)
@@ -56,12 +56,12 @@ def patchify(images, size: int):
 
 
 def patch_grid(height: int, width: int, size: int) -> tuple[int, int]:
-    """(H/size, W/size); ConfigError if they are no whole numbers."""
+    """(H/size, W/size); ConfigError if they are not whole numbers."""
     for name, pixels in (("height", height), ("width", width)):
         if pixels % size:
             below = pixels // size * size
             sizes = f"{below} or {below + size}" if below else f"{size}"
             raise ConfigError(f"an image {name} of {pixels} pixels does not divide into patches "
                               f"of {size}", where=f"{height}x{width} images, patch size {size}",
-                              fix=f"resize or crop to {sizes} pixels, or take another patch size")
+                              fix=f"resize or crop to {sizes} pixels, or use another patch size")
     return height // size, width // size

@@ -1,4 +1,4 @@
-"""Pooling as torch counts it: padding on both sides, optionally rounding sizes up."""
+"""Pooling with torch's sizes: padding on both sides, optionally rounding up."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,15 +8,15 @@ from imgcls_jax.errors import ConfigError
 
 
 def max_pool(x, size: int, stride: int, *, padding: int = 0, ceil: bool = False):
-    """f[B,H,W,C] -> the maximum of each window. ceil: a last window may hang over the edge, if it
+    """f[B,H,W,C] -> the maximum of each window. ceil: a last window may extend over the edge if it
     begins inside (torch.nn.MaxPool2d, ceil_mode)."""
     return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, (1, size, size, 1),
                              (1, stride, stride, 1), _edges(x, size, stride, padding, ceil))
 
 
 def avg_pool(x, size: int, stride: int, *, padding: int = 0, count_padding: bool = True):
-    """f[B,H,W,C] -> the mean of each window. count_padding: padded zeros count in the divisor, as
-    torch.nn.AvgPool2d has it by default."""
+    """f[B,H,W,C] -> the mean of each window. count_padding: padded zeros count in the divisor, the
+    default of torch.nn.AvgPool2d."""
     edges = _edges(x, size, stride, padding, False)
     window = (1, size, size, 1), (1, stride, stride, 1), edges
     total = lax.reduce_window(x, np.array(0, x.dtype), lax.add, *window)
@@ -46,7 +46,7 @@ def _edges(x, size: int, stride: int, padding: int, ceil: bool):
     for length in x.shape[1:3]:
         free = length + 2 * padding - size
         beyond = -free % stride if ceil else 0
-        if beyond and free + beyond >= length + padding:  # the last window would hold padding alone
+        if beyond and free + beyond >= length + padding:  # the last window would be only padding
             beyond = 0
         if free + beyond < 0:
             raise ConfigError(f"a window of {size} pixels does not fit into a map of "

@@ -12,7 +12,7 @@ from imgcls_jax.layers.conv import Conv
 class SqueezeExcite(nn.Module):
     """Gate on the channels (arXiv 1709.01507, eq. 2 to 4): f[B,H,W,C] -> f[B,H,W,C].
 
-    hidden: channels between; the mean over the image is taken in f32 at least.
+    hidden: channels in between; the mean over the image is computed in f32 at least.
     """
 
     hidden: int

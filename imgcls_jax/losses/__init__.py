@@ -1,8 +1,8 @@
 """Losses: `(logits f32[B,K], targets f32[B,K], *, ...) -> f32[B]`, no reduction.
 
-`@LOSSES.register(tasks=("binary", "multilabel"))` says which tasks a loss is for; of a binary task
-K is 1. The arguments `class_weights` and `prior` may be "auto": build puts in numbers, one for each
-of the K outputs, which follow from the labels of training (tasks.py).
+`@LOSSES.register(tasks=("binary", "multilabel"))` says which tasks a loss is for; for a binary task
+K is 1. The arguments `class_weights` and `prior` may be "auto": assembly replaces it by numbers,
+one for each of the K outputs, computed from the training labels (tasks.py).
 """
 
 from imgcls_jax.registry import Registry

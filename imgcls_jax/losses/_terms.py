@@ -1,4 +1,4 @@
-"""What several losses are made of."""
+"""Terms that several losses share."""
 
 from typing import Literal
 
@@ -16,17 +16,18 @@ def check(low: float = 0.0, high: float = float("inf"), **values: float):
     for name, value in values.items():
         if not low <= value <= high:
             bound = f"{low:g} to {high:g}" if high < float("inf") else f"at least {low:g}"
-            raise ConfigError(f"{name}={value}", where=f"config.loss.{name}", fix=f"use {bound}")
+            raise ConfigError(f"{name}={value} is out of range",
+                              where=f"config.loss.{name}", fix=f"use {bound}")
 
 
 def per_output(values, like, name: str = "class_weights"):
-    """Numbers of a config, one for each output -> [1,K] of the dtype of `like` f[B,K]."""
+    """Numbers from a config, one for each output -> [1,K] in the dtype of `like` f[B,K]."""
     if isinstance(values, str):
-        raise ConfigError(f"{name}={values!r} is for build to replace by numbers",
+        raise ConfigError(f"{name}={values!r} was not replaced by numbers",
                           where=f"config.loss.{name}", fix="give one number per output")
     if len(values) != like.shape[-1] or not min(values) >= 0:
-        raise ConfigError(f"{len(values)} {name} for {like.shape[-1]} outputs"
-                          if len(values) != like.shape[-1] else f"{name}={values}",
+        raise ConfigError(f"there are {len(values)} {name} for {like.shape[-1]} outputs"
+                          if len(values) != like.shape[-1] else f"{name}={values} are not valid",
                           where=f"config.loss.{name}",
                           fix=f"give {like.shape[-1]} numbers of at least 0, or 'auto'")
     return jnp.asarray(values, like.dtype)[None]
@@ -38,19 +39,19 @@ def weighted(targets, class_weights: Weights):
 
 
 def smoothed(targets, smoothing: float):
-    """A part `smoothing` of each row spread over the classes."""
+    """A share `smoothing` of each row is spread over the classes."""
     check(0, 1, smoothing=smoothing)
     return optax.smooth_labels(targets, smoothing) if smoothing else targets
 
 
 def halved(targets, smoothing: float):
-    """Each target of 0 or 1 moved towards one half."""
+    """Each target of 0 or 1 is moved towards one half."""
     check(0, 1, smoothing=smoothing)
     return targets * (1 - smoothing) + smoothing / 2 if smoothing else targets
 
 
 def positive_weight(targets, class_weights: Weights):
-    """f[B,K] or 1: what multiplies the term of each target, w where it is 1 and 1 where it is 0."""
+    """f[B,K] or 1: the factor of each target's term, w if the target is 1 and 1 if it is 0."""
     if class_weights is None:
         return 1
     return 1 + (per_output(class_weights, targets) - 1) * targets

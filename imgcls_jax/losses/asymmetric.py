@@ -10,11 +10,11 @@ from imgcls_jax.losses import LOSSES, _terms
 def asymmetric(logits, targets, *, gamma_negative: float = 4.0, gamma_positive: float = 1.0,
                clip: float = 0.05, class_weights: _terms.Weights = None,
                reduce: _terms.Reduce = "sum"):
-    """Eq. 7: (1-p)^g+ log p of the positives, m^g- log(1-m) of the negatives, m = max(p-clip, 0).
+    """Eq. 7: (1-p)^g+ log p for positives, m^g- log(1-m) for negatives, m = max(p-clip, 0).
 
-    logits, targets: f32[B,K]; targets of 0 and 1, others weigh both terms. class_weights: of the
-    positive terms. As timm's AsymmetricLossMultiLabel, but exact where it holds probabilities
-    above 1e-8. Returns f32[B].
+    logits, targets: f32[B,K]; targets of 0 and 1, others weight both terms. class_weights: factors
+    of the positive terms. As timm's AsymmetricLossMultiLabel, but exact where timm keeps
+    probabilities above 1e-8. Returns f32[B].
     """
     _terms.check(0, gamma_negative=gamma_negative, gamma_positive=gamma_positive)
     _terms.check(0, 0.999, clip=clip)
@@ -29,10 +29,10 @@ def asymmetric(logits, targets, *, gamma_negative: float = 4.0, gamma_positive: 
 @LOSSES.register(tasks=("multiclass",))
 def softmax_asymmetric(logits, targets, *, gamma_negative: float = 4.0,
                        gamma_positive: float = 1.0, smoothing: float = 0.1):
-    """The same of softmax(logits), as the paper's code and timm's AsymmetricLossSingleLabel.
+    """The same for softmax(logits), as the paper's code and timm's AsymmetricLossSingleLabel.
 
-    logits, targets: f32[B,K]; the rows of targets sum to 1. smoothing: what gives the other classes
-    a term at all. Returns f32[B].
+    logits, targets: f32[B,K]; the rows of targets sum to 1. smoothing: without it the other classes
+    have no term. Returns f32[B].
     """
     _terms.check(0, gamma_negative=gamma_negative, gamma_positive=gamma_positive)
     p = jax.nn.softmax(logits)

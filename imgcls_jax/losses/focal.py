@@ -1,4 +1,4 @@
-"""Focal loss (arXiv 1708.02002): what is already right counts less."""
+"""Focal loss (arXiv 1708.02002): examples that are already classified well count less."""
 
 import jax
 import optax
@@ -9,10 +9,11 @@ from imgcls_jax.losses import LOSSES, _terms
 @LOSSES.register(tasks=("binary", "multilabel"))
 def focal(logits, targets, *, gamma: float = 2.0, alpha: float | None = 0.25,
           class_weights: _terms.Weights = None, reduce: _terms.Reduce = "sum"):
-    """-alpha_t (1 - p_t)^gamma log p_t of sigmoid(logits) (eq. 5), as torchvision's.
+    """-alpha_t (1 - p_t)^gamma log p_t for sigmoid(logits) (eq. 5), as torchvision's.
 
-    logits, targets: f32[B,K], targets in [0, 1]. alpha: share of the positive terms, 1 - alpha of
-    the others; None: 1 of both. class_weights: times the positive terms. Returns f32[B].
+    logits, targets: f32[B,K], targets in [0, 1]. alpha: factor of the positive terms, 1 - alpha of
+    the others; None: 1 for both. class_weights: further factors of the positive terms. Returns
+    f32[B].
     """
     _terms.check(0, gamma=gamma)
     if alpha is not None:
@@ -25,7 +26,7 @@ def focal(logits, targets, *, gamma: float = 2.0, alpha: float | None = 0.25,
 @LOSSES.register(tasks=("multiclass",))
 def softmax_focal(logits, targets, *, gamma: float = 2.0, smoothing: float = 0.0,
                   class_weights: _terms.Weights = None):
-    """-(1 - p)^gamma log p of softmax(logits), summed over the targets (eq. 4).
+    """-(1 - p)^gamma log p for softmax(logits), summed over the targets (eq. 4).
 
     logits, targets: f32[B,K]; the rows of targets sum to 1. With class_weights it is the
     class-balanced focal loss (arXiv 1901.05555, section 4.3). Returns f32[B].

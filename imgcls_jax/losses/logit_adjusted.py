@@ -13,8 +13,8 @@ def logit_adjusted(logits, targets, *, tau: float = 1.0, smoothing: float = 0.0,
                    prior: tuple[float, ...] | Literal["auto"] = "auto"):
     """Softmax cross-entropy in nats of logits + tau log(prior) (eq. 10).
 
-    logits, targets: f32[B,K]; the rows of targets sum to 1. prior: the share of each class, "auto"
-    that in the labels of training. Evaluation takes the logits as they are, but for its loss.
+    logits, targets: f32[B,K]; the rows of targets sum to 1. prior: the share of each class; "auto":
+    that of the training labels. Metrics use the logits as they are; only the loss is adjusted.
     Returns f32[B].
     """
     _terms.check(0, tau=tau)

@@ -11,7 +11,7 @@ from imgcls_jax.losses.sigmoid import cross_entropy
 def poly(logits, targets, *, epsilon: float = 2.0, smoothing: float = 0.0):
     """Softmax cross-entropy + epsilon (1 - p_t), in nats (eq. 4 and listing 1).
 
-    logits, targets: f32[B,K]; the rows of targets sum to 1. epsilon: 2 of ImageNet-1k, above -1.
+    logits, targets: f32[B,K]; the rows of targets sum to 1. epsilon: above -1; 2 for ImageNet-1k.
     Returns f32[B].
     """
     _terms.check(-1, epsilon=epsilon)
@@ -24,7 +24,7 @@ def sigmoid_poly(logits, targets, *, epsilon: float = 1.0, class_weights: _terms
                  reduce: _terms.Reduce = "sum"):
     """Sigmoid cross-entropy + epsilon (1 - p_t) of each output, in nats (listing 2).
 
-    logits, targets: f32[B,K], targets in [0, 1]. class_weights: of the positive terms.
+    logits, targets: f32[B,K], targets in [0, 1]. class_weights: factors of the positive terms.
     Returns f32[B].
     """
     _terms.check(-1, epsilon=epsilon)

@@ -1,6 +1,6 @@
-"""Metrics: `(kind, *, ...) -> types.Metric`; kind: that of the task, which says what logits mean.
+"""Metrics: `(kind, *, ...) -> types.Metric`; kind: the task's, which defines what logits mean.
 
-A file that serves some kinds only says so: `@METRICS.register(tasks=("multiclass",))`.
+A metric that is only for some kinds declares them: `@METRICS.register(tasks=("multiclass",))`.
 """
 
 from imgcls_jax.registry import Registry

@@ -12,17 +12,17 @@ from imgcls_jax.errors import ConfigError
 def check_share(name: str, value: float):
     """ConfigError unless an argument lies between 0 and 1."""
     if not 0 < value < 1:
-        raise ConfigError(f"{name}={value}", where=f"metrics.{name}",
+        raise ConfigError(f"{name}={value} is out of range", where=f"metrics.{name}",
                           fix="use a number between 0 and 1")
 
 
 def decide(kind: str, logits, targets, threshold: float = 0.5):
     """(said bool[B,K], true bool[B,K], known bool[B]) of f32[B,K] each.
 
-    Multiclass: the largest logit decides, of equal ones the first. Of several valid labels the one
-    that was said counts as the true one, else the first; without a valid label an example is not
-    known; a row with a NaN says nothing. Binary and multilabel: yes is a probability above the
-    threshold; NaN says what is wrong.
+    said: the predicted class. Multiclass: that of the largest logit, the first if several are
+    equal. Of several valid labels the predicted one counts as true, else the first; an example
+    without a valid label is not known; a row with a NaN predicts nothing. Binary and multilabel:
+    predicted if the probability is above the threshold; NaN counts as the wrong prediction.
     """
     if kind != "multiclass":
         least, true = math.log(threshold / (1 - threshold)), targets > 0.5
@@ -40,7 +40,7 @@ def decide(kind: str, logits, targets, threshold: float = 0.5):
 def counter(kind: str, threshold: float) -> tuple[Callable, Callable]:
     """(update, read): a metric's update to counts by class, and Sums -> what it has counted.
 
-    That is dict(hits, said, true: f64[K], seen: examples), hits being what was said and true.
+    The latter is dict(hits, said, true: f64[K], seen: examples); hits: both said and true.
     """
     check_share("threshold", threshold)
     names = {name: f"{name}@{threshold}" for name in ("hits", "said", "true")}
@@ -60,6 +60,6 @@ def counter(kind: str, threshold: float) -> tuple[Callable, Callable]:
 
 
 def share(part, whole):
-    """part / whole, and 0 where there is nothing, as scikit-learn's zero_division=0."""
+    """part / whole, and 0 if whole is 0, as scikit-learn's zero_division=0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

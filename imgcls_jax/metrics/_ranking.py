@@ -9,8 +9,8 @@ import numpy as np
 def rows(kind: str) -> Callable:
     """A metric's `rows`: dict(score f32[B,K], true bool[B,K]).
 
-    Scores are logits, of multiclass their log-softmax, which unlike probabilities do not all end
-    at 1.
+    Scores are logits; for multiclass their log-softmax, which unlike probabilities do not all round
+    to 1.
     """
     def of(logits, targets):
         if kind == "multiclass":
@@ -29,8 +29,8 @@ def averages(name: str, kind: str, rows: Mapping, average: tuple[str, ...], meas
     """Means over the classes of measure(true bool[N], rank i64[N]) -> float.
 
     suits: bool[N] -> whether the measure is defined. Classes for which it is not are left out of
-    the means and counted; where none is left, a mean is NaN. A score of NaN is the worst there can
-    be: last of what is true, first of what is not.
+    the means and counted; if none is left, a mean is NaN. A score of NaN counts as the worst
+    possible: lowest of all for a true example, highest of all for another.
     """
     score, true = rows["score"], np.asarray(rows["true"], bool)
     if kind == "multiclass":  # examples without a valid label

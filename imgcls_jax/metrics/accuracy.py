@@ -1,4 +1,4 @@
-"""Accuracy, with its interval of confidence."""
+"""Accuracy, with its confidence interval."""
 
 from imgcls_jax.metrics import METRICS
 from imgcls_jax.metrics._decisions import check_share, decide
@@ -8,12 +8,12 @@ from imgcls_jax.types import Metric
 
 @METRICS.register()
 def accuracy(kind: str, *, threshold: float = 0.5, confidence: float = 0.95) -> Metric:
-    """The share of examples decided rightly, with Wilson's interval.
+    """The share of correctly classified examples, with Wilson's interval.
 
-    `accuracy`, `accuracy_low` and `accuracy_high`. Multiclass decides by the largest logit; binary
-    and multilabel by a probability above the threshold. Of a multilabel example all decisions must
-    be right (subset accuracy); the share of right ones among all is `label_accuracy`, which is 1
-    minus the Hamming loss. A decision on NaN is wrong.
+    `accuracy`, `accuracy_low` and `accuracy_high`. Multiclass predicts the largest logit; binary
+    and multilabel a probability above the threshold. All labels of a multilabel example must be
+    correct (subset accuracy); the share of correct labels is `label_accuracy`, which is 1 minus
+    the Hamming loss. A prediction from NaN is wrong.
     """
     check_share("threshold", threshold)
     check_share("confidence", confidence)

@@ -11,8 +11,8 @@ from imgcls_jax.types import Metric
 def agreement(kind: str, *, threshold: float = 0.5) -> Metric:
     """Agreement beyond chance: Cohen's kappa and Matthews' correlation.
 
-    `kappa` (Cohen 1960) and `mcc` (Gorodkin 2004, equation 8), of 1 at the best; 0 where they are 0
-    / 0, as where one class alone is said: scikit-learn's kappa is NaN there.
+    `kappa` (Cohen 1960) and `mcc` (Gorodkin 2004, equation 8), 1 at best; 0 if they are 0 / 0, for
+    example if only one class is true and predicted, where scikit-learn's kappa is NaN.
     """
     update, read = counter(kind, threshold)
 
@@ -23,7 +23,7 @@ def agreement(kind: str, *, threshold: float = 0.5) -> Metric:
         if kind == "binary":
             hits = seen - said[0] - true[0] + 2 * hits
             said, true = (np.append(each, seen - each) for each in (said, true))
-        unsaid = seen - said.sum()  # of rows with a NaN: a class of its own, never true
+        unsaid = seen - said.sum()  # rows with a NaN: counted as a further class, never true
         chance = (said * true).sum()
         spread = (seen**2 - (said**2).sum() - unsaid**2) * (seen**2 - (true**2).sum())
         beyond = hits * seen - chance

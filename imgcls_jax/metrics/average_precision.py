@@ -11,10 +11,10 @@ def average_precision(kind: str, *, average: tuple[Literal["macro", "micro", "we
                       ("macro",)) -> Metric:
     """Average precision, and its mean over the classes (mAP).
 
-    The area under precision over recall by steps, as scikit-learn's average_precision_score;
+    The area under the precision-recall curve by steps, as scikit-learn's average_precision_score;
     multiclass is one class against the rest, by log-softmax. Binary gives `average_precision`; the
-    others `average_precision_macro` (mAP) and so on, over the classes that occur. How many do not
-    is `average_precision_left_out`; by class there is the array `average_precision_per_class`.
+    others `average_precision_macro` (mAP) and so on, over the classes that occur.
+    `average_precision_left_out` counts the others; `average_precision_per_class` is an array.
     """
     def finish(rows):
         from sklearn.metrics import average_precision_score

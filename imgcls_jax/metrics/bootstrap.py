@@ -1,4 +1,4 @@
-"""Bootstrap intervals of confidence of a metric that is no sum."""
+"""Bootstrap confidence intervals for a metric that is not a sum over examples."""
 
 import functools
 from typing import Annotated
@@ -14,19 +14,19 @@ from imgcls_jax.types import Metric
 @METRICS.register()
 def bootstrap(kind: str, *, of: Annotated[functools.partial, METRICS], resamples: int = 1000,
               confidence: float = 0.95, seed: int = 0) -> Metric:
-    """Another metric, with bootstrap intervals of its numbers.
+    """Another metric, with bootstrap confidence intervals.
 
     `NAME_low` and `NAME_high` are percentiles over resamples of the examples (Efron and Tibshirani
-    1993, chapter 13), those that are NaN left out. of: the choice of a metric of rows, such as
-    dict(name="roc_auc"). It is computed `resamples` times.
+    1993, chapter 13), without those that are NaN. of: the choice of a metric that needs the rows of
+    all examples, such as dict(name="roc_auc"). It is computed `resamples` times.
     """
     check_share("confidence", confidence)
     name, inner = of.func.__name__, of(kind)
     if inner.rows is None:
-        raise ConfigError(f"{name} is a sum, not of rows", where="metrics.of",
-                          fix="use topk_interval or accuracy, which have intervals of their own")
+        raise ConfigError(f"{name} is a sum, which bootstrap cannot resample", where="metrics.of",
+                          fix="use topk_interval or accuracy, which include intervals")
     if kind not in METRICS.facts(name).get("tasks", (kind,)) or resamples < 1:
-        raise ConfigError(f"{name} for a {kind} task, {resamples} resamples",
+        raise ConfigError(f"{name} does not suit a {kind} task, or resamples={resamples} < 1",
                           where="metrics.of", fix="use a metric of this kind, and 1 or more")
 
     def finish(rows):

@@ -1,4 +1,4 @@
-"""Whether probabilities are what they say: calibration errors, Brier score, likelihood."""
+"""How well probabilities match frequencies: calibration errors, Brier score, likelihood."""
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +15,16 @@ def calibration(kind: str, *, bins: int = 15) -> Metric:
     """Calibration errors, Brier score and negative log-likelihood.
 
     `ece`, `ece_mass`, `mce`, `brier` and `nll` (nats). ece: the mean distance of confidence and
-    accuracy over bins of equal width (arXiv 1706.04599, equation 3), a bin being open below; mce:
-    the largest (equation 5). ece_mass: over bins of equally many examples (arXiv 1904.01685), equal
-    confidences in one bin. Multiclass: of the largest probability; brier is the squared distance of
-    all probabilities, from 0 to 2. Binary and multilabel: of the probability of "yes", and brier
-    and nll are means over outputs. Arrays by bin of equal width: `reliability_confidence`,
-    `reliability_accuracy` (NaN where it is empty), `reliability_count`. NaN logits make everything
-    NaN.
+    accuracy over bins of equal width (arXiv 1706.04599, equation 3), open at the lower end; mce:
+    the largest (equation 5). ece_mass: over bins with equally many examples (arXiv 1904.01685),
+    equal confidences in one bin. Multiclass: for the largest probability; brier is the squared
+    distance of all probabilities, from 0 to 2. Binary and multilabel: for the probability of "yes",
+    and brier and nll are means over outputs. Arrays by bin of equal width:
+    `reliability_confidence`, `reliability_accuracy` (NaN if the bin is empty), `reliability_count`.
+    NaN logits make everything NaN.
     """
     if bins < 1:
-        raise ConfigError(f"bins={bins}", where="metrics.bins", fix="use 1 or more")
+        raise ConfigError(f"bins={bins} is too small", where="metrics.bins", fix="use 1 or more")
 
     def rows(logits, targets):
         if kind == "multiclass":
@@ -50,7 +50,7 @@ def calibration(kind: str, *, bins: int = 15) -> Metric:
         width = np.ceil(np.nan_to_num(confidence, nan=1.0) * bins).astype(int) - 1
         count, mean, accuracy = _by_bin(np.maximum(width, 0), bins, confidence, right)
         distance = np.abs(mean - accuracy)[count > 0]
-        # The place of the first of equal ones, so that their order does not matter.
+        # The rank of the first of equal ones, so that their order does not matter.
         first = np.searchsorted(np.sort(confidence), confidence)
         mass = _by_bin(first * bins // max(len(first), 1), bins, confidence, right)
         return {"ece": _mean(distance, count), "ece_mass": _mean(np.abs(mass[1] - mass[2])[
@@ -63,7 +63,7 @@ def calibration(kind: str, *, bins: int = 15) -> Metric:
 
 
 def _by_bin(index, bins: int, confidence, right):
-    """(examples, mean confidence, share of right ones) [bins], NaN where there is none."""
+    """(examples, mean confidence, share of correct ones) [bins], NaN for an empty bin."""
     count = np.bincount(index, minlength=bins)
     with np.errstate(invalid="ignore"):
         mean = np.bincount(index, confidence, bins) / count
@@ -72,6 +72,6 @@ def _by_bin(index, bins: int, confidence, right):
 
 
 def _mean(distance, count) -> float:
-    """Of distances by bin, those without examples left out, weighted by the examples."""
+    """The mean distance over bins, weighted by their examples; empty bins are left out."""
     weights = count[count > 0]
     return float((distance * weights).sum() / weights.sum())

@@ -7,23 +7,23 @@ from imgcls_jax.metrics import METRICS
 from imgcls_jax.metrics._decisions import check_share, counter, decide
 from imgcls_jax.types import Metric
 
-DENSE = 5000  # classes; beyond, i64[K,K] is more than 200 MB
+DENSE = 5000  # classes; above, i64[K,K] takes more than 200 MB
 
 
 @METRICS.register()
 def confusion(kind: str, *, threshold: float = 0.5) -> Metric:
     """The confusion matrix, an array.
 
-    `confusion` counts by [true class, class that was said]. Binary: i64[2,2]. Multiclass: i64[K,K];
-    above 5,000 classes what occurs of it alone, as `confusion_pairs` i64[N,2] of (true, said) and
-    `confusion_counts` i64[N]. Multilabel: i64[K,2,2], by class. A multiclass row with a NaN says
-    nothing and is left out.
+    `confusion` counts by [true class, predicted class]. Binary: i64[2,2]. Multiclass: i64[K,K];
+    above 5,000 classes only the pairs that occur, as `confusion_pairs` i64[N,2] of (true,
+    predicted) and `confusion_counts` i64[N]. Multilabel: i64[K,2,2], by class. A multiclass row
+    with a NaN predicts nothing and is left out.
     """
     check_share("threshold", threshold)
     if kind == "multilabel":
         return _by_class(threshold)
 
-    # Two numbers an example are less to move than a matrix a batch.
+    # Two numbers per example are less to transfer than a matrix per batch.
     def rows(logits, targets):
         said, true, known = decide(kind, logits, targets, threshold)
         classes = logits.shape[-1]

@@ -1,4 +1,4 @@
-"""Decisions at a probability of one half."""
+"""Correct decisions at a probability threshold of 1/2."""
 
 from imgcls_jax.metrics import METRICS
 from imgcls_jax.types import Metric
@@ -6,8 +6,8 @@ from imgcls_jax.types import Metric
 
 @METRICS.register(tasks=("binary", "multilabel"))
 def decisions(kind: str) -> Metric:
-    """The share of right decisions, yes above a probability of 1/2, over examples and outputs; and
-    `exact`, of examples whose decisions are all right. Soft targets are rounded. NaN is wrong."""
+    """The share of correct decisions (yes: a probability above 1/2) over examples and outputs; and
+    `exact`, of examples with all decisions correct. Soft targets are rounded. NaN is wrong."""
     def update(logits, targets, mask):
         # A comparison with NaN is false: it must not be taken for a "no".
         right = ((logits > 0) == (targets > 0.5)) & (logits == logits)

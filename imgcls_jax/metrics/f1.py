@@ -12,8 +12,8 @@ def f1(kind: str, *, average: tuple[Literal["macro", "micro", "weighted"], ...] 
        threshold: float = 0.5) -> Metric:
     """Precision, recall and F1.
 
-    Equal to scikit-learn's with zero_division=0. Multiclass decides by the largest logit, binary
-    and multilabel by a probability above the threshold. Binary gives those of class 1, `f1`; the
+    Equal to scikit-learn's with zero_division=0. Multiclass predicts the largest logit, binary and
+    multilabel a probability above the threshold. Binary gives `f1` and so on of class 1; the
     others give `f1_macro` and so on, and by class the array `f1_per_class`. A macro mean is over
     all classes of the task, also those that do not occur, as with scikit-learn's labels=range(K);
     weighted is by their true examples.

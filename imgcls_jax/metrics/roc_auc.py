@@ -11,10 +11,10 @@ def roc_auc(kind: str, *, average: tuple[Literal["macro", "micro", "weighted"], 
             ("macro",)) -> Metric:
     """The area under the ROC curve.
 
-    The chance that a true example has a higher score than one that is not, ties counting half.
+    The probability that a positive example has a higher score than a negative one; ties count half.
     Multiclass is one class against the rest, by log-softmax. Binary gives `roc_auc`; the others
-    `roc_auc_macro` and so on, over the classes of which some examples are and some are not. How
-    many are left out is `roc_auc_left_out`; by class there is the array `roc_auc_per_class`.
+    `roc_auc_macro` and so on, over the classes with both positive and negative examples.
+    `roc_auc_left_out` counts the other classes; `roc_auc_per_class` is an array.
     """
     def finish(rows):
         from sklearn.metrics import roc_auc_score

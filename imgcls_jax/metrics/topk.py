@@ -10,10 +10,10 @@ from imgcls_jax.types import Metric
 def topk(kind: str, *, k: tuple[int, ...] = (1, 5)) -> Metric:
     """The share of examples whose target class is among the k largest logits.
 
-    The target class of soft targets is their largest; of several valid labels, all equal, any will
-    do, and examples without one are left out (ReaL, arXiv 2006.07159). Of equal logits the lower
-    index comes first, as in a stable descending sort; a row with a NaN counts as wrong. A k above
-    the number of classes is left out.
+    The target class of soft targets is the largest; if there are several valid labels, all equal,
+    any of them counts, and examples without one are left out (ReaL, arXiv 2006.07159). Of equal
+    logits the lower index comes first, as in a stable descending sort; a row with a NaN counts as
+    wrong. A k above the number of classes is left out.
     """
     def update(logits, targets, mask):
         classes = logits.shape[-1]
@@ -25,7 +25,7 @@ def topk(kind: str, *, k: tuple[int, ...] = (1, 5)) -> Metric:
         index = jnp.arange(classes)[None]
         ahead = (logits > own) | ((logits == own) & (index < label))
         rank = ahead.sum(-1)
-        # A comparison with NaN is false: without this a diverged model would be always right.
+        # A comparison with NaN is false: without this a diverged model would always be correct.
         rank = jnp.where(jnp.isnan(logits).any(-1), classes, rank)
         sums = {f"top{n}": ((rank < n) * mask).sum() for n in k if n <= classes}
         return {**sums, "seen": mask.sum()}

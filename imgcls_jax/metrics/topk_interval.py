@@ -1,4 +1,4 @@
-"""Wilson's interval of confidence of a top-k accuracy."""
+"""Wilson's confidence interval for top-k accuracy."""
 
 from imgcls_jax.metrics import METRICS
 from imgcls_jax.metrics._decisions import check_share
@@ -11,7 +11,7 @@ from imgcls_jax.types import Metric
 def topk_interval(kind: str, *, k: tuple[int, ...] = (1, 5), confidence: float = 0.95) -> Metric:
     """Top-k accuracy with Wilson's interval.
 
-    As of `topk`, and `top1_low` and `top1_high` of each.
+    The results of `topk`, and for each an interval such as `top1_low` to `top1_high`.
     """
     check_share("confidence", confidence)
     inner = topk(kind, k=k)

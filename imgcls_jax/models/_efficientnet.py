@@ -1,4 +1,4 @@
-"""EfficientNet: what both versions are made of."""
+"""EfficientNet: the parts that both versions share."""
 
 import functools
 import inspect
@@ -18,7 +18,7 @@ from imgcls_jax.types import Layout
 class Stage(NamedTuple):
     """A row of the papers' tables: blocks that differ in the first one's stride and input."""
 
-    expand: int  # the width between over that of the input
+    expand: int  # inner width divided by the input's width
     kernel: int
     stride: int
     features: int
@@ -29,8 +29,8 @@ class Stage(NamedTuple):
 class FusedBlock(nn.Module):
     """Widening and depthwise convolution as one full convolution: f[B,H,W,C] -> f[B,H',W',D].
 
-    arXiv 2104.00298, figure 2, without a gate. Where nothing widens, that convolution is all.
-    conv, norm, drop_path: as of InvertedResidual.
+    arXiv 2104.00298, figure 2, without a gate. Without widening there is only this convolution.
+    conv, norm, drop_path: as in InvertedResidual.
     """
 
     features: int
@@ -62,7 +62,7 @@ class EfficientNet(nn.Module):
     dropout: of the pooled features.
     drop_path: stochastic depth; block i of n leaves its branch out with probability
       drop_path * i / n, i from 0.
-    remat: compute each block anew in the backward pass, for memory.
+    remat: compute each block again in the backward pass, to save memory.
     """
 
     num_classes: int
@@ -81,7 +81,7 @@ class EfficientNet(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool = False):
         tensorflow = self.form == "tensorflow"
-        # torch counts the outputs of all groups as a kernel's fan-out, TensorFlow those of one.
+        # A kernel's fan-out counts the outputs of all groups in torch, of one in TensorFlow.
         fan_out, depthwise_init = (nn.initializers.variance_scaling(2.0, mode, "normal")
                                    for mode in ("fan_out", "fan_in" if tensorflow else "fan_out"))
         conv, depthwise = (functools.partial(Conv, padding="SAME" if tensorflow else None,
@@ -137,8 +137,8 @@ def layouts(stages: tuple[Stage, ...]) -> dict[str, Layout]:
 
 
 def keras_layout(stages: tuple[Stage, ...]) -> Layout:
-    """keras/src/applications/efficientnet.py, whose first layer normalises the images; here that is
-    the preprocessing."""
+    """keras/src/applications/efficientnet.py. Its first layer normalises the images; here the
+    preprocessing does."""
     def name(stage, block, part, leaf):
         prefix = f"block{stage}{chr(ord('a') + block)}_"
         if part == "squeeze_excite":
@@ -163,7 +163,7 @@ def keras_layout(stages: tuple[Stage, ...]) -> Layout:
 
 
 def variant(dropout: float) -> Callable[[Callable], Callable]:
-    """Decorator: gives a variant the options of all, hence their schema, with its own dropout."""
+    """Decorator: gives a variant the common options, hence their schema, with its own dropout."""
     def options(num_classes: int, *, dropout: float = dropout, drop_path: float = 0.2,
                 norm_group: int | None = None, remat: bool = False,
                 dtype: str = "float32") -> nn.Module:

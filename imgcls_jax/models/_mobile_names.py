@@ -20,7 +20,7 @@ def renames(name: Callable[[int, int, str, str], str]) -> tuple:
 
 
 def timm(parts: Parts) -> tuple:
-    """Renames to timm/models/_efficientnet_blocks.py; its norms count within a block."""
+    """Renames to timm/models/_efficientnet_blocks.py; its norms are numbered within a block."""
     def name(stage, block, part, leaf):
         found = [other for other in parts(stage, block) if other != "squeeze_excite"]
         if part == "squeeze_excite":
@@ -48,6 +48,6 @@ def torchvision(parts: Parts, prefix: Callable[[int, int], str]) -> tuple:
 
 
 def place(blocks: Sequence[int]) -> Callable[[int, int], int]:
-    """(stage, block) -> place among all blocks, from 1, where stages have so many blocks."""
+    """(stage, block) -> number among all blocks, from 1; blocks: how many each stage has."""
     before = (0, *accumulate(blocks))
     return lambda stage, block: before[stage - 1] + block + 1

@@ -32,11 +32,11 @@ TIMM = Layout("torch", (  # timm/models/vision_transformer.py
 
 
 def transformers(prefix: str, *renames: tuple[str, str]) -> Layout:
-    """That of transformers/models/vit and deit, as their files have it.
+    """The layout of transformers/models/vit and deit.
 
-    prefix: their name of the kind, which files without a head leave out. renames: of what is the
-    kind's own; they count first. Its layer norms have an epsilon of 1e-12, not 1e-6, which is far
-    below what shows in the logits.
+    prefix: the name of the kind of model there, which files without a head leave out. renames:
+    those that only this kind has; they take precedence. Its layer norms have an epsilon of 1e-12,
+    not 1e-6, which makes no visible difference in the logits.
     """
     block = rf"{prefix}.encoder.layer.\1"
     return Layout("torch", (
@@ -58,7 +58,7 @@ def transformers(prefix: str, *renames: tuple[str, str]) -> Layout:
 
 
 ATTENTION = r"Transformer/encoderblock_\1/MultiHeadDotProductAttention_1"
-# google-research/vision_transformer. Its GELU is the tanh form and its images lie in -1 to 1.
+# google-research/vision_transformer. Its GELU is the tanh form; its images are in -1 to 1.
 NPZ = Layout("npz", (
     (r"token", r"cls"),
     (r"positions", r"Transformer/posembed_input/pos_embedding"),

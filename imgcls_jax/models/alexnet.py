@@ -1,4 +1,4 @@
-"""AlexNet: torchvision's single tower, and the original of two groups."""
+"""AlexNet: torchvision's single tower, and the original with two groups."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -26,9 +26,9 @@ RESPONSE = {"paper": (2.0, 1e-4), "caffe": (1.0, 2e-5)}
 
 def local_response_norm(x, *, size: int = 5, k: float = 2.0, alpha: float = 1e-4,
                         beta: float = 0.75):
-    """Each value over (k + alpha * the sum of squares of `size` neighbouring channels) ** beta.
+    """Divides by (k + alpha * the sum of squares over `size` neighbouring channels) ** beta.
 
-    f[B,H,W,C] -> f[B,H,W,C], computed in f32 at least (section 3.3 of the paper). Channels beyond
+    f[B,H,W,C] -> f[B,H,W,C], computed in f32 at least (section 3.3 of the paper). Channels outside
     the first and the last count as 0.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -43,8 +43,8 @@ class AlexNet(nn.Module):
     num_classes is 0.
 
     widths: channels of the five convolutions. original: two groups in the second, fourth and
-      fifth, no padding in the first, dropout after each hidden layer rather than before it, and
-      the paper's initial values; else as torchvision.
+      fifth, no padding in the first, dropout after each hidden layer instead of before it, and
+      the paper's initial values; otherwise as torchvision.
     response: (k, alpha) of the normalisation after the first two convolutions, or None.
     dropout: share of the units dropped.
 
@@ -117,12 +117,12 @@ def alexnet(num_classes: int, *, dropout: float = 0.5, dtype: str = "float32") -
     return AlexNet(num_classes, (64, 192, 384, 256, 256), dropout=dropout, dtype=dtype)
 
 
-# Pixels of 0 to 255 less their mean, undivided, which the initial values are made for.
+# Images are 0 to 255 minus the mean, not divided: the initial values are made for that.
 @MODELS.register(params=60_965_224, image_size=227, head="head", paper=PAPER,
                  mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255,) * 3)
 def alexnet_caffe(num_classes: int, *, response: Literal["caffe", "paper"] = "caffe",
                   dropout: float = 0.5, dtype: str = "float32") -> nn.Module:
-    """The original on one device, with initial biases and by default the response normalisation
-    of Caffe's bvlc_alexnet."""
+    """The original on one device, with the initial biases and, by default, the response
+    normalisation of Caffe's bvlc_alexnet."""
     return AlexNet(num_classes, (96, 256, 384, 384, 256), True, RESPONSE[response],
                    dropout=dropout, dtype=dtype)

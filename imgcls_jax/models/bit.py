@@ -1,5 +1,5 @@
 """BiT (arXiv 1912.11370): a pre-activation ResNet (arXiv 1603.05027) of any width with group
-normalisation and standardised kernels, so that no statistic is over a batch; as timm builds it."""
+normalisation and standardised kernels, without statistics over a batch; as timm builds it."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ class BiT(nn.Module):
     width: channels of the stem, a multiple of 32, the groups of each norm; 64 in x1, 128 in x2.
     drop_path: stochastic depth of the last block; the rate grows linearly from 0 at the first.
     zero_head: the head starts at zero, as for fine-tuning. remat: compute the inside of a block
-      anew in the backward pass.
+      again in the backward pass.
     """
 
     num_classes: int
@@ -69,7 +69,7 @@ class BiT(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool = False):
         x = _conv(self, self.width, (7, 7), 2, "stem_conv")(x)
-        # Zeros stand at the edge of the image, not -inf: the maximum is of both signs here.
+        # Padded with zeros, not -inf, which matters as values may be negative here.
         x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 2)
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         places = [(i, j) for i, count in enumerate(self.blocks) for j in range(count)]
@@ -106,7 +106,7 @@ def _stage(name: str):
 
 
 def _unit(name: str):
-    """A rename of a part of a block to one of google-research/big_transfer's units, which count
+    """A rename of a part of a block to one of google-research/big_transfer's units, numbered
     from 01; `{0}` in it is the letter of our number."""
     def rename(match):
         stage, block, *number = match.groups()

@@ -41,7 +41,7 @@ TIMM = Layout("torch", (  # timm/models/convnext.py
     (r"stage(\d)_block(\d+)/layer_scale", _stage(r"stages.{0}.blocks.\2.gamma")),
     (r"norm", r"head.norm"),
     (r"head", r"head.fc")))
-# transformers/models/convnext; the epsilon of its last norm is 1e-12, too little to show.
+# transformers/models/convnext; the epsilon of its last norm is 1e-12, with no visible effect.
 TRANSFORMERS = Layout("torch", (
     (r"stem_conv", r"convnext.embeddings.patch_embeddings"),
     (r"stem_norm", r"convnext.embeddings.layernorm"),
@@ -58,12 +58,12 @@ TRANSFORMERS = Layout("torch", (
     older=((r"(?:embeddings|encoder|layernorm)\..*", r"convnext.\g<0>"),))
 IMAGENET = {"image_size": 224, "head": "head", "paper": "arXiv 2201.03545",
             "layouts": {"torchvision": TORCHVISION, "timm": TIMM, "transformers": TRANSFORMERS}}
-# The references cut this normal at +-2, which is 100 deviations: not at all.
+# The references truncate this normal at +-2, which is 100 deviations: no effect.
 INIT = nn.initializers.normal(0.02)
 
 
 class Block(nn.Module):
-    """Depthwise 7x7, LayerNorm, two dense layers with a GELU between: f[B,H,W,C] -> f[B,H,W,C].
+    """Depthwise 7x7, LayerNorm, dense, GELU, dense: f[B,H,W,C] -> f[B,H,W,C].
 
     layer_scale: initial factor of each channel of the branch, None for no factor.
     drop_path: rate at which the branch of an example is dropped in training.
@@ -91,8 +91,8 @@ class ConvNeXt(nn.Module):
     """f[B,H,W,C] -> logits f32[B,num_classes], or pooled, normalised features where it is 0.
 
     blocks, widths: per stage. Patches of 4x4 pixels enter the first stage; 2x2 pixels of one stage
-      are one of the next. Pixels beyond the last whole patch are left out.
-    layer_scale: see Block. remat: compute the inside of a block anew in the backward pass.
+      become one of the next. Pixels beyond the last whole patch are left out.
+    layer_scale: see Block. remat: compute the inside of a block again in the backward pass.
     drop_path: stochastic depth of the last block; the rate grows linearly from 0 at the first.
     """
 

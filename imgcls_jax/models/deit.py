@@ -1,6 +1,6 @@
 """DeiT (arXiv 2012.12877) with a distillation token, and DeiT III (arXiv 2204.07118).
 
-Without distillation, DeiT is vit_ti16, vit_s16 and vit_b16 with another recipe: no names here.
+Without distillation, DeiT is vit_ti16, vit_s16 and vit_b16 with another recipe.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ def _options3(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token
               gelu: Literal["exact", "tanh"] = "exact",
               remat: Literal[False, True, "values", "keys_values"] = False,
               dtype: str = "float32") -> nn.Module:
-    """The signature of DeiT III; defaults as of its authors' models_v2.py and recipes."""
+    """The signature of DeiT III; defaults as in its authors' models_v2.py and recipes."""
 
 
 @MODELS.register(params=5_910_800, **DEIT)

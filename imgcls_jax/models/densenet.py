@@ -1,4 +1,4 @@
-"""DenseNet-BC for ImageNet: every layer sees the outputs of all before it in its block."""
+"""DenseNet-BC for ImageNet: a layer's input is the output of all earlier layers in its block."""
 
 from typing import Any
 
@@ -35,10 +35,10 @@ IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
 
 
 class DenseLayer(nn.Module):
-    """The new channels of a layer, from a tuple of maps f[B,H,W,*]: f[B,H,W,growth].
+    """The new channels of a layer, from a tuple of maps f[B,H,W,*] -> f[B,H,W,growth].
 
     Norm, ReLU, 1x1 convolution to bottleneck * growth channels; norm, ReLU, 3x3 convolution.
-    The maps come apart, so that `nn.remat` keeps each of them once and no concatenation.
+    The maps are separate arguments, so that `nn.remat` keeps each once and no concatenation.
     """
 
     growth: int
@@ -79,7 +79,7 @@ class DenseNet(nn.Module):
 
     blocks: dense layers per block; growth: channels that each of them adds.
     width: channels of the stem. bottleneck: width of the 1x1 convolutions, as multiples of growth.
-    compression: share of the channels that stays between two blocks.
+    compression: share of the channels that is kept between two blocks.
     drop_rate: share of the units dropped after each dense layer.
     norm_group: examples per BatchNorm statistic, None for the whole batch.
     momentum, epsilon: of BatchNorm.
@@ -136,7 +136,7 @@ def _norm(module, name):
 
 
 def _keras(blocks: tuple[int, ...]) -> dict:
-    """Facts of a member as Keras has it."""
+    """Facts of a variant as in Keras."""
     order = ["conv1_conv", "conv1_bn"]
     for i, count in enumerate(blocks, 2):
         order += [f"conv{i}_block{j}_{part}" for j in range(1, count + 1)
@@ -176,7 +176,7 @@ def densenet201(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | N
 @MODELS.register(params=7_978_856, **_keras((6, 12, 24, 16)))
 def keras_densenet121(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
                       remat: bool = False, dtype: str = "float32") -> nn.Module:
-    """With the BatchNorm of Keras: 8,062,504 with the running statistics, as Keras counts."""
+    """With Keras' BatchNorm; Keras counts 8,062,504 parameters, running statistics included."""
     return DenseNet(num_classes, (6, 12, 24, 16), drop_rate=drop_rate, norm_group=norm_group,
                     remat=remat, dtype=dtype, **KERAS_NORM)
 
@@ -184,7 +184,7 @@ def keras_densenet121(num_classes: int, *, drop_rate: float = 0.0, norm_group: i
 @MODELS.register(params=14_149_480, **_keras((6, 12, 32, 32)))
 def keras_densenet169(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
                       remat: bool = False, dtype: str = "float32") -> nn.Module:
-    """With the BatchNorm of Keras: 14,307,880 with the running statistics, as Keras counts."""
+    """With Keras' BatchNorm; Keras counts 14,307,880 parameters, running statistics included."""
     return DenseNet(num_classes, (6, 12, 32, 32), drop_rate=drop_rate, norm_group=norm_group,
                     remat=remat, dtype=dtype, **KERAS_NORM)
 
@@ -192,6 +192,6 @@ def keras_densenet169(num_classes: int, *, drop_rate: float = 0.0, norm_group: i
 @MODELS.register(params=20_013_928, **_keras((6, 12, 48, 32)))
 def keras_densenet201(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
                       remat: bool = False, dtype: str = "float32") -> nn.Module:
-    """With the BatchNorm of Keras: 20,242,984 with the running statistics, as Keras counts."""
+    """With Keras' BatchNorm; Keras counts 20,242,984 parameters, running statistics included."""
     return DenseNet(num_classes, (6, 12, 48, 32), drop_rate=drop_rate, norm_group=norm_group,
                     remat=remat, dtype=dtype, **KERAS_NORM)

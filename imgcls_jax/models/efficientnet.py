@@ -13,7 +13,7 @@ STAGES = (Stage(1, 3, 1, 16, 1), Stage(6, 3, 2, 24, 2), Stage(6, 5, 2, 40, 2),
           Stage(6, 3, 2, 80, 3), Stage(6, 5, 1, 112, 3), Stage(6, 5, 2, 192, 4),
           Stage(6, 3, 1, 320, 1))
 LAYOUTS = layouts(STAGES)
-# torchvision's B5 to B7 have another epsilon than timm's of the same name; up to B4 both are one.
+# torchvision's B5 to B7 have another epsilon than timm's; up to B4 both are the same.
 TORCH = {"head": "head", "paper": PAPER, "layouts": LAYOUTS}
 TORCHVISION = {**TORCH, "layouts": {"torchvision": LAYOUTS["torchvision"]}}
 LARGE = {"momentum": 0.99, "epsilon": 1e-3}  # torchvision's BatchNorm of B5 to B7
@@ -21,13 +21,13 @@ TENSORFLOW = {"form": "tensorflow", **LARGE}
 
 
 def _stages(width, depth):
-    """B0 with every width and depth multiplied, and rounded (section 3.3 of the paper)."""
+    """The stages of B0 with every width and depth multiplied and rounded (section 3.3)."""
     return tuple(stage._replace(features=round_channels(width * stage.features),
                                 blocks=math.ceil(depth * stage.blocks)) for stage in STAGES)
 
 
 def _tensorflow(width, depth) -> dict:
-    """Facts of a member whose weights are TensorFlow's: timm has those, and Keras."""
+    """Facts of a variant with TensorFlow's weights, which timm and Keras publish."""
     return {**TORCH, "layouts": {"timm": LAYOUTS["timm"],
                                  "keras": keras_layout(_stages(width, depth))}}
 

@@ -11,14 +11,14 @@ from imgcls_jax.models import MODELS
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1409.4842"
-# Channels of 1x1; 3x3 and what reduces to it; "5x5" and what reduces to it; pooled (table 1).
+# Channels of 1x1; 3x3 and its reduction; "5x5" and its reduction; pooled (table 1).
 WIDTHS = {
     "3a": (64, (96, 128), (16, 32), 32), "3b": (128, (128, 192), (32, 96), 64),
     "4a": (192, (96, 208), (16, 48), 64), "4b": (160, (112, 224), (24, 64), 64),
     "4c": (128, (128, 256), (24, 64), 64), "4d": (112, (144, 288), (32, 64), 64),
     "4e": (256, (160, 320), (32, 128), 128),
     "5a": (256, (160, 320), (32, 128), 128), "5b": (384, (192, 384), (48, 128), 128)}
-AUXILIARY = {"4a": "aux1", "4d": "aux2"}  # the heads, by the block they look at
+AUXILIARY = {"4a": "aux1", "4d": "aux2"}  # the heads, by the block that is their input
 BRANCHES = {"conv1x1": "branch1", "reduce3x3": "branch2.0", "conv3x3": "branch2.1",
             "reduce5x5": "branch3.0", "conv5x5": "branch3.1", "project": "branch4.1"}
 TORCHVISION = Layout("torch", (  # torchvision/models/googlenet.py
@@ -35,9 +35,9 @@ TORCHVISION = Layout("torch", (  # torchvision/models/googlenet.py
 
 
 class Inception(nn.Module):
-    """Four branches side by side: f[B,H,W,C] -> f[B,H,W,D].
+    """Four parallel branches: f[B,H,W,C] -> f[B,H,W,D].
 
-    widths: as of WIDTHS. size: of the third branch's kernel, 5 in the paper, 3 in torchvision.
+    widths: as in WIDTHS. size: of the third branch's kernel, 5 in the paper, 3 in torchvision.
     """
 
     widths: tuple
@@ -62,8 +62,8 @@ class Inception(nn.Module):
 class Auxiliary(nn.Module):
     """A second classifier, f[B,H,W,C] -> logits f32[B,num_classes], dropping 70% of its units.
 
-    The map is pooled to 4x4 cells as in torchvision, which at 14x14 overlap by less than the 5x5
-    windows of the paper.
+    The map is pooled to 4x4 cells as in torchvision; at 14x14 these overlap less than the paper's
+    5x5 windows.
     """
 
     num_classes: int
@@ -88,11 +88,11 @@ class Auxiliary(nn.Module):
 class GoogLeNet(nn.Module):
     """f[B,H,W,C] -> logits f32[B,num_classes], or pooled features where num_classes is 0.
 
-    size: of the kernels of the third branch. normalise: BatchNorm, which the paper is without.
+    size: of the kernels of the third branch. normalise: BatchNorm, which the paper does not have.
     aux: two more heads on the blocks 4a and 4d, whose logits are sown as "aux1" and "aux2" into
       "aux_logits" in training.
     dropout: share of the units dropped before the head (0.4 in the paper, 0.2 in torchvision).
-    blocks: names of WIDTHS, in order. divide: of all channels.
+    blocks: names of WIDTHS, in order. divide: all channels are divided by it.
     norm_group: examples per BatchNorm statistic, None for the whole batch.
     remat: compute each block again in the backward pass.
     """
@@ -142,7 +142,7 @@ def _divide(widths, by: int):
 
 
 def _unit(module, features, kernel_size, *, name, stride=1):
-    # Without normalisation a deviation of 0.01 would let the signal vanish: Caffe takes Xavier's.
+    # Without normalisation the signal would vanish at a deviation of 0.01: Caffe uses Xavier's.
     init = nn.initializers.normal(0.01) if module.normalise else nn.initializers.xavier_uniform()
     return ConvNormRelu(features, kernel_size, stride, normalise=module.normalise,
                         norm_group=module.norm_group, kernel_init=init, dtype=module.dtype,
@@ -168,6 +168,6 @@ def googlenet(num_classes: int, *, aux: bool = False, dropout: float = 0.2,
 def googlenet_5x5(num_classes: int, *, normalise: bool = True, aux: bool = False,
                   dropout: float = 0.4, norm_group: int | None = None, remat: bool = False,
                   dtype: str = "float32") -> nn.Module:
-    """The paper's kernels; with BatchNorm, or as the paper without (6,998,552 parameters)."""
+    """The paper's kernels; with BatchNorm, or without as in the paper (6,998,552 parameters)."""
     return GoogLeNet(num_classes, 5, normalise, aux, dropout, norm_group=norm_group, remat=remat,
                      dtype=dtype)

@@ -24,7 +24,7 @@ TORCH = Layout("torch", (  # torchvision/models/inception.py; timm's inception_v
       for leaf, their_leaf in (("conv", "conv"), ("norm", "bn"))),
     (r"auxiliary1/head", r"AuxLogits.fc"),
     (r"head", r"fc")), unused=(r"AuxLogits\..*",))
-SPLIT = (1, 3), (3, 1)  # two kernels side by side in place of one
+SPLIT = (1, 3), (3, 1)  # two parallel kernels in place of one
 
 
 def _same(project: int):
@@ -50,7 +50,7 @@ def _wide():
             ("double3x3", ((448, (1, 1)), (384, (3, 3)), (384, SPLIT)))), 192
 
 
-# Name -> (branches, channels of the branch that pools; 0: the block halves the map).
+# Name -> (branches, channels of the pooling branch; 0: the block halves the map).
 BLOCKS = {
     "5b": _same(32), "5c": _same(64), "5d": _same(64),
     "6a": ((("branch3x3", ((384, (3, 3)),)),
@@ -59,14 +59,14 @@ BLOCKS = {
     "7a": ((("branch3x3", ((192, (1, 1)), (320, (3, 3)))),
             ("branch7x7x3", ((192, (1, 1)), (192, (1, 7)), (192, (7, 1)), (192, (3, 3))))), 0),
     "7b": _wide(), "7c": _wide()}
-AUXILIARY = "6e"  # the block that the auxiliary head looks at
+AUXILIARY = "6e"  # the block that is the auxiliary head's input
 
 
 class Mixed(nn.Module):
-    """Branches side by side, f[B,H,W,C] -> f[B,H,W,D], or half the size (rounded down).
+    """Parallel branches, f[B,H,W,C] -> f[B,H,W,D], or half the size (rounded down).
 
-    branches: (name, its convolutions as (features, kernel size)); project: as of BLOCKS.
-    divide: of all features.
+    branches: (name, its convolutions as (features, kernel size)); project: as in BLOCKS.
+    divide: all features are divided by it.
     """
 
     branches: tuple
@@ -128,7 +128,7 @@ class InceptionV3(nn.Module):
 
     aux: a second head on block 6e, whose logits are sown as "aux1" into "aux_logits" in training.
     dropout: share of the units dropped before the head.
-    blocks: names of BLOCKS, in order. divide: of all channels.
+    blocks: names of BLOCKS, in order. divide: all channels are divided by it.
     norm_group: examples per BatchNorm statistic, None for the whole batch.
     remat: compute each block again in the backward pass.
 
@@ -182,5 +182,5 @@ def _head(num_classes, std, dtype):
 def inception_v3(num_classes: int, *, aux: bool = True, dropout: float = 0.5,
                  norm_group: int | None = None, remat: bool = False,
                  dtype: str = "float32") -> nn.Module:
-    """The parameters include the auxiliary head; training with it takes 299 pixels or more."""
+    """The parameters include the auxiliary head; training with it needs 299 pixels or more."""
     return InceptionV3(num_classes, aux, dropout, norm_group=norm_group, remat=remat, dtype=dtype)

@@ -1,5 +1,5 @@
-"""ResNet v1 and v2 as keras.applications has them, under the names keras_resnet50, keras_resnet50v2
-and so on: the paper's first version, which strides in the first 1x1 convolution, and the one with
+"""ResNet v1 and v2 of keras.applications, under the names keras_resnet50, keras_resnet50v2 and so
+on: the paper's first version, with the stride in the first 1x1 convolution, and the one with
 pre-activation (arXiv 1603.05027). Some of their convolutions have biases."""
 
 import functools
@@ -16,8 +16,8 @@ from imgcls_jax.models._variants import takes
 from imgcls_jax.types import Layout
 
 R50, R101, R152 = (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
-# Version 1 has the weights of caffe: images of 0 to 255 less a mean, undivided. Its files take them
-# in BGR; what is read has the channels of the first kernel turned round.
+# Version 1 has the weights of caffe: images of 0 to 255 minus a mean, not divided. Its files expect
+# BGR; on reading, the channels of the first kernel are reversed.
 CAFFE = {"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": (1 / 255,) * 3}
 V2 = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 
@@ -88,7 +88,7 @@ class KerasResNet(nn.Module):
     version: 1 strides in the first block of a stage, 2 in the last, of all stages but the fourth.
     blocks: per stage; each stage after the first doubles the width.
     norm_group: examples per BatchNorm statistic, None for the whole batch.
-    remat: compute the inside of a block anew in the backward pass rather than keep it.
+    remat: compute the inside of a block again in the backward pass instead of keeping it.
     """
 
     num_classes: int
@@ -105,7 +105,7 @@ class KerasResNet(nn.Module):
         x = conv(self.width, (7, 7), 2, use_bias=True, name="stem_conv")(x)
         if self.version == 1:
             x = nn.relu(norm(name="stem_norm")(x, train))
-        # Zeros stand at the edge, not -inf: in version 2 the maximum is of both signs.
+        # Padded with zeros, not -inf, which matters in version 2, where values may be negative.
         x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 2)
         block = Block if self.version == 1 else BlockV2
         block = nn.remat(block, static_argnums=(2,)) if self.remat else block
@@ -126,7 +126,7 @@ class KerasResNet(nn.Module):
 
 
 def _layers(module):
-    """(convolution, BatchNorm) with the initial values, momentum and epsilon of Keras."""
+    """(convolution, BatchNorm) with Keras' initial values, momentum and epsilon."""
     return (functools.partial(Conv, kernel_init=nn.initializers.glorot_uniform(),
                               dtype=module.dtype),
             functools.partial(BatchNorm, module.norm_group, 0.99, 1.001e-5, dtype=module.dtype))
@@ -141,7 +141,7 @@ def _facts(blocks: tuple[int, ...], version: int) -> dict:
     renames = (block(r"conv(\d)", r"\3_conv"), block(r"shortcut_conv", r"0_conv"),
                (r"stem_conv", r"conv1_conv"), (r"head", r"predictions"))
     if version == 1:
-        # Layers at one distance from the end come in the order in which they were made.
+        # Layers at the same distance from the output are in the order in which they were created.
         tail = ("0_conv", "3_conv", "0_bn", "3_bn"), ("3_conv", "3_bn")
         head, order, last = (), ["conv1_conv", "conv1_bn"], []
         renames += (block(r"norm(\d)", r"\3_bn"), block(r"shortcut_norm", r"0_bn"),
@@ -169,40 +169,40 @@ def _options(num_classes: int, *, width: int = 64, norm_group: int | None = None
 @MODELS.register(params=25_583_592, **_facts(R50, 1))
 @takes(_options)
 def keras_resnet50(num_classes, **options):
-    """25,636,712 with the running statistics, as Keras counts."""
+    """Keras counts 25,636,712 parameters, running statistics included."""
     return KerasResNet(num_classes, R50, **options)
 
 
 @MODELS.register(params=44_601_832, **_facts(R101, 1))
 @takes(_options)
 def keras_resnet101(num_classes, **options):
-    """44,707,176 with the running statistics, as Keras counts."""
+    """Keras counts 44,707,176 parameters, running statistics included."""
     return KerasResNet(num_classes, R101, **options)
 
 
 @MODELS.register(params=60_268_520, **_facts(R152, 1))
 @takes(_options)
 def keras_resnet152(num_classes, **options):
-    """60,419,944 with the running statistics, as Keras counts."""
+    """Keras counts 60,419,944 parameters, running statistics included."""
     return KerasResNet(num_classes, R152, **options)
 
 
 @MODELS.register(params=25_568_360, **_facts(R50, 2))
 @takes(_options)
 def keras_resnet50v2(num_classes, **options):
-    """25,613,800 with the running statistics, as Keras counts."""
+    """Keras counts 25,613,800 parameters, running statistics included."""
     return KerasResNet(num_classes, R50, version=2, **options)
 
 
 @MODELS.register(params=44_577_896, **_facts(R101, 2))
 @takes(_options)
 def keras_resnet101v2(num_classes, **options):
-    """44,675,560 with the running statistics, as Keras counts."""
+    """Keras counts 44,675,560 parameters, running statistics included."""
     return KerasResNet(num_classes, R101, version=2, **options)
 
 
 @MODELS.register(params=60_236_904, **_facts(R152, 2))
 @takes(_options)
 def keras_resnet152v2(num_classes, **options):
-    """60,380,648 with the running statistics, as Keras counts."""
+    """Keras counts 60,380,648 parameters, running statistics included."""
     return KerasResNet(num_classes, R152, version=2, **options)

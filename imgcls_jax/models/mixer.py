@@ -34,7 +34,7 @@ IMAGENET = {"image_size": 224, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), 
 
 
 class Mlp(nn.Module):
-    """Two dense layers with a GELU between, dropout after each: f[...,D] -> f[...,D]."""
+    """Dense, GELU, dense, with dropout after each dense layer: f[...,D] -> f[...,D]."""
 
     hidden: int
     gelu: Literal["exact", "tanh"]
@@ -50,8 +50,8 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """A perceptron over the tokens of each channel, one over the channels of each token, each with
-    a norm before and a sum after: f[B,N,D] -> f[B,N,D].
+    """A perceptron over the tokens of each channel, then one over the channels of each token, each
+    with a norm before and a residual sum after: f[B,N,D] -> f[B,N,D].
 
     dropout: of the units of a branch. drop_path: of the whole branch of an example.
     """
@@ -78,11 +78,11 @@ class Mixer(nn.Module):
     """f[B,H,W,C] -> logits f32[B,num_classes], or pooled features where num_classes is 0.
 
     tokens, channels: hidden units of the two perceptrons of a block. The first has a weight per
-      token: variables of one image size fit no other.
+      token: variables for one image size do not fit another.
     gelu: exact as in timm, or the tanh form of the authors' JAX code.
     drop_path: stochastic depth of the last block; the rate grows linearly from 0 at the first.
     head_bias: initial bias, such as -6.9 for sigmoid losses; the head's kernel starts at zero.
-    remat: compute the inside of a block anew in the backward pass.
+    remat: compute the inside of a block again in the backward pass.
 
     ConfigError if the patch size does not divide the image.
     """

@@ -23,7 +23,7 @@ def _parts(stage, block):
 
 
 def _torchvision(stage, block, part, leaf):
-    """The last convolution of a block and its norm stand beside the pairs, not in one."""
+    """The last convolution of a block and its norm follow the pairs and are not one of them."""
     number, norm = _parts(stage, block).index(part), int(leaf == "norm")
     inner = f"{number + norm}" if part == "project" else f"{number}.{norm}"
     return f"features.{PLACE(stage, block)}.conv.{inner}"
@@ -47,7 +47,7 @@ class MobileNetV2(nn.Module):
     width: multiplies all channels, which are then rounded to eights; those of the last
       convolution only where it is above 1 (section 4.1 of the paper).
     dropout: of the pooled features. norm_group: examples per BatchNorm statistic, None for the
-    whole batch. remat: compute each block anew in the backward pass, for memory.
+    whole batch. remat: compute each block again in the backward pass, to save memory.
     """
 
     num_classes: int

@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 
 def _rows(kernel, expanded, features, gate, activation, stride):
-    """Rows of one stage: as many as there are expanded widths; the first has the stride."""
+    """Rows of one stage, one for each expanded width; the first has the stride."""
     return tuple(Row(kernel, width, features, gate, activation, 1 if i else stride)
                  for i, width in enumerate(expanded))
 
@@ -52,9 +52,9 @@ class MobileNetV3(nn.Module):
 
     stages: rows of blocks. hidden: units between pooling and head.
     width: multiplies all channels and `hidden`, which are then rounded to eights.
-    form: "torchvision" or "timm": BatchNorm and how parameters start.
+    form: "torchvision" or "timm": settings of BatchNorm and initial values.
     dropout: of the hidden units. norm_group: examples per BatchNorm statistic, None for the whole
-    batch. remat: compute each block anew in the backward pass, for memory.
+    batch. remat: compute each block again in the backward pass, to save memory.
     """
 
     num_classes: int
@@ -73,7 +73,7 @@ class MobileNetV3(nn.Module):
         fan_out, fan_in = (nn.initializers.variance_scaling(2.0, mode, "normal")
                            for mode in ("fan_out", "fan_in"))
         conv = functools.partial(Conv, kernel_init=fan_out, dtype=self.dtype)
-        # timm counts the outputs of one channel as a depthwise kernel's fan-out, torch of all.
+        # timm counts one channel's outputs in a depthwise kernel's fan-out, torch those of all.
         depthwise = functools.partial(conv, kernel_init=fan_in if timm else fan_out)
         norm = functools.partial(BatchNorm, self.norm_group, 0.9 if timm else 0.99,
                                  1e-5 if timm else 1e-3, dtype=self.dtype)

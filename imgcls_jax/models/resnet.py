@@ -1,5 +1,5 @@
 """ResNet v1.5 for ImageNet, as torchvision builds it, wide ResNet (arXiv 1605.07146) and ResNeXt
-(arXiv 1611.05431) of the same blocks, and the paper's members for CIFAR."""
+(arXiv 1611.05431) of the same blocks, and the paper's variants for CIFAR."""
 
 import functools
 from typing import Any, Literal
@@ -29,7 +29,7 @@ TORCH = Layout("torch", (  # torchvision/models/resnet.py; timm's resnet.py has 
 
 
 def _part(match) -> str:
-    """The name that transformers has for a part of a block."""
+    """The name of a part of a block in transformers."""
     stage, block, shortcut, kind, number = match.groups()
     place = "shortcut" if shortcut else f"layer.{int(number) - 1}"
     return f"resnet.encoder.stages.{int(stage) - 1}.layers.{block}.{place}.{NAMES[kind]}"
@@ -111,7 +111,7 @@ class ResNet(nn.Module):
     zero_init: start each block as the identity (arXiv 1706.02677, section 5.1).
     drop_path: stochastic depth of the last block (arXiv 1603.09382); the rate grows linearly from
       0 at the first.
-    remat: compute the inside of a block anew in the backward pass rather than keep it.
+    remat: compute the inside of a block again in the backward pass instead of keeping it.
 
     ConfigError if the groups do not divide the width.
     """

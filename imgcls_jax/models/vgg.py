@@ -67,7 +67,7 @@ class VGG(nn.Module):
 
 
 def _facts(depths: tuple[int, ...], normalise: bool) -> dict:
-    """What variants share; the place of a layer in the reference's list depends on the variant."""
+    """Facts of a variant; the number of a layer in the reference's list depends on it."""
     features, place = [], 0
     for i, depth in enumerate(depths, 1):
         for j in range(depth):

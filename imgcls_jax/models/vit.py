@@ -24,9 +24,9 @@ IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
 
 
 class Mlp(nn.Module):
-    """Two dense layers with a GELU between: f[B,N,D] -> f[B,N,D].
+    """Dense, GELU, dense: f[B,N,D] -> f[B,N,D].
 
-    hidden: units between, None for 4 * D. kernel_init: None for Xavier's.
+    hidden: units in between, None for 4 * D. kernel_init: None for Xavier's.
     """
 
     gelu: Literal["exact", "tanh"]
@@ -93,7 +93,7 @@ class Block(nn.Module):
                 y = y * scale.astype(self.dtype)
             return nn.Dropout(self.drop_path, (1, 2), deterministic=not train)(y)
 
-        # fan-in is Xavier's range for each of the three square matrices of queries, keys, values.
+        # With fan-in each of the three square matrices (queries, keys, values) has Xavier's range.
         inits = {} if self.kernel_init is None else {
             "kernel_init": self.kernel_init, "qkv_init": self.kernel_init}
         attention = SelfAttention(self.heads, self.dtype, name="attention", anew=self.anew,
@@ -109,22 +109,22 @@ class ViT(nn.Module):
     pool: a class token, the average of the tokens, or attention with a learned query.
     positions: a learned table, class token included, or fixed sines and cosines without it.
     representation: a dense layer with tanh between pooling and head.
-    dropout: share of units dropped after each dense layer of a block and the positions.
+    dropout: share of units dropped after each dense layer of a block and after the positions.
     drop_path: stochastic depth of the last block; the rate grows linearly from 0 at the first, or
-      is that of all blocks (drop_path_rule="constant").
+      is the same for all blocks (drop_path_rule="constant").
     head_bias: initial bias, such as -6.9 for sigmoid losses. zero_head: head starts at zero.
     gelu: exact as in torchvision and timm, or the tanh form of big_vision.
     stem: channels of 3x3 convolutions with BatchNorm, at full size, before the patches
       (after arXiv 2106.14881); norm_group is theirs.
     hidden, layer_scale: see Block. token_position: whether the class token has a position.
-    distilled: a second token with a head of its own (arXiv 2012.12877). Logits are the mean of the
-      two heads, features that of the two tokens; in training those of each head are sown as well,
-      into `aux_logits` as "class" and "distillation". Without distillation_head, logits and
+    distilled: a second token with its own head (arXiv 2012.12877). Logits are the mean of the two
+      heads, features the mean of the two tokens; in training the logits of each head are also sown
+      into `aux_logits`, as "class" and "distillation". Without distillation_head, logits and
       features are those of the class token alone.
-    kernels: drawn from Xavier's range as in ViT, or a normal of deviation 0.02 as in DeiT, whose
-      head does not start at zero.
-    remat: compute the inside of a block anew in the backward pass rather than keep it; "values":
-      only those of attention; "keys_values": these and the keys.
+    kernels: drawn from Xavier's range as in ViT, or from a normal of deviation 0.02 as in DeiT,
+      whose head does not start at zero.
+    remat: compute the inside of a block again in the backward pass instead of keeping it;
+      "values": only the values of attention; "keys_values": these and the keys.
 
     ConfigError if the patch size does not divide the image.
     """
@@ -162,7 +162,7 @@ class ViT(nn.Module):
             norm = BatchNorm(self.norm_group, dtype=self.dtype, name=f"stem_norm{i}")
             x = nn.relu(norm(x, train))
         grid = patch_grid(*x.shape[1:3], self.patch_size)
-        # torch's initial range of a convolution, where DeiT leaves it: +-1/sqrt(inputs).
+        # torch's default initial range of a convolution, which DeiT keeps: +-1/sqrt(inputs).
         kernel_init = nn.initializers.lecun_normal() if self.kernels == "xavier" else (
             nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"))
         x = Patches(self.width, self.patch_size, self.dtype, kernel_init, name="patches")(x)
@@ -207,12 +207,12 @@ class ViT(nn.Module):
         return (logits + others) / 2
 
     def _normal(self):
-        """The initialiser of all kernels, None where each has its own."""
-        # The references cut this normal at +-2, which is 100 deviations: not at all.
+        """The initialiser of all kernels, None if each has its own."""
+        # The references truncate this normal at +-2, which is 100 deviations: no effect.
         return nn.initializers.normal(0.02) if self.kernels == "normal" else None
 
     def _place(self, x, grid):
-        """Tokens with their positions, the class token in front, then that of distillation."""
+        """Tokens with positions: first the class token, then the distillation token, the others."""
         names = ("token", "token_distillation")[:(self.pool == "token") + self.distilled]
         init = self._normal() or nn.initializers.zeros
         tokens = [self.param(name, init, (1, 1, self.width), _wide(self)) for name in names]

@@ -1,8 +1,8 @@
-"""Optimizers: `(parts, *, ...) -> optax.GradientTransformation` from gradients to what is added to
-the parameters: its own rule between `parts`, which is optimizers.Parts.
+"""Optimizers: `(parts, *, ...) -> optax.GradientTransformation`, from gradients to the updates that
+are added to the parameters: the optimizer's rule chained with `parts`, which is optimizers.Parts.
 
-Facts: `decay`, the mode of config.weight_decay it was published with; `evaluated`, if the
-parameters to evaluate are others than those trained: (optimizer state, params) -> params.
+Facts: `decay`, the mode of config.weight_decay it was published with; `evaluated`, if other
+parameters are evaluated than those trained: (optimizer state, params) -> params.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ OPTIMIZERS = Registry("optimizer", __name__, needs=("decay",))
 class Parts:
     """Weight decay and learning rate, for an optimizer to chain where its definition has them.
 
-    All three belong into every chain; those that the config does not ask for are the identity.
+    The first three belong in every chain; those that the config does not ask for are the identity.
 
-    inside: adds the decay that is part of the rule (mode "coupled"), such as L2 of the gradient;
+    inside: adds the decay that is part of the rule (mode "coupled"), such as L2 in the gradient;
       stateless.
-    rate: times minus the learning rate, that of each parameter.
+    rate: multiplies by minus the learning rate of each parameter.
     apart: adds the decay that the rule does not see (the other modes) to the finished update.
-    decayed: tree of parameters -> tree of whether there is decay of them, in any mode.
+    decayed: tree of parameters -> tree of whether each has weight decay, in any mode.
     learning_rate: step -> the learning rate, as a number.
     """
 

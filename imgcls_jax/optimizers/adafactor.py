@@ -1,4 +1,4 @@
-"""Adam with second moments of rows and columns alone."""
+"""Adam with factored second moments: only those of rows and columns are stored."""
 
 from typing import Literal
 
@@ -16,10 +16,10 @@ def adafactor(parts: Parts, *, decay_rate: float = 0.8, b2_cap: float = 0.999,
               ) -> optax.GradientTransformation:
     """Adafactor as big_vision has it (arXiv 2106.04560, section 3.5; its parent arXiv 1804.04235).
 
-    The second moment is the product of those of rows and columns, where the two largest axes are
-    of min_size or more; its decay at step t is min(b2_cap, 1 - t ^ -decay_rate). clipping: the
-    largest root mean square of a tensor's update. momentum: of the update, kept in mu_dtype, None:
-    in the parameters'. There is no relative step and no scaling by the parameter. timm's
+    The second moment is the product of those of rows and columns if the two largest axes have
+    min_size or more; its decay at step t is min(b2_cap, 1 - t ^ -decay_rate). clipping: the
+    largest root mean square of a tensor's update. momentum: of the update, kept in mu_dtype (None:
+    the parameters' dtype). There is no relative step size and no scaling by the parameters. timm's
     AdafactorBigVision is the same with min_size=16.
     """
     def second(count, exponent):

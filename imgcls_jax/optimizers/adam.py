@@ -1,4 +1,4 @@
-"""Adam, with weight decay in the gradient or apart from it."""
+"""Adam, with weight decay in the gradient or decoupled."""
 
 from typing import Literal
 
@@ -21,5 +21,5 @@ def adamw(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 @OPTIMIZERS.register(decay="coupled")
 def adam(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
          mu_dtype: Literal["bfloat16", "float32"] | None = None) -> optax.GradientTransformation:
-    """Adam (arXiv 1412.6980), its weight decay L2 of the gradient, as torch.optim.Adam."""
+    """Adam (arXiv 1412.6980) with weight decay as L2 in the gradient, as torch.optim.Adam."""
     return adamw(parts, b1=b1, b2=b2, eps=eps, mu_dtype=mu_dtype)

@@ -1,4 +1,4 @@
-"""Adam, its step of each tensor in proportion to the tensor."""
+"""Adam with each tensor's step proportional to the norm of the tensor."""
 
 from typing import Literal
 
@@ -13,9 +13,9 @@ def lamb(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6,
     """LAMB (arXiv 1904.00962, algorithm 2): Adam's direction and the decay, scaled to the norm of
     the parameter.
 
-    adapt: "decayed" scales the parameters that have weight decay alone, as timm's Lamb; "all" every
-    one. timm clips gradients to a global norm of 1 besides: config.clip = dict(norm=1.0). Its
-    decoupled decay is another than mode "times_lr": it precedes the norm of the parameter.
+    adapt: "decayed" scales only the parameters that have weight decay, as timm's Lamb; "all" every
+    one. timm also clips gradients to a global norm of 1: config.clip = dict(norm=1.0). Its
+    decoupled decay differs from mode "times_lr": it precedes the norm of the parameter.
     """
     trust = optax.scale_by_trust_ratio()
     if adapt == "decayed":

@@ -1,4 +1,4 @@
-"""Momentum, its gradient of each tensor in proportion to the tensor."""
+"""Momentum with each tensor's gradient scaled in proportion to the norm of the tensor."""
 
 from typing import Literal
 
@@ -15,9 +15,9 @@ def lars(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, trust: 
          ) -> optax.GradientTransformation:
     """LARS (arXiv 1708.03888, eq. 6): gradient and decay times trust * |w| / (|g| + |decay|).
 
-    adapt: "decayed" scales the parameters that have weight decay alone, as timm's Lars and as
-    published results leave biases and BatchNorm out; "all" every one. The learning rate is outside
-    the momentum, as in timm's.
+    adapt: "decayed" scales only the parameters that have weight decay, as timm's Lars and published
+    results, which leave biases and BatchNorm out; "all" every one. The learning rate is outside the
+    momentum, as in timm's.
     """
     local = _local_rate(parts.inside, trust, eps)
     if adapt == "decayed":
@@ -27,7 +27,7 @@ def lars(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, trust: 
 
 
 def _local_rate(decay: optax.GradientTransformation, trust: float, eps: float):
-    """The sum of the norms is not the norm of the sum, which optax.scale_by_trust_ratio takes."""
+    """Divides by the sum of the norms; optax.scale_by_trust_ratio takes the norm of the sum."""
     def scaled(g, d, p):
         norms = jnp.linalg.norm(g.ravel()), jnp.linalg.norm(d.ravel()), jnp.linalg.norm(p.ravel())
         ratio = trust * norms[2] / (norms[0] + norms[1] + eps)

@@ -1,4 +1,4 @@
-"""Momentum, its matrices made orthogonal."""
+"""Momentum with orthogonalised matrices."""
 
 import re
 from typing import Literal
@@ -18,13 +18,14 @@ def muon(parts: Parts, *, momentum: float = 0.95, nesterov: bool = True, iterati
          adamw: str = "(stem|patches|head).*", adamw_rate: float = 0.015, b1: float = 0.9,
          b2: float = 0.95, eps: float = 1e-10) -> optax.GradientTransformation:
     """Muon (Keller Jordan, github.com/KellerJordan/Muon): the momentum of a matrix becomes the
-    nearest matrix of singular values about 1, by `iterations` of Newton and Schulz.
+    nearest matrix with singular values of about 1, by `iterations` of Newton-Schulz.
 
-    A convolution kernel is the matrix [H * W * inputs, outputs]. What is no matrix, and what the
-    regex `adamw` matches, embeddings and heads, goes by AdamW of b1, b2, eps, its learning rate
-    adamw_rate of the other, also in the decay: 0.015 is 3e-4 beside Muon's 0.02. adjust: the step
-    times sqrt(max(1, outputs / inputs)), or 0.2 * sqrt(max(outputs, inputs)) (arXiv 2502.16982,
-    eq. 4), with which the rate is AdamW's and adamw_rate 1.
+    A convolution kernel is the matrix [H * W * inputs, outputs]. Parameters that are not matrices,
+    and those that the regex `adamw` matches (embeddings and heads), are updated by AdamW with b1,
+    b2, eps and adamw_rate times the learning rate, also in the decay: 0.015 means 3e-4 if Muon has
+    0.02. adjust: the step is multiplied by sqrt(max(1, outputs / inputs)), or by
+    0.2 * sqrt(max(outputs, inputs)) (arXiv 2502.16982, eq. 4), which suits AdamW's learning rate
+    and adamw_rate 1.
     """
     def labels(updates):
         return tree.map_with_path(
@@ -45,7 +46,7 @@ def _matrix(leaf) -> tuple[int, int]:
 
 def _orthogonal(iterations: int, adjust: str) -> optax.GradientTransformation:
     # optax.contrib's is not Keller Jordan's: it corrects the bias of the two terms of Nesterov's
-    # momentum by different powers, so that they weigh otherwise in the first steps.
+    # momentum by different powers, so that their weights differ in the first steps.
     def direction(update, parameter):
         inputs, outputs = _matrix(update)
         factor = (max(1.0, outputs / inputs) ** 0.5 if adjust == "original" else
@@ -58,7 +59,7 @@ def _orthogonal(iterations: int, adjust: str) -> optax.GradientTransformation:
 
 def newton_schulz(matrix, iterations: int):
     """f[N,M] -> about U V' of its singular value decomposition U S V'; the scale of the matrix does
-    not matter. All singular values come into 0.7 to 1.2, none exactly to 1."""
+    not matter. All singular values end between 0.7 and 1.2, not exactly at 1."""
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix

@@ -15,7 +15,7 @@ def rmsprop(parts: Parts, *, decay: float = 0.9, momentum: float = 0.9, eps: flo
 
     form: "tensorflow" begins the mean square at 1, has eps inside the root and the learning rate
     inside the momentum, as TensorFlow 1 and timm's RMSpropTF; "torch" begins it at 0 and has both
-    outside, as torch.optim.RMSprop. lr_in_momentum: the last of these by itself; None: as the form.
+    outside, as torch.optim.RMSprop. lr_in_momentum: only where the rate is; None: as in `form`.
     """
     theirs = form == "tensorflow"
     direction = optax.scale_by_rms(decay, eps, initial_scale=float(theirs), eps_in_sqrt=theirs)

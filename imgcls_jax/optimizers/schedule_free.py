@@ -10,13 +10,13 @@ from imgcls_jax.optimizers import OPTIMIZERS, Parts
 
 
 def evaluated(opt_state, params):
-    """The average x, of the optimizer's state and the parameters y that are trained."""
+    """The average x, from the optimizer's state and the trained parameters y."""
     def is_masked(leaf):
         return isinstance(leaf, optax.MaskedNode)
 
     states = jax.tree.leaves(opt_state, is_leaf=lambda one: isinstance(one, ScheduleFreeState))
     state = next(one for one in states if isinstance(one, ScheduleFreeState))
-    # What is frozen has no z.
+    # Frozen parameters have no z.
     return jax.tree.map(
         lambda z, y: y if is_masked(z) else schedule_free_eval_params(state._replace(z=z), y),
         state.z, params, is_leaf=is_masked)
@@ -29,10 +29,10 @@ def schedule_free(parts: Parts, *, base: Literal["adamw", "sgd"] = "adamw", b1: 
     """Schedule-free AdamW or SGD (arXiv 2405.15682, algorithm 1), to be used with a warm-up and a
     constant schedule.
 
-    b1: of the average in the point where gradients are taken, in the place of a momentum. b2, eps:
+    b1: share of the average in the point where gradients are taken, in place of momentum. b2, eps:
     of AdamW. power: the weight of an iterate in the average is the largest learning rate so far to
-    this power. Evaluated is the average, which stands in the place of a moving average of the
-    weights; BatchNorm's statistics stay those of training.
+    this power. The average is evaluated, in place of an exponential moving average of the weights;
+    BatchNorm's statistics stay those of training.
     """
     direction = (optax.scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True)
                  if base == "adamw" else optax.identity())

@@ -14,7 +14,7 @@ def sgd(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False,
 
     form: "torch" has the learning rate outside the buffer, m = momentum * m + g, as
     torch.optim.SGD; "paper" inside it, m = momentum * m + rate * g, as arXiv 1404.5997 and Caffe,
-    where a change of the rate reaches past gradients no more (arXiv 1706.02677, section 3).
+    where a change of the rate no longer affects past gradients (arXiv 1706.02677, section 3).
     """
     buffer = optax.trace(momentum, nesterov) if momentum else optax.identity()
     if form == "paper":

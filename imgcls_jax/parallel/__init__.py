@@ -1,1 +1,1 @@
-"""Several devices and several processes: the mesh, sharding rules, transfer, the start."""
+"""Several devices and processes: the mesh, sharding rules, transfer, starting processes."""

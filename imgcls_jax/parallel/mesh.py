@@ -1,7 +1,7 @@
-"""The mesh of devices, the batch split over it, and gradients of each shard by itself.
+"""The mesh of devices, the batch split over it, and gradients computed per shard.
 
-Axes: `data` and `fsdp` share the batch, `fsdp` also splits big leaves of the state, `model` is used
-where a rule names it.
+Axes: the batch is split over `data` and `fsdp`; `fsdp` also splits big leaves of the state; `model`
+is used where a rule names it.
 """
 
 from collections.abc import Callable
@@ -19,34 +19,34 @@ BATCH = PartitionSpec(SHARDS)
 
 def make_mesh(devices=None, *, data: int = -1, fsdp: int = 1, model: int = 1,
               rules: tuple = ()) -> Mesh:
-    """The devices (all of them by default) as data x fsdp x model; -1 is whatever is left.
+    """The devices (by default all) as data x fsdp x model; -1 takes the remaining devices.
 
     `rules` is checked here and used by `state_shardings`. Raises ConfigError if sizes do not fit.
     """
-    # By process, so that each one's rows of a batch are contiguous: by id they need not be.
+    # Sorted by process, so that each one's rows of a batch are contiguous: by id they may not be.
     devices = np.array(sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
                        if devices is None else devices)
     sizes = [data, fsdp, model]
     named = dict(zip(AXES, sizes, strict=True))
     if sizes.count(-1) > 1 or any(n < 1 and n != -1 for n in sizes):
-        raise ConfigError(f"mesh sizes {named}", where="config.mesh",
+        raise ConfigError(f"mesh sizes {named} are not valid", where="config.mesh",
                           fix="use numbers of 1 or more, and -1 at most once")
     rest = int(np.prod([n for n in sizes if n != -1]))
     if -1 in sizes and devices.size % rest == 0:
         sizes[sizes.index(-1)] = devices.size // rest
     if np.prod(sizes) != devices.size:
         raise ConfigError(f"mesh {named} does not fit {devices.size} devices", where="config.mesh",
-                          fix="their product must be the number of devices; -1 fills the rest")
+                          fix="use sizes whose product is the number of devices; -1 fills the rest")
     for rule in rules:
         if not isinstance(rule, tuple) or list(map(type, rule)) != [str, tuple]:
-            raise ConfigError(f"{rule!r} is no rule", where="config.mesh.rules",
+            raise ConfigError(f"{rule!r} is not a rule", where="config.mesh.rules",
                               fix="write it as ('.*/kernel', ('fsdp', None))")
         pattern, axes = rule
         for axis in axes:
             if axis is not None and axis not in AXES:
-                raise ConfigError(f"rule {pattern!r} names an axis {axis!r}",
+                raise ConfigError(f"rule {pattern!r} names the unknown axis {axis!r}",
                                   where="config.mesh.rules", fix=f"use one of {AXES} or None")
-    # Mesh(), not jax.make_mesh: the latter's axes are Explicit, which linen cannot trace.
+    # Mesh(), not jax.make_mesh, whose axes are Explicit, which linen cannot trace.
     return Mesh(devices.reshape(sizes), AXES)
 
 
@@ -65,11 +65,11 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1):
 
 
 def by_shard(gradients: Callable, mesh: Mesh, dtype: str) -> Callable:
-    """`gradients`, each shard's rows by themselves; one sum over the shards, at the end.
+    """`gradients`, computed for each shard's rows separately; one sum over the shards at the end.
 
-    gradients: (state, images, targets, key) -> (gradients, model state, sums), the first two means
-      over the rows it is given. The mean gradients of the shards cross the wire in `dtype`, all
-      else as it is; every shard has a key of its own. The state is whole on each of them.
+    gradients: (state, images, targets, key) -> (gradients, model state, sums), the first two being
+      means over the rows it is given. The shards' mean gradients are sent in `dtype`, all else in
+      its own; every shard gets a different key. The state is replicated on all of them.
     """
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
 
@@ -81,7 +81,7 @@ def by_shard(gradients: Callable, mesh: Mesh, dtype: str) -> Callable:
         sent, *others = jax.lax.psum((sent, mean[1], sums), SHARDS)
         return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), sent, grads), *others
 
-    # Unchecked: else JAX sums the gradients of what is whole by itself, where it finds them.
+    # check_vma=False: with checking on, JAX would insert its own sum for replicated parameters.
     return jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), BATCH, BATCH,
                                                      PartitionSpec()),
                          out_specs=PartitionSpec(), check_vma=False)

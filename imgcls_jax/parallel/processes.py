@@ -1,4 +1,4 @@
-"""What is set once a process: distributed start, compilation cache, precision."""
+"""What is set once per process: distributed start, compilation cache, precision."""
 
 import os
 from pathlib import Path
@@ -10,16 +10,16 @@ from imgcls_jax.errors import ConfigError, EnvironmentFailure
 
 def start(*, coordinator: str | None = None, processes: int | None = None,
           process_id: int | None = None, cache: str | None = None):
-    """Joins the other processes, if there are any, and turns the compilation cache on.
+    """Connects to the other processes, if there are any, and enables the compilation cache.
 
-    Plain processes name a coordinator (host:port), their number and their own; under Slurm, Open
-    MPI and on TPU pods all three are found. Must run before anything asks JAX for a device.
+    Plain processes give a coordinator (host:port), the number of processes and their own id; under
+    Slurm, Open MPI and on TPU pods these are found. Must run before anything asks JAX for a device.
     """
     enable_cache(cache)
     if coordinator or (processes or 1) > 1:
         if not coordinator or processes is None or process_id is None:
-            raise ConfigError("plain processes need all of --coordinator, --processes and "
-                              "--process_id", where="command line",
+            raise ConfigError("one of --coordinator, --processes and --process_id is missing",
+                              where="command line",
                               fix="--coordinator=HOST:PORT --processes=N --process_id=0..N-1")
         _initialize(coordinator_address=coordinator, num_processes=processes,
                     process_id=process_id)
@@ -34,20 +34,20 @@ def _launched_in_parallel() -> bool:
 
 
 def _initialize(**arguments):
-    # Only the CPU backend reads it; its other choice, mpi, needs a library of its own.
+    # Only the CPU backend reads this; the other choice, mpi, needs a separate library.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(**arguments)
     except (RuntimeError, ValueError) as error:
         raise EnvironmentFailure(f"the processes did not find each other: {error}",
                                  where="jax.distributed.initialize",
-                                 fix="check that all run and reach the coordinator") from error
+                                fix="check that all run and can reach the coordinator") from error
 
 
 def enable_cache(place: str | None = None) -> str | None:
-    """Compiled programs are kept in `place`, else $IMGCLS_CACHE, else ~/.cache/imgcls_jax/xla.
+    """Keeps compiled programs in `place`, else $IMGCLS_CACHE, else ~/.cache/imgcls_jax/xla.
 
-    "off" keeps none. $JAX_COMPILATION_CACHE_DIR, where set, wins over the default.
+    "off" keeps none. $JAX_COMPILATION_CACHE_DIR, if set, takes precedence over the default.
     """
     place = place or os.environ.get("IMGCLS_CACHE") or os.environ.get("JAX_COMPILATION_CACHE_DIR")
     place = place or str(Path.home() / ".cache" / "imgcls_jax" / "xla")
@@ -55,19 +55,19 @@ def enable_cache(place: str | None = None) -> str | None:
         jax.config.update("jax_compilation_cache_dir", None)
         return None
     jax.config.update("jax_compilation_cache_dir", place)
-    # By default only programs that took over a second are kept: many small ones add up.
+    # JAX's default keeps only programs that took over a second, but many small ones add up.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return place
 
 
 def compute_dtype(precision: str) -> str:
-    """`config.precision` -> the dtype models compute in. "f64" also turns 64-bit JAX on."""
+    """`config.precision` -> the dtype models compute in. "f64" also enables 64-bit JAX."""
     if precision == "auto":
         return "float32" if jax.default_backend() == "cpu" else "bfloat16"
     names = {"f32": "float32", "bf16": "bfloat16", "f64": "float64"}
     if precision not in names:
-        raise ConfigError(f"precision={precision!r}", where="config.precision",
+        raise ConfigError(f"precision={precision!r} is unknown", where="config.precision",
                           fix=f"use one of {['auto', *names]}")
     if precision == "f64":
         jax.config.update("jax_enable_x64", True)

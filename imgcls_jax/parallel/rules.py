@@ -1,4 +1,4 @@
-"""Where the state lies on the mesh: by rule over shapes and names; models know no mesh."""
+"""How the state is sharded on the mesh: by rules over shapes and names, outside the models."""
 
 import re
 from typing import Any
@@ -14,10 +14,10 @@ SMALL = 4096  # elements: below this a leaf is cheaper to replicate than to gath
 
 
 def state_shardings(state: Any, mesh: Mesh, rules: tuple = ()) -> Any:
-    """A NamedSharding per leaf: the largest dimension that divides goes on `fsdp`.
+    """A NamedSharding per leaf: its largest divisible dimension goes on `fsdp`.
 
-    rules: ((regex of the path, (axis or None, ...)), ...); the first whole match wins over the
-    shape. Works on any tree of leaves with a shape.
+    rules: ((regex of the path, (axis or None, ...)), ...); the first one that matches the whole
+    path takes precedence over the shape. Works on any tree of leaves with a shape.
     """
     unused = {pattern for pattern, _ in rules}
 
@@ -35,9 +35,9 @@ def state_shardings(state: Any, mesh: Mesh, rules: tuple = ()) -> Any:
 
     shardings = tree.map_with_path(sharding, state)
     if unused:
-        raise ConfigError(f"{min(unused)!r} matches no leaf of as many dimensions as it has axes",
+        raise ConfigError(f"rule {min(unused)!r} matches no leaf with as many dimensions as axes",
                           where="config.mesh.rules",
-                          fix=f"paths are as {', '.join(list(tree.flatten(state))[:3])}")
+                          fix=f"use paths such as {', '.join(list(tree.flatten(state))[:3])}")
     return shardings
 
 

@@ -1,4 +1,4 @@
-"""Host arrays -> global arrays on the mesh, ahead of the step that takes them."""
+"""Host arrays -> global arrays on the mesh, ahead of the step that uses them."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from imgcls_jax.types import Array
 
 
 def place(state: Any, shardings: Any) -> Any:
-    """Host arrays, whole and equal on every process, -> global arrays."""
+    """Host arrays, complete and equal on every process, -> global arrays."""
     return jax.tree.map(lambda leaf, where: jax.make_array_from_callback(
         leaf.shape, where, lambda index: np.asarray(leaf)[index]), state, shardings)
 
@@ -29,7 +29,7 @@ def rows(batch_size: int, mesh: Mesh) -> slice:
 
 
 def to_device(batch: Mapping[str, Array], batch_size: int, mesh: Mesh) -> dict[str, Array]:
-    """This process's rows -> the global batch on the mesh. `id` stays behind."""
+    """This process's rows -> the global batch on the mesh. `id` stays on the host."""
     where = NamedSharding(mesh, BATCH)
     return {key: jax.make_array_from_process_local_data(where, np.asarray(value),
                                                         (batch_size, *value.shape[1:]))
@@ -37,19 +37,19 @@ def to_device(batch: Mapping[str, Array], batch_size: int, mesh: Mesh) -> dict[s
 
 
 def check_arrays(batch: Mapping[str, Array], wanted: Mapping[str, Array], where: str):
-    """ConfigError where the transforms give other images than they have declared."""
+    """ConfigError if the transforms return other images than declared."""
     for name, leaf in wanted.items():
         if tree.say(batch[name]) != tree.say(leaf):
-            raise ConfigError(f"{name} of a batch is {tree.say(batch[name])} where "
-                              f"{tree.say(leaf)} is expected", where=where,
-                              fix="a transform gives uint8, and declares the size it gives as "
+            raise ConfigError(f"{name} of a batch is {tree.say(batch[name])}, not "
+                              f"{tree.say(leaf)}", where=where,
+                              fix="make the transform return uint8, and declare its size as "
                                   "transform.size")
 
 
 def prefetch(batches: Iterator, put: Callable, depth: int = 2) -> Iterator[tuple]:
     """(host batch, device batch) pairs; up to `depth` transfers run ahead of the consumer.
 
-    The first is given as soon as it is there: a slow input does not delay it for the others.
+    The first pair is returned as soon as it is ready, without waiting for the others.
     """
     queue: deque[tuple] = deque()
     ahead = 1

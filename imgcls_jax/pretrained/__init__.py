@@ -1,1 +1,1 @@
-"""Published weights: files -> tensors -> leaves of our variables, fitted to another size."""
+"""Published weights: files -> tensors -> our variables, adapted to another image size."""

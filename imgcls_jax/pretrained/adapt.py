@@ -1,6 +1,6 @@
-"""Weights of one size for a model of another: position tables, stems.
+"""Adapts weights to a model with another image size or channel count: position tables, stems.
 
-A head is never bent: another class count means a new one (config.init.reset).
+A head is never adapted: another class count needs a new head (config.init.reset).
 """
 
 import math
@@ -17,7 +17,7 @@ def fit(path: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | No
         return value
     if path.endswith("/positions") and value.ndim == 3 and value.shape[-1] == shape[-1]:
         return positions(value, shape[1])
-    # Of dense kernels, only that of patches is a stem: others too may have 3 * n * n inputs.
+    # Of the dense kernels only that of patches is a stem; others may have 3 * n * n inputs too.
     if path.endswith("/patches/kernel" if value.ndim == 2 else "/kernel") and (
             value.ndim == len(shape)):
         return stem(value, tuple(shape))
@@ -27,8 +27,8 @@ def fit(path: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | No
 def positions(table: np.ndarray, tokens: int) -> np.ndarray:
     """f[1,N,D] -> f[1,tokens,D], for square grids: bicubic with antialiasing, extra tokens kept.
 
-    As timm/layers/pos_embed.py (resample_abs_pos_embed). How many rows are class or distillation
-    tokens is what is left of a square.
+    As timm/layers/pos_embed.py (resample_abs_pos_embed). Rows beyond the largest square number are
+    class or distillation tokens.
     """
     def split(count):
         return next((extra for extra in (0, 1, 2)
@@ -36,9 +36,9 @@ def positions(table: np.ndarray, tokens: int) -> np.ndarray:
 
     extra = split(table.shape[1])
     if extra is None or math.isqrt(tokens - extra) ** 2 != tokens - extra:
-        raise CheckpointError(f"a table of {table.shape[1]} positions cannot be made one of "
+        raise CheckpointError(f"a table of {table.shape[1]} positions cannot be resized to "
                               f"{tokens}", where="positions",
-                              fix="use square images, or start positions anew in config.init.reset")
+                              fix="use square images, or add positions to config.init.reset")
     old, new = math.isqrt(table.shape[1] - extra), math.isqrt(tokens - extra)
     grid = table[:, extra:].reshape(1, old, old, -1).astype(np.float32)
     grid = np.asarray(jax.image.resize(grid, (1, new, new, grid.shape[-1]), "cubic"))
@@ -47,10 +47,10 @@ def positions(table: np.ndarray, tokens: int) -> np.ndarray:
 
 
 def stem(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """A first kernel [h,w,3,D], or of patches [p*p*3,D], for another number of channels.
+    """A first kernel [h,w,3,D], or that of patches [p*p*3,D], for another number of channels.
 
     As timm/models/_manipulate.py (adapt_input_conv): one channel gets the sum over the colors;
-    more get the colors in turn, scaled so that a gray image gives what it gave.
+    more get the colors in turn, scaled so that a gray image gives the same output.
     """
     if kernel.ndim == 2:
         side = math.isqrt(kernel.shape[0] // 3)

@@ -1,5 +1,5 @@
-"""The published weights that are known: where they are, and the preprocessing they were measured
-with. Facts stand in catalogue.csv, which experiments/parity/catalogue.py writes."""
+"""The known published weights: where they are, and the preprocessing they were measured with.
+The facts are in catalogue.csv, which experiments/parity/catalogue.py writes."""
 
 import csv
 import functools
@@ -43,17 +43,17 @@ def weights(model: str) -> dict[str, Weights]:
 def find(name: str, where: str = "") -> tuple[str, str, Weights]:
     """"resnet50/imagenet1k_v2" -> (model, tag, weights).
 
-    Raises ConfigError with the nearest names, or with the tags where none is named.
+    Raises ConfigError with the nearest names, or with the tags if none is given.
     """
     model, _, tag = name.partition("/")
     if model not in _read():
-        raise ConfigError(f"no weights of a model {model!r} are known", where=where or name,
+        raise ConfigError(f"no weights are known for a model {model!r}", where=where or name,
                           fix=f"{near(model, _read())} (imgcls weights list)")
     tags = _read()[model]
     if not tag:
-        raise ConfigError(f"which weights of {model}?", where=where or name,
+        raise ConfigError(f"the weights of {model} need a tag", where=where or name,
                           fix=f"name one of {', '.join(f'{model}/{known}' for known in tags)}")
     if tag not in tags:
-        raise ConfigError(f"no weights {tag!r} of {model} are known", where=where or name,
+        raise ConfigError(f"no weights {tag!r} are known for {model}", where=where or name,
                           fix=f"{near(tag, tags)} (imgcls weights list {model})")
     return model, tag, tags[tag]

@@ -1,6 +1,6 @@
-"""Fetches a file of published weights: goes on after cuts, checks the hash, puts it in place whole.
+"""Downloads a file of published weights: resumes after interruptions and checks the hash.
 
-While it comes, the file is NAME.part; NAME.part.version says which version of it the server has.
+During the download the file is NAME.part; NAME.part.version holds the server's version of it.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 WAIT = 0.5  # seconds before the second try; doubled before each further one, up to LONGEST
 LONGEST = 30.0
-PATIENCE = 6  # tries in a row that bring nothing new
-UNHEARD = 2  # of a server that has never answered
+PATIENCE = 6  # tries in a row without a new byte
+UNHEARD = 2  # tries if the server has never answered
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 HUB = re.compile(r"https://huggingface\.co/([^/]+)/([^/]+)/resolve/[^/]+/(.+)")
 
-Tell = Callable[[int, int | None], None]  # bytes here, bytes of the whole file if that is known
+Tell = Callable[[int, int | None], None]  # bytes so far, bytes of the whole file if known
 
 
 def default_folder() -> Path:
@@ -41,8 +41,8 @@ def default_folder() -> Path:
 
 
 def place(weights: Weights, folder: Path | None = None) -> Path:
-    """Where the file is, or will be: under its published name, those of the hub, which are all
-    called alike, with owner and repository before it."""
+    """Where the file is, or will be: under its published name; files of the Hugging Face hub, which
+    all have the same name, get owner and repository in front."""
     hub = HUB.fullmatch(weights.file)
     name = ("--".join(hub.groups()).replace("/", "--") if hub else
             urllib.parse.unquote(urllib.parse.urlsplit(weights.file).path).rpartition("/")[2])
@@ -51,11 +51,11 @@ def place(weights: Weights, folder: Path | None = None) -> Path:
 
 def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda done, total: None
         ) -> Path:
-    """The path of the file, fetched if it is not there yet.
+    """The path of the file, which is downloaded if it is missing.
 
-    Raises EnvironmentFailure if it cannot be fetched or written, CheckpointError if its hash is
-    not the published one, a file that was there is left as it is; ConfigError if the address is
-    not https. Processes that want the same file wait for the first of them.
+    Raises EnvironmentFailure if it cannot be downloaded or written, CheckpointError if its hash is
+    not the published one (an existing file is left as it is), ConfigError if the address is not
+    https. Processes that need the same file wait for the first of them.
     """
     path = place(weights, folder)
     _check_address(weights.file)
@@ -65,7 +65,7 @@ def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda don
     with _writing(part):
         part.parent.mkdir(parents=True, exist_ok=True)
     with _alone(part) as file:
-        if _there(path, weights):  # another process has fetched it meanwhile
+        if _there(path, weights):  # another process has downloaded it meanwhile
             return path
         earlier = os.fstat(file.fileno()).st_size
         for again in (True, False) if earlier else (False,):
@@ -74,15 +74,15 @@ def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda don
             if found.startswith(_published(weights)):
                 break
             _start_over(file, part)
-            if again:  # what an earlier run left may be of another file, or lost in a crash
-                logging.warning("what was fetched earlier does not fit: fetching all of it anew")
+            if again:  # what an earlier run left may be from another file, or damaged in a crash
+                logging.warning("the earlier, partial download does not fit: starting again")
                 continue
             raise CheckpointError(
-                f"what was fetched is another file: its {_differs(found, weights)}",
+                f"the downloaded file is another file: its {_differs(found, weights)}",
                 where=weights.file,
-                fix="try again; if it stays so, what is published there is not what it was")
+                fix="try again; if this repeats, the published file has changed")
         if not _published(weights):
-            logging.warning("no hash of %s is published: its length alone was checked",
+            logging.warning("no hash of %s is published: only its length was checked",
                             weights.file)
         with _writing(part):
             os.fsync(file.fileno())
@@ -96,13 +96,13 @@ def _there(path: Path, weights: Weights) -> bool:
         return False
     found = _digest(path, weights)
     if not found.startswith(_published(weights)):
-        raise CheckpointError(f"the file there is another one: its {_differs(found, weights)}",
-                              where=str(path), fix=f"move it away, then fetch {weights.file}")
+        raise CheckpointError(f"the existing file is another one: its {_differs(found, weights)}",
+                              where=str(path), fix=f"move it away, then download {weights.file}")
     return True
 
 
 def _published(weights: Weights) -> str:
-    """The hash, or its first digits; "" where none is published."""
+    """The hash, or its first digits; "" if none is published."""
     return weights.sha256 or weights.md5
 
 
@@ -123,19 +123,19 @@ def _digest(path: Path, weights: Weights) -> str:
 def _check_address(address: str):
     split = urllib.parse.urlsplit(address)
     if split.scheme != "https" and not (split.scheme == "http" and split.hostname in LOOPBACK):
-        raise ConfigError("weights are fetched over https alone", where=address,
+        raise ConfigError("the address is not https", where=address,
                           fix="give an address that begins with https://")
 
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """What goes wrong when writing, which no further try would mend."""
+    """Turns an error in writing, which trying again would not fix, into an EnvironmentFailure."""
     try:
         yield
     except OSError as error:
         raise EnvironmentFailure(
             f"cannot write: {error.strerror or error}", where=str(path),
-            fix="free some space, or name another folder (--folder or $IMGCLS_WEIGHTS)") from error
+            fix="free some space, or use another folder (--folder or $IMGCLS_WEIGHTS)") from error
 
 
 @contextlib.contextmanager
@@ -145,13 +145,13 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
         with _writing(part):
             file = part.open("ab")
         with file:
-            with contextlib.suppress(OSError):  # a file system may have no locks
+            with contextlib.suppress(OSError):  # some file systems have no locks
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    logging.warning("another process is fetching %s: waiting for it", part)
+                    logging.warning("another process is downloading %s: waiting for it", part)
                     fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever had the lock may have renamed or removed the file that we have opened.
+            # The previous holder of the lock may have renamed or removed the file that we opened.
             if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
                 try:
                     yield file
@@ -167,7 +167,7 @@ def _fetch(weights: Weights, path: Path, file: BinaryIO, tell: Tell):
     begin = most = os.fstat(file.fileno()).st_size
     failures, limit = 0, UNHEARD
     while True:
-        problem = "the connection was cut"
+        problem = "the connection was closed"
         try:
             if _request(weights, path, file, tell):
                 return
@@ -188,11 +188,11 @@ def _fetch(weights: Weights, path: Path, file: BinaryIO, tell: Tell):
         if most > begin:
             limit = limit and PATIENCE
         if failures >= limit:
-            kept = f"; {here:,} bytes of it are kept" if here else ""
+            kept = f"; {here:,} bytes are kept" if here else ""
             raise EnvironmentFailure(
-                f"cannot fetch the weights: {problem}{kept}", where=weights.file,
-                fix="run it again when the connection is back, or fetch that address by other "
-                    f"means and put the file at {path.absolute()}")
+                f"cannot download the weights: {problem}{kept}", where=weights.file,
+                fix="run it again when the connection is back, or download that address yourself "
+                    f"and put the file at {path.absolute()}")
         wait = min(WAIT * 2**(failures - 1), LONGEST)
         logging.warning("%s at %s bytes: trying again in %.1f s", problem, f"{here:,}", wait)
         time.sleep(wait)
@@ -205,11 +205,11 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _request(weights: Weights, path: Path, file: BinaryIO, tell: Tell) -> bool:
-    """One request for what `file` lacks; whether it is whole now."""
+    """One request for the bytes that `file` lacks; returns whether it is complete now."""
     part = Path(file.name)
     here = os.fstat(file.fileno()).st_size
     version = _version(part).read_text() if _version(part).exists() else ""
-    if here and not (version or _published(weights)):  # nothing would tell that it has changed
+    if here and not (version or _published(weights)):  # a changed file could not be detected
         _start_over(file, part)
         here = 0
     headers = {"User-Agent": "imgcls_jax", "Accept-Encoding": "identity"}
@@ -241,7 +241,7 @@ def _request(weights: Weights, path: Path, file: BinaryIO, tell: Tell) -> bool:
             total, here = (total - here if total is not None else None), 0
             with _writing(part):
                 _version(part).write_text(_validator(response.headers))
-        # read1 gives what has come: of a cut connection no byte is lost.
+        # read1 returns what has arrived: no byte is lost if the connection is closed.
         while chunk := response.read1(CHUNK):
             with _writing(part):
                 file.write(chunk)
@@ -256,7 +256,7 @@ def _version(part: Path) -> Path:
 
 
 def _validator(headers) -> str:
-    """What If-Range may carry: a strong ETag, else the date of the last change."""
+    """A value for If-Range: a strong ETag, else the date of the last change."""
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 

@@ -1,4 +1,4 @@
-"""A file of weights -> tensors by name, whatever its format; told by content, not by its name."""
+"""A file of weights -> tensors by name, in any format, which its content decides, not its name."""
 
 import re
 import zipfile
@@ -11,8 +11,8 @@ from imgcls_jax.errors import CheckpointError
 from imgcls_jax.pretrained import keras_h5, pth
 
 FORMATS = ".safetensors, .pth (of torch.save), .npz or .h5 (of Keras)"
-# What training scripts wrap a state_dict in, and what DistributedDataParallel puts before names;
-# of several the first counts: the average is what was evaluated.
+# Keys that training scripts wrap a state_dict in, and the prefix of DistributedDataParallel; the
+# first one found counts: a moving average comes first, because it was evaluated.
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "module")
 
 
@@ -59,8 +59,8 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return {name: np.asarray(value) for name, value in load_file(path).items()}
     except (safetensors.SafetensorError, ValueError, OSError, MemoryError) as error:
-        raise CheckpointError(f"this is no whole safetensors file: {error}", where=str(path),
-                              fix="fetch it anew and compare its hash") from error
+        raise CheckpointError(f"the file is not a whole safetensors file: {error}", where=str(path),
+                              fix="download it again and compare its hash") from error
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -70,12 +70,13 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
         what = ("it holds Python objects, which are never loaded" if "allow_pickle" in str(error)
                 else str(error))
-        raise CheckpointError(f"this is no whole file of numpy arrays: {what}", where=str(path),
-                              fix="fetch it anew and compare its hash") from error
+        raise CheckpointError(f"the file is not a whole file of numpy arrays: {what}",
+                              where=str(path),
+                              fix="download it again and compare its hash") from error
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]):
-    """Whole or not at all."""
+    """Writes the file completely or not at all."""
     from safetensors.numpy import save_file
 
     temporary = Path(path).with_name(f".{Path(path).name}.tmp")

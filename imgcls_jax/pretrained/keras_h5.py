@@ -1,11 +1,11 @@
-"""HDF5 files of Keras without Keras: `.weights.h5` of Keras 3, and the older format, a group for
-every layer, in which keras-applications publishes its weights. h5py reads them.
+"""HDF5 files of Keras, read with h5py and without Keras: `.weights.h5` of Keras 3, and the older
+format, a group for every layer, in which keras-applications publishes its weights.
 
 Keras 3 (keras/src/saving/saving_lib.py): "layers/conv2d_1/vars/0", where conv2d_1 is the second
-layer of its class and, from about 3.7 on, the attribute `name` of "vars" says what it is called.
+layer of its class and, from about 3.7 on, the attribute `name` of "vars" is the layer's name.
 Older (keras/src/legacy/saving/legacy_h5_format.py): the attribute `layer_names` of the file,
-`weight_names` of each layer's group; Keras 1 has other names for a layer's tensors, so that their
-place counts. Both: the tensors of a layer are in the order of LEAVES.
+`weight_names` of each layer's group; Keras 1 has other names for a layer's tensors, so their order
+counts. Both: the tensors of a layer are in the order of LEAVES.
 """
 
 import itertools
@@ -19,17 +19,17 @@ from imgcls_jax.errors import CheckpointError, EnvironmentFailure
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LEAVES = {1: ("kernel",), 2: ("kernel", "bias"), 3: ("mean", "variance", "count"),
-          4: ("gamma", "beta", "moving_mean", "moving_variance")}  # by their number in a layer
-# The class of a layer of keras.applications by its name: the first that matches.
+          4: ("gamma", "beta", "moving_mean", "moving_variance")}  # by how many a layer has
+# The class of a layer of keras.applications by its name: the first match.
 KINDS = ((r"(.*_)?bn", "norm"), (r".*dwconv", "depthwise"), (r"fc\d|predictions", "dense"),
          (r"normalization", "statistics"), (r".*", "conv"))
-# The deviations of ImageNet, which stand in published EfficientNets where variances belong; the
-# model divides by their roots once more (keras/src/applications/efficientnet.py).
+# The standard deviations of ImageNet, which published EfficientNets store in place of variances;
+# the model divides by their roots once more (keras/src/applications/efficientnet.py).
 DEVIATIONS = (0.229, 0.224, 0.225)
 
 
 class Refused(Exception):
-    """What the file holds besides numbers of its own."""
+    """The file holds something other than its own numbers."""
 
 
 def is_hdf5(path: Path) -> bool:
@@ -40,15 +40,15 @@ def is_hdf5(path: Path) -> bool:
 def read(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a file as "layer/leaf", those of a class of layers in their order.
 
-    Raises CheckpointError for a file that is damaged, or leads to numbers elsewhere: no link but
-    to what the file itself holds is followed. EnvironmentFailure where h5py is missing.
+    Raises CheckpointError for a file that is damaged, or that refers to numbers elsewhere: only
+    links within the file are followed. EnvironmentFailure if h5py is missing.
     """
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise EnvironmentFailure("the files of Keras are read by h5py, which is not installed",
-                                 where=str(path), fix="pip install h5py, which the extra [keras] "
-                                                      "brings along") from error
+        raise EnvironmentFailure("Keras files need h5py, which is not installed",
+                                 where=str(path), fix="pip install h5py, or install this package "
+                                                      "with the extra [keras]") from error
     try:
         with h5py.File(path, "r") as file:
             return _tensors(file, path.stat().st_size)
@@ -58,8 +58,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
                               ) from error
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError,
             MemoryError) as error:
-        raise CheckpointError(f"this is no whole file of Keras: {' '.join(str(error).split())}",
-                              where=str(path), fix="fetch it anew and compare its hash") from error
+        raise CheckpointError(f"the file is not a whole Keras file: {' '.join(str(error).split())}",
+                              where=str(path),
+                              fix="download it again and compare its hash") from error
 
 
 def _tensors(file, size: int) -> dict[str, np.ndarray]:
@@ -72,14 +73,14 @@ def _tensors(file, size: int) -> dict[str, np.ndarray]:
             if name in found:
                 raise Refused(f"two layers called {layer}")
             left -= _check(dataset)
-            if left < 0:  # one tensor under many names
+            if left < 0:  # the same tensor under many names
                 raise Refused("more numbers than it has bytes")
             found[name] = np.asarray(dataset[()])
     return found
 
 
 def _is_old(file) -> bool:
-    """Whether it is of the older format; its whole models have the weights in a group."""
+    """Whether it has the older format; files of whole models have the weights in a group."""
     return "model_weights" in file or any(key.startswith("layer_names") for key in file.attrs)
 
 
@@ -108,7 +109,7 @@ def _old(file) -> Iterator[tuple[str, list]]:
 
 
 def _strings(group, key: str) -> list[str]:
-    """A list among the attributes; a long one goes on in KEY0, KEY1, ..."""
+    """A list among the attributes; a long one is continued in KEY0, KEY1, ..."""
     values = list(group.attrs.get(key, ()))
     for number in itertools.count():
         if f"{key}{number}" not in group.attrs:
@@ -117,13 +118,13 @@ def _strings(group, key: str) -> list[str]:
 
 
 def _child(group, path: str):
-    """What a path within the group leads to, by links to what the file itself holds alone."""
+    """What a path within the group leads to, following only links within the file."""
     import h5py
 
     for part in path.split("/"):
         link = group.get(part, getlink=True) if part.strip(".") else None
         if link is None:
-            raise KeyError(f"it has no {path!r} in {group.name!r}")
+            raise KeyError(f"{path!r} is missing in {group.name!r}")
         if not isinstance(link, h5py.HardLink):
             raise Refused(f"a link in place of {group.name.rstrip('/')}/{part}")
         group = group[part]
@@ -131,15 +132,15 @@ def _child(group, path: str):
 
 
 def _check(dataset) -> int:
-    """Bytes of a dataset of plain numbers that lie in this very file."""
+    """Bytes of a dataset, which must be plain numbers in this file."""
     import h5py
 
     name = dataset.name
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
-        raise Refused(f"something else than numbers as {name}")
+        raise Refused(f"something other than numbers as {name}")
     if dataset.external or dataset.is_virtual:
         raise Refused(f"a reference to another file as {name}")
-    if dataset.id.get_storage_size() != dataset.nbytes:  # Keras compresses nothing
+    if dataset.id.get_storage_size() != dataset.nbytes:  # Keras does not compress
         raise Refused(f"fewer bytes than numbers as {name}")
     return dataset.nbytes
 
@@ -150,12 +151,11 @@ def kind(layer: str) -> str:
 
 
 def in_order(tensors: Mapping[str, np.ndarray], order: Sequence[str]) -> Mapping[str, np.ndarray]:
-    """With layers called as in `order`, where the file calls one of them otherwise.
+    """The tensors with layers renamed as in `order`, if the file names some of them differently.
 
-    order: all layers that have tensors, as `model.layers` of Keras has them. The n-th layer of a
-    class is then the n-th of that class here: Keras itself reads older files by the order alone,
-    and those of Keras 3 up to about 3.6 tell no names. Where a class has not as many layers, all
-    names stay.
+    order: all layers that have tensors, as in `model.layers` of Keras. The n-th layer of a class is
+    then the n-th of that class here: Keras itself reads older files by order alone, and files of
+    Keras 3 up to about 3.6 hold no names. If a class has another number of layers, all names stay.
     """
     layers: dict[str, dict[str, np.ndarray]] = {}
     for name, value in tensors.items():
@@ -188,7 +188,7 @@ def _kind_of(leaves: Mapping[str, np.ndarray]) -> str:
 
 
 def normalisation(tensors: Mapping[str, np.ndarray]) -> tuple[tuple, tuple] | None:
-    """(mean, std) of images in 0 to 1 by the layer that an EfficientNet of Keras begins with."""
+    """(mean, std) for images in 0 to 1, from the first layer of a Keras EfficientNet."""
     for name, count in tensors.items():
         layer, _, leaf = name.rpartition("/")
         if leaf == "count" and not count.shape:

@@ -1,4 +1,4 @@
-"""Weights of a workdir or of a published file -> the variables of a model, or what keeps it."""
+"""Weights of a workdir or published file -> the variables of a model, or why they do not fit."""
 
 import dataclasses
 import logging
@@ -17,9 +17,9 @@ from imgcls_jax.types import Layout, ModelSpec, Weights
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Leaves by our paths; what of the model the source lacks, and what it has besides.
+    """Leaves by our paths; what the source lacks for the model, and what else it holds.
 
-    arguments: of the model, as far as the source tells them.
+    arguments: those of the model that follow from the source.
     """
 
     leaves: Mapping[str, np.ndarray]
@@ -30,11 +30,11 @@ class Found:
 
 
 def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
-    """(workdir or file, what is published of it) that `weights` means for a model.
+    """(workdir or file, what is published about it) that `weights` means for a model.
 
-    weights: a workdir, a file, or the name of published ones, as "resnet50/imagenet1k_v2" or
-    "imagenet1k_v2". A file is known by its name. Raises CheckpointError where there is none, or it
-    is yet to be fetched; ConfigError for a name that is none.
+    weights: a workdir, a file, or the name of published weights, such as "resnet50/imagenet1k_v2"
+    or "imagenet1k_v2". A published file is recognised by its name. Raises CheckpointError if it
+    does not exist or has not been downloaded; ConfigError for an unknown name.
     """
     place, known = Path(weights), catalogue.weights(model)
     if place.is_file():
@@ -49,15 +49,15 @@ def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
     _, tag, found = catalogue.find(name if "/" in name else f"{model}/{name}", "weights")
     place = fetch.place(found)
     if not place.is_file():
-        raise CheckpointError(f"the weights {model}/{tag} are not at hand", where=str(place),
+        raise CheckpointError(f"the weights {model}/{tag} are not downloaded", where=str(place),
                               fix=f"imgcls weights get {model}/{tag}, or put {found.file} there")
     return place, found
 
 
 def told(weights: str | Path, spec: ModelSpec) -> dict[str, dict]:
-    """{"model": arguments, "data": arguments} that a file means by the tensors it has.
+    """{"model": arguments, "data": arguments} that follow from the tensors in a file.
 
-    What is published of it stands elsewhere. Raises as `locate` and `files.read`.
+    What is published about it is not used here. Raises as `locate` and `files.read`.
     """
     place, _ = locate(weights, spec.name)
     tells = any(layout.tells for layout in spec.layouts.values())
@@ -74,9 +74,8 @@ def _told(tensors: Mapping, spec: ModelSpec) -> dict[str, dict]:
 
 
 def normalisation(weights: str | Path, spec: ModelSpec) -> tuple[tuple, tuple] | None:
-    """(mean, std) that the weights were trained with, where that is known: published, saved with
-    the workdir or told by the file; of another file of Keras, what Keras' own weights of the model
-    were trained with."""
+    """(mean, std) that the weights were trained with, if known: published, saved in the workdir or
+    held by the file; for another Keras file, those of Keras' own weights of the model."""
     place, published = locate(weights, spec.name)
     if published:
         return published.mean, published.std
@@ -92,9 +91,9 @@ def normalisation(weights: str | Path, spec: ModelSpec) -> tuple[tuple, tuple] |
 
 
 def transforms(weights: Weights) -> tuple[dict, ...]:
-    """The eval transforms that the published accuracy was measured with, as a config names them."""
+    """The eval transforms that the published accuracy was measured with, as in a config."""
     how, first = {"interpolation": weights.interpolation, "library": "pillow"}, ()
-    if weights.layout == "npz":  # Google's: TensorFlow decodes and resizes, as it does by default
+    if weights.layout == "npz":  # Google's: decoded and resized by TensorFlow with its defaults
         how |= {"library": "tensorflow", "antialias": False}
         first = ({"name": "decode", "dct": "fast"},)
     squash = weights.crop_mode == "squash"
@@ -105,10 +104,10 @@ def transforms(weights: Weights) -> tuple[dict, ...]:
 
 
 def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> Found:
-    """The leaves that a workdir or a file, as of `locate`, holds of a model.
+    """The leaves of a model that a workdir or a file (see `locate`) holds.
 
     wanted: its leaves, or their shapes, by path. Raises as `locate`, and CheckpointError for a
-    file that is damaged or of another model.
+    file that is damaged or from another model.
     """
     place, _ = locate(weights, spec.name)
     if place.is_file():
@@ -129,11 +128,11 @@ def _of_file(path: Path, spec: ModelSpec, wanted: Mapping) -> Found:
 
 
 def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] = ()) -> dict:
-    """The variables `fresh` with what was found in their place.
+    """The variables `fresh`, replaced by what was found.
 
     Leaves whose path begins with one of `reset` keep their values. A table of positions and a stem
-    are fitted to another size, which is logged. Raises CheckpointError with all that is missing,
-    not wanted, or of another shape.
+    are adapted to another size, which is logged. Raises CheckpointError that lists all that is
+    missing, not wanted, or of another shape.
     """
     wanted = tree.flatten(fresh)
     kept = {p for p in wanted if reset and p.split("/", 1)[1].startswith(tuple(reset))}
@@ -149,7 +148,7 @@ def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] 
                               f"{list(value.shape)}")
                 continue
             if fitted is not value:
-                logging.warning("%s: %s fitted to %s", path, list(value.shape), list(leaf.shape))
+                logging.warning("%s: %s adapted to %s", path, list(value.shape), list(leaf.shape))
             values[path] = np.asarray(fitted).astype(leaf.dtype)
     missing = [line for line in found.missing if line.split(" (")[0] not in kept]
     extra = [line for line in found.extra if line not in kept]
@@ -159,15 +158,15 @@ def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] 
         told = ", ".join(f"config.model.{k}={v}" for k, v in found.arguments.items())
         raise CheckpointError(
             f"the weights do not fit {spec.name}:\n{difference}", where=found.source,
-            fix=f"start the head anew: ({spec.head!r},) as reset" if head else
-            "take the weights of this very model, or name in reset what shall start anew"
-            + (f"; this file goes with {told}" if told else ""))
+            fix=f"start with a new head: reset=({spec.head!r},)" if head else
+            "use weights of this model, or list in reset what to initialise again"
+            + (f"; this file needs {told}" if told else ""))
     return tree.unflatten(values, fresh)
 
 
 def recognise(tensors: Mapping[str, np.ndarray], wanted: Mapping, spec: ModelSpec,
               path: Path) -> tuple[str, Layout]:
-    """(publisher, layout) of the model whose names the file has most of."""
+    """(publisher, layout) of the model with the most names that are in the file."""
     def hits(layout):
         there = names.here(tensors, layout)
         return sum(name in there for p in wanted for name in names.theirs(p, layout))
@@ -176,8 +175,8 @@ def recognise(tensors: Mapping[str, np.ndarray], wanted: Mapping, spec: ModelSpe
     best = max(scored, key=scored.get, default=None)
     if not best or not scored[best]:
         some = ", ".join(sorted(tensors)[:3])
-        raise CheckpointError(f"none of its {len(tensors)} tensors is one of {spec.name}: {some}",
+        raise CheckpointError(f"none of the {len(tensors)} tensors belongs to {spec.name}: {some}",
                               where=str(path),
-                              fix="take the file of this very model; its layouts are "
+                              fix="use a file of this model; its layouts are "
                                   f"{', '.join(spec.layouts) or 'none'}")
     return best, spec.layouts[best]

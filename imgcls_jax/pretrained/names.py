@@ -1,7 +1,8 @@
 """Tensors of a published layout <-> the leaves of our variables.
 
-A layout says, beside the model, how its files call our leaves; which leaf of a module a tensor is,
-and how its axes lie there, is the same for every model of a format (torch, npz, keras).
+A layout, written next to the model, says how the publisher's files name our modules; which leaf of
+a module a tensor is, and the order of its axes, is the same for all models of a format (torch, npz,
+keras).
 """
 
 import re
@@ -21,7 +22,7 @@ LEAVES = {
               "var": "moving_variance"},
 }
 SEPARATOR = {"torch": ".", "npz": "/", "keras": "/"}
-COUNTER = "num_batches_tracked"  # torch counts the batches of each BatchNorm; nothing reads it
+COUNTER = "num_batches_tracked"  # torch's count of batches in each BatchNorm; nothing reads it
 FILLERS = {"torch": (rf".*\.{COUNTER}|{COUNTER}",), "npz": (), "keras": ()}
 
 
@@ -30,7 +31,7 @@ def theirs(path: str, layout: Layout) -> tuple[str, ...]:
 
     A rename whose pattern is the whole path (without the collection) gives whole names; one whose
     pattern is the path of the module gives modules, to which the leaf's name is added. The first
-    that matches counts. Several names are parts of our last axis, in order. None: ().
+    that matches counts. Several names are parts of our last axis, in order. Without a name: ().
     """
     module, _, leaf = path.partition("/")[2].rpartition("/")
     whole = f"{module}/{leaf}" if module else leaf
@@ -51,10 +52,10 @@ def theirs(path: str, layout: Layout) -> tuple[str, ...]:
 
 def to_variables(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray],
                  layout: Layout) -> tuple[dict[str, np.ndarray], tree.Difference]:
-    """(leaves by path, what does not fit) of a file's tensors for the paths of `wanted`.
+    """(leaves by path, what does not fit) from a file's tensors, for the paths of `wanted`.
 
-    wanted: our leaves or their shapes by path, as of tree.flatten({"params": ..., ...}). Leaves of
-    another shape are among those returned, in the file's size: adapt.py may fit them.
+    wanted: our leaves or their shapes by path, as from tree.flatten({"params": ..., ...}). Leaves
+    of another shape are also returned, in the file's size: adapt.py may resize them.
     """
     tensors = here(tensors, layout)
     found, missing, used = {}, [], set()
@@ -80,8 +81,8 @@ def to_tensors(leaves: Mapping[str, np.ndarray], layout: Layout, *, channels: in
                ) -> dict[str, np.ndarray]:
     """The inverse of `to_variables`: our leaves by path -> a file's tensors by name.
 
-    Raises KeyError for a leaf that the layout has no name for. torch's counters of batches, which
-    we do not keep, are 0.
+    Raises KeyError for a leaf that the layout has no name for. torch's batch counters, which we do
+    not keep, are written as 0.
     """
     tensors = {}
     for path, value in leaves.items():
@@ -97,7 +98,7 @@ def to_tensors(leaves: Mapping[str, np.ndarray], layout: Layout, *, channels: in
 
 
 def here(tensors: Mapping[str, np.ndarray], layout: Layout) -> dict[str, np.ndarray]:
-    """The tensors of another file of theirs, as an older one, under the layout's names."""
+    """The tensors of another, such as older, file of the publisher, by the layout's names."""
     def name(there):
         for pattern, replacement in layout.older:
             if match := re.fullmatch(pattern, there):
@@ -109,17 +110,17 @@ def here(tensors: Mapping[str, np.ndarray], layout: Layout) -> dict[str, np.ndar
 
 
 def _is(pattern: str, path: str) -> bool:
-    """Whether a pattern of the layout, "" for none, is that of our leaf."""
+    """Whether a pattern of the layout ("" for none) matches our leaf."""
     return bool(pattern) and re.fullmatch(pattern, path.partition("/")[2]) is not None
 
 
 def _ours(value: np.ndarray, path: str, shape: tuple[int, ...], parts: int, layout: Layout):
-    """Their axes -> ours; a reshape where only the grouping of the axes differs."""
+    """Converts the publisher's axes to ours; reshapes if only the grouping of axes differs."""
     if _is(layout.bgr, path):
         value = value[:, :, ::-1]
     if layout.flattened and _is(layout.flattened[0], path):
         cells = layout.flattened[1] ** 2
-        if len(value) % cells == 0:  # else it was made for images of another size
+        if len(value) % cells == 0:  # else it is for images of another size
             value = value.reshape(cells, -1, value.shape[-1]).swapaxes(0, 1).reshape(value.shape)
     if layout.format == "torch" and path.endswith("/kernel"):
         if value.ndim == 4 and len(shape) == 2 and not _is(layout.patches, path):
@@ -128,7 +129,7 @@ def _ours(value: np.ndarray, path: str, shape: tuple[int, ...], parts: int, layo
     if _is(layout.patches, path):
         return value.reshape(-1, value.shape[-1])
     part = (*shape[:-1], shape[-1] // parts) if shape else shape
-    # Axes of one element, and in npz files heads apart from their width; never a true transpose.
+    # Axes of size 1, and in npz files separate axes for heads; never a transpose.
     grouping = value.size == np.prod(part) if layout.format == "npz" else (
         [n for n in value.shape if n > 1] == [n for n in part if n > 1])
     return value.reshape(part) if grouping else value

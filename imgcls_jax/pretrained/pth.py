@@ -1,8 +1,8 @@
-"""Files of torch.save without torch, by an unpickler that can build tensors and nothing else.
+"""Files of torch.save, read without torch by an unpickler that can only build tensors.
 
-Formats: the zip archive (torch 1.6 and later) and the stream before it, as torch/serialization.py
-writes them. A pickle may name any function of Python; here it gets the few below, which only
-describe arrays, and any other name ends the reading. There is no way round it.
+Formats: the zip archive (torch 1.6 and later) and the older stream, as torch/serialization.py
+writes them. A pickle may name any Python function; here only the few below are allowed, which
+describe arrays. Any other name is an error, and this cannot be turned off.
 """
 
 import collections
@@ -32,12 +32,12 @@ FIX = "save its state_dict() alone, or as safetensors, with the program that mad
 
 
 class Refused(Exception):
-    """What the file holds besides tensors."""
+    """The file holds something other than tensors."""
 
 
 @dataclasses.dataclass
 class _Storage:
-    """Bytes of one storage; known at once in an archive, after the pickle in a stream."""
+    """Bytes of one storage; in an archive known at once, in a stream only after the pickle."""
 
     dtype: np.dtype
     size: int  # elements
@@ -55,19 +55,19 @@ class _Tensor:
         flat = np.frombuffer(self.storage.data, self.storage.dtype)
         if not math.prod(self.shape):
             return np.zeros(self.shape, flat.dtype)
-        # as_strided looks at no bounds: a hostile file could read all of our memory by it.
+        # as_strided checks no bounds: with it a hostile file could read all of our memory.
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         if min(self.offset, *self.strides, *self.shape, 0) < 0 or last >= flat.size:
             raise Refused("a tensor that reaches beyond its storage")
         strides = [s * flat.itemsize for s in self.strides]
         view = np.lib.stride_tricks.as_strided(flat[self.offset:], self.shape, strides)
-        return view.copy()  # ascontiguousarray would make a number an array of one
+        return view.copy()  # ascontiguousarray would turn a scalar into an array of one element
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *_) -> _Tensor:
     numbers = (offset, *shape, *strides)
     if not isinstance(storage, _Storage) or not all(type(n) is int for n in numbers):
-        raise Refused("a tensor that is none")
+        raise Refused("a tensor with an invalid storage or shape")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -98,10 +98,10 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, words) -> _Storage:
         if not isinstance(words, tuple) or len(words) < 5 or words[0] != "storage":
-            raise Refused("a reference that is no storage")
+            raise Refused("a reference to something other than a storage")
         _, dtype, key, _, size = words[:5]
         if not isinstance(dtype, np.dtype) or type(size) is not int or size < 0:
-            raise Refused("a storage of no known type")
+            raise Refused("a storage of unknown type")
         if len(words) > 5 and words[5] is not None:
             raise Refused("a view of a storage")
         return self._storage(str(key), dtype, size)
@@ -123,8 +123,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
     except (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError, KeyError,
             ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError,
             UnicodeDecodeError, NotImplementedError, ImportError, MemoryError) as error:
-        raise CheckpointError(f"this is no whole file of torch.save: {error}", where=str(path),
-                              fix="fetch it anew and compare its hash") from error
+        raise CheckpointError(f"the file is not a whole torch.save file: {error}", where=str(path),
+                              fix="download it again and compare its hash") from error
     return found
 
 
@@ -162,7 +162,7 @@ def _read_stream(path: Path):
             return _Unpickler(file, storage).load()
 
         if load() != MAGIC:
-            raise ValueError("it begins with another number")
+            raise ValueError("it does not begin with torch's magic number")
         _protocol, system = load(), load()
         if isinstance(system, Mapping) and system.get("little_endian") is False:
             raise Refused("big-endian numbers")
@@ -171,7 +171,7 @@ def _read_stream(path: Path):
             (size,) = struct.unpack("<q", file.read(8))
             one = storages[str(key)]
             if size != one.size:
-                raise ValueError(f"storage {key} has {size} elements and not {one.size}")
+                raise ValueError(f"storage {key} has {size} elements, not {one.size}")
             one.data = file.read(size * one.dtype.itemsize)
             _check_size(one)
     return content

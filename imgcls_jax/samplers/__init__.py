@@ -1,5 +1,5 @@
-"""Samplers: `(labels i32[N] or f32[N,K], classes, *, ...) -> f64[N]`, how often each comes in an
-epoch."""
+"""Samplers: `(labels i32[N] or f32[N,K], classes, *, ...) -> f64[N]`, how often each example comes
+in an epoch."""
 
 from imgcls_jax.registry import Registry
 

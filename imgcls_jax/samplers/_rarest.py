@@ -1,4 +1,4 @@
-"""A factor of each example, that of its rarest class."""
+"""A factor for each example: that of its rarest class."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import numpy as np
 def of_rarest(labels: np.ndarray, classes: int, factor: Callable) -> np.ndarray:
     """f64[N]: the largest of factor(examples of the class, N) over an example's classes.
 
-    Examples without a label are a class of their own.
+    Examples without a label count as a further class.
     """
     if labels.ndim == 1:
         counts = np.bincount(labels, minlength=classes)

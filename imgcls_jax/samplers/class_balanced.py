@@ -1,4 +1,4 @@
-"""Every class as often as every other."""
+"""Draws every class equally often."""
 
 import numpy as np
 
@@ -8,14 +8,14 @@ from imgcls_jax.samplers import SAMPLERS, _rarest
 
 @SAMPLERS.register()
 def class_balanced(labels: np.ndarray, classes: int, *, power: float = 1.0) -> np.ndarray:
-    """Every class as often as every other; an epoch is as long as the split.
+    """Draws every class equally often; an epoch is as long as the split.
 
-    power: a class of n examples comes in proportion to n ** (1 - power): 1 is balanced, 0.5 the
-    square-root sampling of arXiv 1805.00932, 0 the data as it is. An example of several labels
-    counts as its rarest.
+    power: a class with n examples is drawn in proportion to n ** (1 - power): 1 is balanced, 0.5
+    the square-root sampling of arXiv 1805.00932, 0 the data as it is. An example with several
+    labels counts as its rarest.
     """
     if not 0 <= power <= 1:
-        raise ConfigError(f"power={power}", where="config.data.sampling.power",
+        raise ConfigError(f"power={power} is out of range", where="config.data.sampling.power",
                           fix="use 0 (as it is) to 1 (balanced)")
     rarest = _rarest.of_rarest(labels, classes, lambda count, total: count**-power)
     return rarest * (len(labels) / rarest.sum())

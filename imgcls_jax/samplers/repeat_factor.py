@@ -1,4 +1,4 @@
-"""Rare classes repeated, as in LVIS."""
+"""Repeats rare classes, as LVIS does."""
 
 import numpy as np
 
@@ -8,13 +8,15 @@ from imgcls_jax.samplers import SAMPLERS, _rarest
 
 @SAMPLERS.register()
 def repeat_factor(labels: np.ndarray, classes: int, *, threshold: float) -> np.ndarray:
-    """Examples of a class that fewer than a share `threshold` have come max(1, sqrt(t / f)) times
-    (LVIS, arXiv 1908.03195, section 4), on average; an epoch is longer than the split by that.
+    """Repeats examples of rare classes (LVIS, arXiv 1908.03195, section 4).
 
-    An example of several labels counts as its rarest.
+    Those of a class with a share f of the examples come max(1, sqrt(threshold / f)) times per epoch
+    on average; an epoch is longer than the split. An example with several labels counts as its
+    rarest.
     """
     if not 0 < threshold <= 1:
-        raise ConfigError(f"threshold={threshold}", where="config.data.sampling.threshold",
+        raise ConfigError(f"threshold={threshold} is not above 0",
+                          where="config.data.sampling.threshold",
                           fix="use a share of the examples above 0, such as 0.001")
     return _rarest.of_rarest(labels, classes, lambda count, total: np.maximum(
         1.0, np.sqrt(threshold * total / count)))

@@ -1,6 +1,6 @@
-"""Schedules: `(steps, *, ...) -> shape`, the learning rate over its peak in `steps` steps.
+"""Schedules: `(steps, *, ...) -> shape`, the learning rate divided by its peak, for `steps` steps.
 
-A shape is a function of the steps since the warm-up, f[] -> f[]; or, where it depends on the loss
+A shape is a function of the steps since the warm-up, f[] -> f[]; or, if it depends on the loss
 and so has a state, an optax.GradientTransformationExtraArgs that scales by it and takes `value=`,
 with a field `scale` in its state.
 """

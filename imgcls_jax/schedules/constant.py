@@ -1,4 +1,4 @@
-"""No schedule."""
+"""A constant learning rate."""
 
 import optax
 
@@ -7,5 +7,5 @@ from imgcls_jax.schedules import SCHEDULES
 
 @SCHEDULES.register()
 def constant(steps: int) -> optax.Schedule:
-    """1 throughout."""
+    """Constant: 1 throughout."""
     return optax.constant_schedule(1.0)

@@ -1,4 +1,4 @@
-"""An equal factor in equal times."""
+"""Exponential decay."""
 
 import optax
 
@@ -11,10 +11,11 @@ def exponential(steps: int, *, every: int, factor: float,
                 staircase: bool = False) -> optax.Schedule:
     """factor ^ (t / every), `every` a duration; staircase: the exponent is rounded down.
 
-    Keras' ExponentialDecay, which EfficientNet has with a staircase of 0.97 every 2.4 epochs; with
-    it timm's StepLRScheduler and torch's StepLR, and with every of an epoch ExponentialLR.
+    Keras' ExponentialDecay, which EfficientNet uses with a staircase of 0.97 every 2.4 epochs. With
+    a staircase it is timm's StepLRScheduler and torch's StepLR; with every=dict(epochs=1) it is
+    torch's ExponentialLR.
     """
     if every >= steps:
-        raise ConfigError(f"a fall every {every} steps in a schedule of {steps}",
-                          where="config.schedule.every", fix="train for longer, or give less")
+        raise ConfigError(f"a fall every {every} steps does not fit a schedule of {steps} steps",
+                          where="config.schedule.every", fix="train longer, or lower it")
     return optax.exponential_decay(1.0, every, factor, staircase=staircase)

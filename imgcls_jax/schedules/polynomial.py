@@ -1,4 +1,4 @@
-"""A power of the time that is left."""
+"""A power of the remaining time."""
 
 import optax
 

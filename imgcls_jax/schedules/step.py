@@ -1,4 +1,4 @@
-"""A fall at given times."""
+"""Lowers the learning rate at given times."""
 
 import optax
 
@@ -8,13 +8,13 @@ from imgcls_jax.schedules import SCHEDULES
 
 @SCHEDULES.register()
 def step(steps: int, *, boundaries: tuple, factor: float = 0.1) -> optax.Schedule:
-    """Times `factor` at each boundary, a duration counted from the end of the warm-up.
+    """Multiplies by `factor` at each boundary, a duration counted from the end of the warm-up.
 
     As torch's MultiStepLR; a milestone m of timm's is a boundary of m - 1 epochs.
     """
     late = [boundary for boundary in boundaries if boundary >= steps]
     if late:
-        raise ConfigError(f"a boundary after {late[0]} steps in a schedule of {steps}",
+        raise ConfigError(f"a boundary after {late[0]} steps is beyond a schedule of {steps} steps",
                           where="config.schedule.boundaries",
-                          fix="train for longer, or give boundaries before the end")
+                          fix="train longer, or use boundaries before the end")
     return optax.piecewise_constant_schedule(1.0, {int(b): factor for b in boundaries})

@@ -11,13 +11,13 @@ STEPS = Registry("step", __name__)
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What every step is made of; a step takes what it needs.
+    """The parts that steps are built from; a step takes what it needs.
 
-    prepare: (key, images u8[B,H,W,C], targets f32[B,K]) -> (images f[B,H,W,C], targets), normalised
-      and through all device transforms in order. optimizer: its update takes `value=`, the loss of
+    prepare: (key, images u8[B,H,W,C], targets f32[B,K]) -> (images f[B,H,W,C], targets): normalises
+      and applies all device transforms in order. optimizer: its update takes `value=`, the loss of
       the batch. ema: (ema, new values, step, optimizer state) -> ema, or None.
     by_shard: (gradients, dtype) -> gradients, as parallel.mesh.by_shard; None without a mesh.
-    teacher: (state.constants, images as of prepare) -> logits f32[B,K] of the model that the step's
+    teacher: (state.constants, images from prepare) -> logits f32[B,K] of the model that the step's
       argument `teacher` names, or None.
     """
 

@@ -1,4 +1,4 @@
-"""An update that happens only if all was well."""
+"""An update that is applied only if loss and gradients are finite."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,8 @@ from jax import lax
 def if_finite(finite, update, state, *rest):
     """update(state, *rest) if `finite` bool[], else the state as it was.
 
-    On a CPU only one of the two is computed: to choose leaf by leaf, XLA there first copies the
-    whole state, for the new moments would overwrite what the new parameters still read.
+    On a CPU only one of the two is computed: for a choice leaf by leaf, XLA would first copy the
+    whole state, because the new moments would overwrite what the new parameters still read.
     """
     def chosen(state, *rest):
         return jax.tree.map(lambda new, old: jnp.where(finite, new, old), update(state, *rest),

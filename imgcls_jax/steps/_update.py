@@ -1,4 +1,4 @@
-"""What the steps share: gradients of a batch in microbatches, and the update that they make."""
+"""What the steps share: gradients of a batch in microbatches, and the optimizer update."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -15,7 +15,7 @@ Reduce = Literal["float32", "bfloat16"] | None
 
 
 def forward(parts: Parts, params, model_state, images, key):
-    """(logits f32[B,K], new model state, what was sown into "aux_logits") of training."""
+    """(logits f32[B,K], new model state, what was sown into "aux_logits") in training mode."""
     logits, new = parts.apply({"params": params, **model_state}, images, train=True,
                               mutable=[*model_state, "aux_logits"], rngs={"dropout": key})
     new = dict(new)
@@ -49,12 +49,12 @@ def counted(parts: Parts, logits, targets, value) -> dict:
 
 
 def gradients(parts: Parts, loss: Callable, accumulate: int, reduce: Reduce) -> Callable:
-    """(state, images, targets, key) -> (gradients, model state, Sums), of a whole batch.
+    """(state, images, targets, key) -> (gradients, model state, Sums), for a whole batch.
 
-    loss: as of `mean_loss`. accumulate, reduce: as of the step `supervised`.
+    loss: as returned by `mean_loss`. accumulate, reduce: as in the step `supervised`.
     """
     if accumulate < 1:
-        raise ConfigError(f"accumulate={accumulate}", where="config.step.accumulate",
+        raise ConfigError(f"accumulate={accumulate} is too small", where="config.step.accumulate",
                           fix="use 1 or more")
     gradient = jax.value_and_grad(loss, has_aux=True)
 
@@ -86,7 +86,7 @@ def gradients(parts: Parts, loss: Callable, accumulate: int, reduce: Reduce) -> 
 
 
 def step(parts: Parts, gradients: Callable) -> Callable:
-    """(state, batch) -> (state, Sums): prepares the batch and makes one update with its gradients.
+    """(state, batch) -> (state, Sums): prepares the batch and applies one update.
 
     gradients: (state, images, targets, key) -> (gradients, model state, Sums).
     """
@@ -110,7 +110,7 @@ def step(parts: Parts, gradients: Callable) -> Callable:
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
-        # Constants stay outside: to choose between them and themselves could cost a copy.
+        # Constants stay outside of the choice, which could copy them.
         new = if_finite(finite, update, state.replace(constants=None), grads, model_state,
                         sums["loss"] / len(images))
         new = new.replace(constants=state.constants)

@@ -1,4 +1,4 @@
-"""BatchNorm's statistics estimated anew; nothing is learned."""
+"""Re-estimates BatchNorm's statistics; nothing is learned."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,13 @@ from imgcls_jax.steps import STEPS, Parts, _update
 
 @STEPS.register()
 def batch_norm(parts: Parts, *, auxiliary: float = 0.3):
-    """(state, batch) -> (state, Sums): running statistics are the mean over all batches so far.
+    """Re-estimates BatchNorm's running statistics as the mean over all batches so far.
 
-    What averaged weights want before they are evaluated (arXiv 1803.05407, section 3.2; "precise
-    BN" in arXiv 2105.07576, section 3): parameters stay, and behind step t the mean and variance
-    of every BatchNorm are the means of those of the t batches, whatever its momentum and whatever
-    they were before. auxiliary: as of `supervised`, for the loss in Sums.
+    Averaged weights need this before they are evaluated (arXiv 1803.05407, section 3.2; "precise
+    BN" in arXiv 2105.07576, section 3): parameters stay, and after step t the mean and variance of
+    every BatchNorm are the means over the t batches, independent of its momentum and of their
+    earlier values. (state, batch) -> (state, Sums). auxiliary: as in `supervised`, for the loss in
+    Sums.
     """
     loss = _update.mean_loss(parts, auxiliary)
 
@@ -33,8 +34,8 @@ def batch_norm(parts: Parts, *, auxiliary: float = 0.3):
                                         images, targets, jax.random.fold_in(key, 2))
             return new["batch_stats"], (value, logits)
 
-        # Training makes m r + (1 - m) b of the running r and the batch's b, which r has no part
-        # in: r = 0 leaves (1 - m) b, and the derivative is m, which each layer has its own of.
+        # Training gives m r + (1 - m) b from the running r and the batch's b, which does not depend
+        # on r: r = 0 gives (1 - m) b, and the derivative by r is m, which may differ by layer.
         zeros = jax.tree.map(jnp.zeros_like, before)
         scaled, derivative, (value, logits) = jax.vjp(trained, zeros, has_aux=True)
         momentum, = derivative(jax.tree.map(jnp.ones_like, scaled))
@@ -46,7 +47,7 @@ def batch_norm(parts: Parts, *, auxiliary: float = 0.3):
         stats = jax.tree.map(mean, before, scaled, momentum)
         new = state.replace(step=state.step + 1,
                             model_state={**state.model_state, "batch_stats": stats})
-        if parts.ema:  # what is evaluated
+        if parts.ema:  # these are evaluated
             new = new.replace(ema={"params": state.ema["params"], "model_state": new.model_state})
         zero = jnp.zeros((), value.dtype)
         return new, {**_update.counted(parts, logits, targets, value), "gradient_norm": zero,

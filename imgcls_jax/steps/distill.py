@@ -1,4 +1,4 @@
-"""Distillation: a teacher's logits beside the labels."""
+"""Distillation: learning from a teacher's logits in addition to the labels."""
 
 from typing import Literal
 
@@ -16,22 +16,23 @@ def distill(parts: Parts, *, teacher: str, kind: Literal["soft", "hard"] = "soft
             auxiliary: float = 0.3, reduce: _update.Reduce = None):
     """One optimizer update on (1 - alpha) loss of the labels + alpha loss of the teacher's logits.
 
-    teacher: a workdir, or the name of published weights, as "resnet50/imagenet1k_v2", of the same
-    classes; it sees the batch as the student does, in evaluation mode, by its own mean and std.
-    soft: temperature^2 KL(teacher || student) of both at the temperature (arXiv 1503.02531, section
-    2; arXiv 2012.12877, eq. 2). hard: cross-entropy with the teacher's decision (there, eq. 3,
-    alpha 0.5). A model with a distillation head, sown as "distillation", learns the teacher there
-    and the labels at "class". Of binary and multilabel tasks every output is a distribution over
-    yes and no, summed over outputs. accumulate, auxiliary (other heads, by the labels), reduce,
-    what is not finite: as in supervised.
+    teacher: a workdir, or the name of published weights, such as "resnet50/imagenet1k_v2", with the
+    same classes; it sees the same augmented batch, in evaluation mode, with its own mean and std.
+    soft: temperature^2 KL(teacher || student), both at the temperature (arXiv 1503.02531, section
+    2; arXiv 2012.12877, eq. 2). hard: cross-entropy with the teacher's prediction (there, eq. 3,
+    alpha 0.5). In a model with a distillation head, sown as "distillation", that head learns from
+    the teacher and the head "class" from the labels. In binary and multilabel tasks every output
+    is a distribution over yes and no; the losses are summed over outputs. accumulate, auxiliary
+    (other heads, by the labels), reduce, and values that are not finite: as in `supervised`.
     """
     if not 0 <= alpha <= 1:
-        raise ConfigError(f"alpha={alpha}", where="config.step.alpha", fix="use 0 to 1")
+        raise ConfigError(f"alpha={alpha} is out of range",
+                          where="config.step.alpha", fix="use 0 to 1")
     if not temperature > 0:
-        raise ConfigError(f"temperature={temperature}", where="config.step.temperature",
-                          fix="use a number above 0")
+        raise ConfigError(f"temperature={temperature} is not above 0",
+                          where="config.step.temperature", fix="use a number above 0")
     if kind == "hard" and temperature != 1:
-        raise ConfigError("a decision has no temperature", where="config.step.temperature",
+        raise ConfigError("kind='hard' has no temperature", where="config.step.temperature",
                           fix="leave it out, or use kind='soft'")
     exclusive = parts.task.kind == "multiclass"
 
@@ -69,7 +70,7 @@ def soft(logits, taught, exclusive: bool, temperature: float):
 
 
 def hard(logits, taught, exclusive: bool):
-    """Cross-entropy in nats with the teacher's decision: f32[B,K], f32[B,K] -> f32[B]."""
+    """Cross-entropy in nats with the teacher's prediction: f32[B,K], f32[B,K] -> f32[B]."""
     if exclusive:
         return optax.softmax_cross_entropy_with_integer_labels(logits, taught.argmax(-1))
     return optax.sigmoid_binary_cross_entropy(logits, taught > 0).sum(-1)

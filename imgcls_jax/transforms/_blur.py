@@ -8,12 +8,12 @@ from imgcls_jax.data.decoding.tensorflow import tensorflow
 def by_boxes(image, sigma, largest: float):
     """Pillow's GaussianBlur(sigma): three box filters along each axis, each rounded to u8.
 
-    sigma: f32[] of at most `largest`, in pixels. Exact (libImaging/BoxBlur.c). A box takes a share
-    of one more pixel at both ends; edges are repeated.
+    sigma: f32[] of at most `largest`, in pixels. Exact (libImaging/BoxBlur.c). A box includes a
+    fraction of one more pixel at both ends; edges are repeated.
     """
     tf = tensorflow()
-    # Weights are whole numbers of 2^-24, of a size that is computed in f32, and sums fill 32 bits:
-    # a box of sigma 0.5 meets a half, which rounds either way, in every 24th sum.
+    # Weights are multiples of 2^-24, from a box size computed in f32, and sums fill 32 bits: with
+    # sigma 0.5 every 24th sum is exactly a half, which a less exact sum rounds either way.
     sigma = tf.cast(sigma, tf.float32)
     variance = sigma * sigma / 3  # of one box
     whole = tf.floor((tf.sqrt(12 * variance + 1) - 1) / 2)
@@ -59,7 +59,7 @@ def _end(levels, first: int, step: int, axis: int):
 
 
 def _weighted(wide, weights, axis: int, step: int):
-    """Sums over pixels up to len(weights) - 1 away, which `wide` has more of at either end."""
+    """Sums over pixels up to len(weights) - 1 away, by which `wide` is longer at both ends."""
     tf = tensorflow()
     reach = len(weights) - 1
     size = tf.shape(wide)[axis] - 2 * reach * step

@@ -1,15 +1,16 @@
 """Color operations of the augmentations, u8[H,W,C] -> u8[H,W,C], equal to Pillow's.
 
-They compute in f32 on rows of W * C numbers: a select or a table of u8, or a select of three axes,
-takes several times as long. Operations defined in whole numbers, and autocontrast, are exact; the
-others are within a level. Factors, thresholds, ... may be numbers or scalar tensors of any type.
+They compute in f32 on rows of W * C numbers: a select or a table lookup in u8, or a select on three
+axes, takes several times as long. Operations defined in whole numbers, and autocontrast, are exact;
+the others are within one level. Factors, thresholds and so on may be numbers or scalar tensors of
+any type.
 """
 
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 
 
 def autocontrast(image):
-    """Each channel stretched to 0 to 255; one of a single level stays."""
+    """Each channel stretched to 0 to 255; a channel with a single level stays."""
     tf = tensorflow()
     channels = image.shape[-1]
     flat = tf.reshape(image, (-1, channels))
@@ -17,14 +18,14 @@ def autocontrast(image):
     stays = high <= low
     scale = tf.where(stays, tf.ones_like(low), 255 / tf.maximum(high - low, 1))
     offset = tf.where(stays, tf.zeros_like(low), -low * scale)
-    # In f64, as Pillow's table is: 254.9999 stays 254.
+    # In f64, as in Pillow's table: 254.9999 is truncated to 254.
     scale, offset = (tf.tile(values, [tf.shape(image)[1]]) for values in (scale, offset))
     levels = tf.cast(_rows(image), tf.float64) * scale + offset
     return tf.reshape(tf.saturate_cast(levels, tf.uint8), tf.shape(image))
 
 
 def equalize(image):
-    """Each channel to a flat histogram; one of too few pixels or of a single level stays."""
+    """Flattens each channel's histogram; one with too few pixels or a single level stays."""
     tf = tensorflow()
     channels = image.shape[-1]
     first = tf.tile(256 * tf.range(channels), [tf.shape(image)[1]])
@@ -44,7 +45,7 @@ def invert(image):
 
 
 def posterize(image, bits):
-    """All but the highest `bits` of 8 become zero; with none, the image is black."""
+    """Only the highest `bits` of 8 stay, the others become zero; with bits=0 the image is black."""
     tf = tensorflow()
     bits = tf.cast(bits, tf.int32)
     return tf.bitwise.bitwise_and(image, tf.cast(256 - tf.bitwise.right_shift(256, bits), tf.uint8))
@@ -84,7 +85,7 @@ def contrast(image, factor):
     """Away from the mean luma: 0 gives the mean, 1 the image."""
     tf = tensorflow()
     luma = _luma(image)
-    # The sum of a row is exact in f32, that of an image is not.
+    # The sum of a row is exact in f32, the sum of an image is not.
     total = tf.reduce_sum(tf.cast(tf.reduce_sum(_rows(luma), 1), tf.float64))
     mean = total / tf.cast(tf.size(image), tf.float64)
     return _blend(tf.floor(mean + 0.5), image, factor)
@@ -119,7 +120,7 @@ def sharpness(image, factor):
 
 
 def hue(image, turn):
-    """The hue turned by int(255 * turn) of 256 steps, turn in -0.5 to 0.5; gray stays.
+    """The hue shifted by int(255 * turn) of 256 steps, turn in -0.5 to 0.5; gray stays.
 
     Through Pillow's HSV of 8 bits, which changes most pixels a little even for a turn of 0.
     """
@@ -134,7 +135,7 @@ def hue(image, turn):
     from_red, from_green, from_blue = (tf.where(gray, 0.0, (value - part) / span)
                                        for part in (red, green, blue))
 
-    def rounded(number, one, other):  # f64 to f32, as in C: where a step of hue ends counts
+    def rounded(number, one, other):  # f64 to f32, as in C: it decides where a step of hue ends
         return tf.cast(number + tf.cast(one, tf.float64) - tf.cast(other, tf.float64), tf.float32)
 
     angle = tf.where(red == value, from_blue - from_green,
@@ -162,7 +163,7 @@ def hue(image, turn):
 
 
 def add(image, levels):
-    """levels: f32[C], added to every pixel, rounded and cut to 0 to 255."""
+    """levels: f32[C], added to every pixel, rounded and clipped to 0 to 255."""
     tf = tensorflow()
     added = tf.cast(_rows(image), tf.float32) + tf.tile(levels, [tf.shape(image)[1]])
     return tf.reshape(tf.saturate_cast(tf.round(added), tf.uint8), tf.shape(image))
@@ -175,9 +176,9 @@ def _rows(image):
 
 
 def _luma(image):
-    """u8[H,W,C] -> f32[H,W,C], whole numbers, as `_decode.to_channels` computes them.
+    """u8[H,W,C] -> f32[H,W,C], whole numbers, computed as in `data.decoding.to_channels`.
 
-    A product with a matrix: its sums stay below 2^24, so that f32 is exact.
+    A matrix product whose sums stay below 2^24, so that f32 is exact.
     """
     tf = tensorflow()
     levels = tf.cast(image, tf.float32)
@@ -189,7 +190,7 @@ def _luma(image):
 
 
 def _blend(degenerate, image, factor):
-    """degenerate + factor * (image - degenerate), cut to 0 to 255 and truncated as Pillow does."""
+    """degenerate + factor * (image - degenerate), clipped to 0 to 255, truncated as in Pillow."""
     tf = tensorflow()
     return tf.cast(_mix(tf.cast(degenerate, tf.float32), tf.cast(image, tf.float32), factor),
                    tf.uint8)

@@ -1,9 +1,9 @@
 """Geometric operations of the automatic augmentations, u8[H,W,C] -> u8[H,W,C], equal to Pillow's.
 
-Places are Pillow's: pixel number x is centered at x + 0.5. "nearest" is exact, in Pillow's
-fixed-point numbers of 1/65536 (libImaging/Geometry.c); "bilinear" and "bicubic" (whose a is -1)
-are truncated as there, and are within a level. fill: what comes from outside, a level or one per
-channel; of three for an image of one channel, their luma.
+Coordinates are Pillow's: pixel number x is centered at x + 0.5. "nearest" is exact, in Pillow's
+fixed-point numbers of 1/65536 (libImaging/Geometry.c); "bilinear" and "bicubic" (with a = -1) are
+truncated as there, and are within one level. fill: pixels from outside the image, a level or one
+per channel; three levels become their luma if the image has one channel.
 """
 
 import math
@@ -50,7 +50,7 @@ def translate_y(image, pixels, interpolation: Interpolation = "nearest", fill: F
 
 
 def erase(image, box, values):
-    """The box (top, left, height, width), cut off where it leaves the image, becomes `values`.
+    """The box (top, left, height, width), cut off at the edge of the image, becomes `values`.
 
     values: u8, broadcast to [H,W,C].
     """
@@ -58,7 +58,7 @@ def erase(image, box, values):
     top, left, height, width = box
     shape = tf.shape(image)
     rows, columns = tf.range(shape[0])[:, None], tf.range(shape[1])
-    # A product of casts: a select of u8 takes ten times as long as all of these.
+    # A product of casts, because a select in u8 takes ten times as long as all of these.
     inner = ((rows >= top) & (rows < top + height)) & ((columns >= left) & (columns < left + width))
     mask = tf.cast(tf.repeat(inner, shape[2], axis=1), tf.uint8) * tf.constant(255, tf.uint8)
     mask = tf.reshape(mask, shape)
@@ -67,7 +67,7 @@ def erase(image, box, values):
 
 
 def cutout(image, half: int, place, fill: Fill = GRAY):
-    """A square of side 2 * half (arXiv 1708.04552), cut off where it leaves the image.
+    """A square of side 2 * half (arXiv 1708.04552), cut off at the edge of the image.
 
     place: f32[2] in [0, 1), of its center.
     """
@@ -84,7 +84,7 @@ def fill_pixel(fill: Fill, channels: int):
     if channels == 1 and len(values) == 3:
         values = ((values[0] * 19595 + values[1] * 38470 + values[2] * 7471 + 0x8000) >> 16,)
     if len(values) != channels:
-        raise ConfigError(f"fill has {len(values)} values, the images {channels} channels",
+        raise ConfigError(f"fill has {len(values)} values, but images have {channels} channels",
                           where=f"fill={fill!r}", fix="give one level, or one per channel")
     return tf.constant(values, tf.uint8)
 
@@ -96,16 +96,16 @@ def _affine(image, matrix, interpolation: str, fill: Fill):
         return _nearest(image, matrix, fill)
     height, width, channels = tf.shape(image)[0], tf.shape(image)[1], image.shape[-1]
     x, y = _centers(width), _centers(height)
-    # In f64, since Pillow's border lies where a place is in or out by the last bit of its f32.
+    # In f64: at Pillow's border the last bit of an f32 would decide whether a place is inside.
     places = [a * x + (b * y + c)[:, None] for a, b, c in matrix]
     inside = ((places[0] >= 0) & (places[0] < tf.cast(width, tf.float64))
               & (places[1] >= 0) & (places[1] < tf.cast(height, tf.float64)))
     lefts = [tf.floor(place - 0.5) for place in places]
-    # Repeated here, since a product that broadcasts over channels costs four others.
+    # Repeated here, since a product that broadcasts over channels costs as much as four others.
     ways = [tf.repeat(tf.cast(place - 0.5 - left, tf.float32)[..., None], channels, -1)
             for place, left in zip(places, lefts, strict=True)]
     column, row = (tf.cast(left, tf.int32) for left in lefts)
-    # A place outside takes the fill, which stands behind the pixels, for every tap.
+    # A place outside takes the fill, which is stored after the pixels, for every tap.
     pixels = tf.concat([tf.reshape(image, (-1, channels)), fill_pixel(fill, channels)[None]], 0)
     taps, first = _taps(interpolation)
     columns = [tf.where(inside, tf.clip_by_value(column + first + k, 0, width - 1), 0)
@@ -134,7 +134,7 @@ def _nearest(image, matrix, fill: Fill):
         place = tf.bitwise.right_shift(fixed(a) * tf.range(width) + start[:, None], 16)
         return tf.clip_by_value(place, -1, size)
 
-    # One pixel of fill right of each row, also met from the left of the next, and two rows of it.
+    # One pixel of fill after each row, which also precedes the next row, and two rows of fill.
     pixel = fill_pixel(fill, channels)
     row = tf.broadcast_to(pixel, (1, width + 1, channels))
     wide = tf.concat([image, tf.broadcast_to(pixel, (height, 1, channels))], 1)
@@ -144,7 +144,7 @@ def _nearest(image, matrix, fill: Fill):
 
 
 def _slide(image, axis: int, shift, interpolation: str, fill: Fill):
-    """What is at x + shift(y) comes to x; along axis 0, what is at y + shift(x) comes to y.
+    """Moves the pixel at x + shift(y) to x; along axis 0, the one at y + shift(x) to y.
 
     shift: f64[N] centers of the other axis -> f64[N].
     """
@@ -185,7 +185,7 @@ def _slide(image, axis: int, shift, interpolation: str, fill: Fill):
 
 
 def _f64(number):
-    """A tensor, or a number of Python, which a cast would round to f32 first."""
+    """As f64: a tensor, or a Python number, which tf.cast would round to f32 first."""
     tf = tensorflow()
     return tf.cast(number if tf.is_tensor(number) else tf.constant(number, tf.float64), tf.float64)
 
@@ -196,7 +196,7 @@ def _centers(count):
 
 
 def _taps(interpolation: str) -> tuple[int, int]:
-    """(how many pixels are blended, the first of them from the one at the left on)."""
+    """(how many pixels are blended, the first of them counted from the pixel to the left)."""
     return {"bilinear": (2, 0), "bicubic": (4, -1)}[interpolation]
 
 

@@ -3,7 +3,7 @@
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import _operations
 
-DEPTH = 3  # operations of a chain are at most as many where their number is drawn
+DEPTH = 3  # the most operations of a chain if their number is drawn
 
 
 def draw_weights(seed, width: int, alpha: float):
@@ -15,7 +15,7 @@ def draw_weights(seed, width: int, alpha: float):
 
 
 def draw_depths(uniform, depth: int):
-    """i32[width]: `depth`, or where that is below 1, each 1 to 3. uniform: f32[width]."""
+    """i32[width]: `depth`, or, if that is below 1, 1 to 3 for each. uniform: f32[width]."""
     tf = tensorflow()
     if depth > 0:
         return tf.fill(tf.shape(uniform), depth)
@@ -23,13 +23,13 @@ def draw_depths(uniform, depth: int):
 
 
 def only(which, depths, none: int):
-    """Of which: i32[width,D] the first depths[i] of chain i; the others become `none`."""
+    """which: i32[width,D]; keeps the first depths[i] of chain i, the others become `none`."""
     tf = tensorflow()
     return tf.where(tf.range(tf.shape(which)[1]) < depths[:, None], which, none)
 
 
 def mean(image, operations, weights, which, rows):
-    """f32[H,W,C]: the sum over chains of weights[i] times what chain i makes of the image."""
+    """f32[H,W,C]: the sum over chains of weights[i] times the output of chain i."""
     tf = tensorflow()
     anything = tf.TensorShape((None, None, image.shape[-1]))
 

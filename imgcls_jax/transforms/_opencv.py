@@ -1,8 +1,8 @@
 """Resizing as OpenCV does it to u8 images, in TensorFlow; OpenCV itself is not needed.
 
-A pixel is a weighted sum of `taps` along each axis. Unlike Pillow's, filters are not widened where
-the image shrinks ("area" alone averages), `nearest` does not look at the centers of pixels, and
-weights are whole numbers of 1/2048 (opencv/modules/imgproc/src/resize.cpp).
+A pixel is a weighted sum of `taps` along each axis. Unlike in Pillow, filters are not widened when
+the image shrinks (only "area" averages), `nearest` does not use the centers of pixels, and weights
+are multiples of 1/2048 (opencv/modules/imgproc/src/resize.cpp).
 """
 
 import math
@@ -21,7 +21,7 @@ def resize(image, height, width, interpolation: str):
         rows, columns = (_nearest(before[axis], after[axis]) for axis in (0, 1))
         return tf.gather(tf.gather(image, rows), columns, axis=1)
     if interpolation == "area":
-        # What grows along either side is interpolated along both.
+        # If the image grows along one axis, both are interpolated.
         return tf.cond(tf.reduce_all(before >= after),
                        lambda: _weighted(image, before, after, _area, 1),
                        lambda: _weighted(image, before, after, _enlarged, UNIT))
@@ -35,7 +35,7 @@ def _weighted(image, before, after, taps, unit: int):
     taps: (pixels before, pixels after) -> (i32[after,k] pixels, f32[after,k] weights).
     """
     tf = tensorflow()
-    # Rows first, as only those that are needed are read; in f32 the first of two sums is exact.
+    # Rows first, so that only the needed ones are read; in f32 the first of two sums is exact.
     for axis in (0, 1):
         pixels, weights = taps(before[axis], after[axis])
         weights = tf.round(weights * unit) if unit > 1 else weights
@@ -48,7 +48,7 @@ def _weighted(image, before, after, taps, unit: int):
 def _scale(before, after):
     """f64[]: pixels before per pixel after."""
     tf = tensorflow()
-    # The inverse of its inverse: before / after rounds otherwise, and 11 may become 10.99.
+    # The inverse of its inverse, as in OpenCV: before / after rounds differently (11 to 10.99).
     return 1 / (tf.cast(after, tf.float64) / tf.cast(before, tf.float64))
 
 
@@ -59,7 +59,7 @@ def _nearest(before, after):
 
 
 def _places(before, after):
-    """(i32[after] pixel to the left of each center, f32[after] way from it to the next)."""
+    """(i32[after] pixel to the left of each center, f32[after] distance from it, 0 to 1)."""
     tf = tensorflow()
     centers = tf.range(tf.cast(after, tf.float64), dtype=tf.float64) + 0.5
     places = tf.cast(centers * _scale(before, after) - 0.5, tf.float32)
@@ -92,7 +92,7 @@ def _lanczos4(before, after):
     tf = tensorflow()
     left, way = _places(before, after)
     distance = math.pi * (way[:, None] - tf.range(-3.0, 5.0))
-    # 0 / 0 at a pixel itself: there both sines are in proportion to the distance.
+    # At a pixel it would be 0 / 0; there both sines are proportional to the distance.
     distance = tf.where(tf.abs(distance) < 1e-6, 1e-6, distance)
     weights = tf.sin(distance) * tf.sin(distance / 4) / distance**2
     return _around(left, -3, 8), weights / tf.reduce_sum(weights, 1, keepdims=True)
@@ -111,7 +111,7 @@ def _area(before, after):
 
 
 def _enlarged(before, after):
-    """Bilinear between where pixels begin, which keeps each one sharp."""
+    """Bilinear between the edges of pixels, which keeps each pixel sharp."""
     tf = tensorflow()
     scale, number = _scale(before, after), tf.range(tf.cast(after, tf.float64), dtype=tf.float64)
     left = tf.floor(number * scale)

@@ -1,13 +1,13 @@
-"""The operations of the automatic augmentations by name, and how those that were drawn run.
+"""The operations of the automatic augmentations by name, and how the drawn ones are run.
 
 A policy draws numbers, as a pure function of its seed: which operations, and a row of numbers for
-each. `chain` then runs these operations and no other.
+each. `chain` then runs only these operations.
 """
 
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import _blur, _color, _geometry
 
-# (image, argument) -> image; those of no argument are given one all the same.
+# (image, argument) -> image; operations without an argument get one too.
 COLOR = {
     "identity": lambda image, level: image,
     "autocontrast": lambda image, level: _color.autocontrast(image),
@@ -37,18 +37,18 @@ GEOMETRIC = {
 def chain(image, operations, which, rows):
     """Operation which[0] with rows[0], then which[1] with rows[1], ...; only those run.
 
-    operations: (u8[H,W,C], row) -> u8[H,W,C], of nothing else that is a tensor. which: i32[L];
-    their count stands for none. rows: f64[L,...].
+    operations: (u8[H,W,C], row) -> u8[H,W,C], without any other tensor. which: i32[L]; the number
+    of operations stands for none. rows: f64[L,...].
     """
     tf = tensorflow()
     functions = (*operations, lambda image, level: image)
     made, places = image, zip(tf.unstack(which), tf.unstack(rows), strict=True)
-    if tf.executing_eagerly():  # where on a single core Case waits for itself
+    if tf.executing_eagerly():  # where Case would deadlock on a single core
         for number, row in places:
             made = functions[number.numpy()](made, row)
         return made
-    # Functions, traced once for all places, that tf.raw_ops.Case calls: tf.switch_case traces each
-    # place anew and merges the branches into the graph, whose executor then visits all their nodes.
+    # Functions, traced once for all places, that tf.raw_ops.Case calls: tf.switch_case would trace
+    # each place again and merge the branches into the graph, whose executor visits all their nodes.
     shape = tf.TensorSpec((None, None, image.shape[-1]), tf.uint8)
     spec = tf.TensorSpec(rows.shape[1:], rows.dtype)
     branches = [tf.function(function, autograph=False).get_concrete_function(shape, spec)

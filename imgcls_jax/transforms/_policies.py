@@ -1,10 +1,10 @@
 """The policies that AutoAugment found (arXiv 1805.09501), as published.
 
 Each line is a sub-policy of two operations with their probabilities and magnitudes, 0 to 10. The
-magnitude of AutoContrast, Equalize and Invert means nothing. "imagenet", "cifar10" and "svhn" are
-those of the paper's appendix, which torchvision has, and timm the first; "v0" is that of Google's
+magnitude of AutoContrast, Equalize and Invert has no effect. "imagenet", "cifar10" and "svhn" are
+those of the paper's appendix, which torchvision has (timm has the first); "v0" is that of Google's
 EfficientNet (tensorflow/tpu, models/official/efficientnet/autoaugment.py), with the translation
-relative to the side as timm has it.
+relative to the side as in timm.
 """
 
 from imgcls_jax.data.decoding.tensorflow import tensorflow
@@ -132,7 +132,7 @@ def names(policy: str) -> tuple[str, ...]:
 
 
 def draw(uniform, policy: str):
-    """(i32[2] numbers in `names`, or their count for none; f64[2] magnitudes) of a random line.
+    """(i32[2] numbers in `names`, or their count for none; f64[2] magnitudes) from a random line.
 
     uniform: f32[3], for the line, and for whether its first and its second operation run.
     """

@@ -1,4 +1,4 @@
-"""Resizing, as the transforms that change the size share it."""
+"""Resizing, shared by the transforms that change the size."""
 
 import functools
 from typing import Literal
@@ -18,11 +18,11 @@ KINDS = {"tensorflow": ("nearest", "bilinear", "bicubic", "lanczos3", "area"),
 def resizer(interpolation: str, antialias: bool | None, library: str):
     """(u8[h,w,C], height, width) -> u8[height,width,C].
 
-    With antialias the filter is widened where the image shrinks; None is what the library does.
-    library: "pillow" is Pillow's own resizing, to the bit, which torchvision's and timm's weights
-    were measured with: two passes, rounded and clipped between; always antialiased. "opencv" is
-    within a level of cv2.resize, never antialiased (its "area" averages). "tensorflow" is
-    tf.image.resize, rounded once; antialiased unless told otherwise.
+    With antialias the filter is widened when the image shrinks; None: the library's default.
+    library: "pillow" equals Pillow's resizing exactly, which torchvision's and timm's weights were
+    measured with: two passes, rounded and clipped in between; always antialiased. "opencv" is
+    within one level of cv2.resize, never antialiased (its "area" averages). "tensorflow" is
+    tf.image.resize, rounded once; antialiased by default.
     """
     if interpolation not in KINDS[library]:
         raise ConfigError(f"{library} has no interpolation {interpolation!r}",
@@ -44,7 +44,7 @@ def _by_tensorflow(interpolation: str, antialias: bool, image, height, width):
     resized = tf.image.resize(image, (height, width), interpolation, antialias=antialias)
     if resized.dtype == tf.uint8:  # nearest
         return resized
-    if interpolation in ("bicubic", "lanczos3"):  # which alone leave the range
+    if interpolation in ("bicubic", "lanczos3"):  # only these leave the range
         resized = tf.clip_by_value(resized, 0, 255)
     return tf.cast(resized + 0.5, tf.uint8)
 

@@ -1,4 +1,4 @@
-"""The operations of timm's policies: a magnitude of 0 to 10 and a sign -> the argument of each.
+"""The operations of timm's policies: magnitude (0 to 10) and sign -> each operation's argument.
 
 As timm/data/auto_augment.py maps them, with its names. In "...Increasing" a higher magnitude
 changes more; in the plain Posterize and Solarize it changes less.
@@ -10,7 +10,7 @@ from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import _geometry, _operations
 
 Interpolation = Literal["random", "bilinear", "bicubic"]
-MEAN = (124, 116, 104)  # round(255 * mean) of ImageNet, which timm fills with
+MEAN = (124, 116, 104)  # round(255 * mean) of ImageNet, timm's fill color
 
 # name -> (operation, (magnitude / 10, sign) -> argument); all of it f64[].
 ARGUMENTS = {
@@ -40,7 +40,7 @@ ARGUMENTS = {
 
 
 def operations(names, interpolation: Interpolation, fill: _geometry.Fill, translate: float):
-    """(image, row) -> image by number. row: of `draw`. translate: share of the side at 10."""
+    """(image, row) -> image, by number. row: from `draw`. translate: share of the side at 10."""
     return tuple(_operation(name, interpolation, fill, translate) for name in names)
 
 
@@ -67,8 +67,8 @@ def _operation(name: str, interpolation: str, fill: _geometry.Fill, translate: f
 def draw(uniform, normal, magnitude, std: float, largest: float):
     """f64[L,3]: magnitude, sign, and a number in [0, 1) that chooses the interpolation.
 
-    uniform: f32[L,3]; normal: f32[L]. std: of the magnitude; above 100 it is uniform from 0 to
-    `magnitude`, a number or f64[L]. Cut to 0 to `largest`.
+    uniform: f32[L,3]; normal: f32[L]. std: of the magnitude; above 100 the magnitude is uniform
+    from 0 to `magnitude`, a number or f64[L]. Clipped to 0 to `largest`.
     """
     tf = tensorflow()
     uniform, normal = tf.cast(uniform, tf.float64), tf.cast(normal, tf.float64)

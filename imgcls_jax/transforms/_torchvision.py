@@ -1,7 +1,7 @@
-"""The operations of torchvision's policies: a number of a magnitude and a sign -> the argument.
+"""The operations of torchvision's policies: a magnitude's number and a sign -> the argument.
 
-As torchvision/transforms/autoaugment.py maps them, with its names. Magnitudes are `bins` numbers
-from no change on, in f32 as there.
+As torchvision/transforms/autoaugment.py maps them, with its names. Magnitudes are `bins` numbers,
+the first of which changes nothing, in f32 as there.
 """
 
 import numpy as np
@@ -40,9 +40,9 @@ def operations(names, ranges: dict, bins: int, interpolation: _geometry.Interpol
 
 
 def linspace(start: float, end: float, bins: int) -> np.ndarray:
-    """f64[bins], rounded to f32 as torch.linspace does: the steps, and the results, not products.
+    """f64[bins], rounded to f32 where torch.linspace does: the step and the results, no products.
 
-    32 in 30 steps is 15.999999 at the middle, and a translation there by 15 pixels.
+    0 to 32 in 30 steps is 15.999999 in the middle: a translation by 15 pixels there.
     """
     start, end, number = np.float32(start), np.float32(end), np.arange(bins, dtype=np.float64)
     step = np.float64((end - start) / np.float32(bins - 1))
@@ -87,7 +87,7 @@ def _translation(kind: str, ranges: dict, bins: int, *how):
     def run(image, row):
         side = tf.cast(tf.shape(image)[1 if kind == "translate_x" else 0], tf.float64)
         most = ranges["share"] * side if "share" in ranges else ranges["pixels"]
-        most = tf.cast(most, tf.float32)  # and the same roundings as of `linspace`
+        most = tf.cast(most, tf.float32)  # rounded in the same places as in `linspace`
         most, step = tf.cast(most, tf.float64), tf.cast(most / (bins - 1), tf.float64)
         pixels = tf.where(row[0] < bins // 2, step * row[0], most - step * (bins - 1 - row[0]))
         pixels = tf.cast(tf.floor(tf.cast(pixels, tf.float32)), tf.float64)

@@ -1,4 +1,4 @@
-"""AugMix as torchvision has it."""
+"""AugMix as in torchvision."""
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
@@ -8,7 +8,7 @@ from imgcls_jax.transforms._geometry import Interpolation
 
 NAMES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Posterize", "Solarize",
          "AutoContrast", "Equalize", "Brightness", "Color", "Contrast", "Sharpness")
-PAPER = 9  # of them are in the paper's ImageNet experiments: the last four are in ImageNet-C
+PAPER = 9  # how many the paper uses for ImageNet: the last four also are in ImageNet-C
 RANGES = dict(shear=0.3, share=1 / 3, degrees=30, factor=0.9, bits=(4, 4))
 BINS = 10
 
@@ -19,13 +19,13 @@ def augmix(*, severity: int = 3, width: int = 3, depth: int = -1, alpha: float =
            fill: int | tuple[int, ...] = 0):
     """u8[H,W,C] -> u8[H,W,C]: a mean of the image and of `width` chains of operations.
 
-    torchvision.transforms.AugMix (arXiv 1912.02781, without its loss), but that the operations are
-    Pillow's, where torchvision takes those of its tensors. severity: 1 to 10, magnitudes are drawn
-    below it. depth: operations of a chain, 1 to 3 where it is not positive. alpha: of the Dirichlet
-    and Beta distributions of the weights.
+    torchvision.transforms.AugMix (arXiv 1912.02781, without its loss), except that the operations
+    are Pillow's, where torchvision uses those of its tensors. severity: 1 to 10, magnitudes are
+    drawn below it. depth: operations of a chain; if not positive, 1 to 3 at random. alpha:
+    parameter of the Dirichlet and Beta distributions of the weights.
     """
     if not 1 <= severity <= BINS or width < 1 or alpha <= 0:
-        raise ConfigError(f"augmix with severity={severity}, width={width}, alpha={alpha}",
+        raise ConfigError(f"augmix: severity={severity}, width={width}, alpha={alpha} not valid",
                           where="config.transforms",
                           fix="use severity 1 to 10, width >= 1 and alpha > 0")
     names = NAMES if all_operations else NAMES[:PAPER]
@@ -42,7 +42,7 @@ def augmix(*, severity: int = 3, width: int = 3, depth: int = -1, alpha: float =
 
 
 def blend(image, mean, share):
-    """u8[H,W,C]: a share of the image, and the mean f32[H,W,C] of the rest, truncated as there."""
+    """u8[H,W,C]: share * image + mean f32[H,W,C] (of the other shares), truncated as there."""
     tf = tensorflow()
     return tf.saturate_cast(mean + share * tf.cast(image, tf.float32), tf.uint8)
 

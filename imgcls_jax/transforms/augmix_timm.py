@@ -1,4 +1,4 @@
-"""AugMix as timm has it."""
+"""AugMix as in timm."""
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
@@ -18,13 +18,13 @@ def augmix_timm(*, magnitude: float = 3, std: float = 1000, width: int = 3, dept
     """u8[H,W,C] -> u8[H,W,C]: a mean of the image and of `width` chains of operations.
 
     timm's "augmix-m5-w4-d2" is magnitude=5, width=4, depth=2 (arXiv 1912.02781, without its loss).
-    depth: operations of a chain, 1 to 3 where it is not positive. alpha: of the Dirichlet and Beta
-    distributions of the weights. The other arguments are those of `randaugment_timm`; timm's
-    faster form that blends each chain ("b") is not offered.
+    depth: operations of a chain; if not positive, 1 to 3 at random. alpha: parameter of the
+    Dirichlet and Beta distributions of the weights. The other arguments are those of
+    `randaugment_timm`; timm's faster form that blends each chain ("b") is not available.
     """
     if width < 1 or alpha <= 0 or magnitude < 0 or std < 0:
-        raise ConfigError(f"augmix_timm with magnitude={magnitude}, std={std}, width={width}, "
-                          f"alpha={alpha}", where="config.transforms",
+        raise ConfigError(f"augmix_timm: magnitude={magnitude}, std={std}, width={width}, "
+                          f"alpha={alpha} are not valid", where="config.transforms",
                           fix="use magnitude >= 0, std >= 0, width >= 1 and alpha > 0")
 
     def transform(example, seed):
@@ -39,7 +39,7 @@ def augmix_timm(*, magnitude: float = 3, std: float = 1000, width: int = 3, dept
 
 
 def blend(image, mean, share):
-    """u8[H,W,C]: the image, and in a share of it the mean f32[H,W,C], each truncated as there."""
+    """u8[H,W,C]: the image blended with a share of the mean f32[H,W,C], truncated as in timm."""
     tf = tensorflow()
     levels = tf.cast(image, tf.float32)
     return tf.cast(levels + share * (tf.floor(tf.minimum(mean, 255)) - levels), tf.uint8)
@@ -47,7 +47,7 @@ def blend(image, mean, share):
 
 def draw(seed, magnitude: float, std: float, width: int, depth: int, alpha: float, largest: float):
     """(f32[width] weights of the chains; f32[] share of their mean; i32[width,D] numbers in NAMES,
-    or their count for none; f64[width,D,3] of `_timm.draw`)."""
+    or their count for none; f64[width,D,3] from `_timm.draw`)."""
     tf = tensorflow()
     weights, share = _mixture.draw_weights(seed, width, alpha)
     places = width, max(depth, _mixture.DEPTH)

@@ -1,4 +1,4 @@
-"""AutoAugment as torchvision has it."""
+"""AutoAugment as in torchvision."""
 
 from typing import Literal
 
@@ -16,8 +16,8 @@ def auto_augment(*, policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet",
                  interpolation: Interpolation = "nearest", fill: int | tuple[int, ...] = 0):
     """u8[H,W,C] -> u8[H,W,C] through one of 25 pairs of operations (arXiv 1805.09501).
 
-    torchvision.transforms.AutoAugment; the pairs are in `_policies.py`. fill: of what comes from
-    outside.
+    torchvision.transforms.AutoAugment; the pairs are in `_policies.py`. fill: level of pixels from
+    outside the image.
     """
     names = _policies.names(policy)
 

@@ -1,4 +1,4 @@
-"""AutoAugment as timm has it."""
+"""AutoAugment as in timm."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import TRANSFORMS, _operations, _policies, _timm
 
-# name -> (policy, what Posterize is there)
+# name -> (policy, which operation Posterize is in it)
 POLICIES = {"original": ("imagenet", "PosterizeOriginal"),
             "originalr": ("imagenet", "PosterizeIncreasing"),
             "v0": ("v0", "Posterize"), "v0r": ("v0", "PosterizeIncreasing")}
@@ -20,8 +20,8 @@ def auto_augment_timm(*, policy: Literal["original", "originalr", "v0", "v0r"] =
     """u8[H,W,C] -> u8[H,W,C] through one of 25 pairs of operations (arXiv 1805.09501).
 
     timm's "original-mstd0.5" is policy="original", std=0.5. "original" is the paper's for ImageNet,
-    "v0" that of Google's EfficientNet, with "r" Posterize is the one that grows stronger. The other
-    arguments are those of `randaugment_timm`.
+    "v0" that of Google's EfficientNet; with "r" Posterize is stronger at a higher magnitude. The
+    other arguments are those of `randaugment_timm`.
     """
     names = operations(policy)
 
@@ -41,7 +41,7 @@ def operations(policy: str) -> tuple[str, ...]:
 
 
 def draw(seed, policy: str, std: float, largest: float):
-    """(i32[2] numbers in `operations`, or their count for none; f64[2,3] of `_timm.draw`)."""
+    """(i32[2] numbers in `operations`, or their count for none; f64[2,3] from `_timm.draw`)."""
     tf = tensorflow()
     uniform = tf.random.stateless_uniform((9,), seed)
     normal = tf.random.stateless_normal((2,), tf.random.experimental.stateless_fold_in(seed, 1))

@@ -1,4 +1,4 @@
-"""Crop the center."""
+"""Crops the center."""
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
@@ -7,9 +7,9 @@ from imgcls_jax.transforms import TRANSFORMS
 
 @TRANSFORMS.register()
 def center_crop(*, size: int):
-    """u8[h,w,C] -> u8[size,size,C], at the place torchvision takes it from.
+    """u8[h,w,C] -> u8[size,size,C], the same crop as torchvision's.
 
-    An image that is smaller raises: put a resize before. timm's crop_pct=0.875 of 224 pixels is a
+    A smaller image raises: put a resize before it. timm's crop_pct=0.875 of 224 pixels is a
     "resize_small" to floor(224 / 0.875) = 256, or with crop_mode="squash" a "resize", and this.
     """
     def transform(example, seed):

@@ -20,7 +20,8 @@ def color_jitter(*, brightness: Range = 0.0, contrast: Range = 0.0, saturation: 
     """
     kinds, ranges = jitters(brightness=brightness, contrast=contrast, color=saturation, hue=hue)
     if not kinds:
-        raise ConfigError("color_jitter changes nothing", where="config.transforms",
+        raise ConfigError("color_jitter without arguments changes nothing",
+                          where="config.transforms",
                           fix="set one of brightness, contrast, saturation and hue")
 
     def transform(example, seed):
@@ -32,7 +33,7 @@ def color_jitter(*, brightness: Range = 0.0, contrast: Range = 0.0, saturation: 
 
 
 def jitters(**given: Range) -> tuple[tuple[str, ...], tuple[tuple[float, float], ...]]:
-    """(operations that change anything, the range of the factor of each)."""
+    """(operations that change anything, the range of each one's factor)."""
     found = {}
     for kind, value in given.items():
         center = 0.0 if kind == "hue" else 1.0
@@ -43,9 +44,9 @@ def jitters(**given: Range) -> tuple[tuple[str, ...], tuple[tuple[float, float],
             low = low if isinstance(value, tuple | list) else max(low, 0.0)
             bad = not 0 <= low <= high
         if bad:
-            raise ConfigError(f"color_jitter with {'saturation' if kind == 'color' else kind}="
-                              f"{value!r}", where="config.transforms",
-                              fix="use 0 <= value, or (low, high); of hue at most 0.5")
+            raise ConfigError(f"color_jitter: {'saturation' if kind == 'color' else kind}="
+                              f"{value!r} is not valid", where="config.transforms",
+                              fix="use 0 <= value, or (low, high); for hue at most 0.5")
         if (low, high) != (center, center):
             found[kind] = (float(low), float(high))
     return tuple(found), tuple(found.values())
@@ -57,7 +58,7 @@ def operations(kinds):
 
 
 def draw(seed, ranges, p: float):
-    """(i32[N] a permutation of the operations, or N for none; f64[N] their factors, so ordered)."""
+    """(i32[N] a permutation of the operations, or N for none; f64[N] factors, in that order)."""
     tf = tensorflow()
     count = len(ranges)
     uniform = tf.random.stateless_uniform((2 * count + 1,), seed)

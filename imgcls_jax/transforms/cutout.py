@@ -10,12 +10,12 @@ from imgcls_jax.transforms import TRANSFORMS, _geometry
 def cutout(*, size: int, p: float = 1.0, fill: int | tuple[int, ...] = (124, 116, 104)):
     """u8[H,W,C] -> u8[H,W,C], with probability p a square of side `size` is filled.
 
-    arXiv 1708.04552: its center is anywhere in the image, and what leaves the image is cut off;
-    `size` is even (16 for CIFAR-10, 8 for CIFAR-100). fill: there the mean of the data, which is
-    ImageNet's here.
+    arXiv 1708.04552: its center is anywhere in the image, and it is cut off at the edge; `size` is
+    even (16 for CIFAR-10, 8 for CIFAR-100). fill: in the paper the mean of the data; the default is
+    ImageNet's.
     """
     if size < 2 or size % 2:
-        raise ConfigError(f"cutout of size={size}", where="config.transforms",
+        raise ConfigError(f"cutout: size={size} is not valid", where="config.transforms",
                           fix="use an even size")
 
     def transform(example, seed):

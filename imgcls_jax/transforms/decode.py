@@ -1,4 +1,4 @@
-"""Decode the image."""
+"""Decodes the image."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ from imgcls_jax.transforms import TRANSFORMS
 
 @TRANSFORMS.register()
 def decode(*, dct: Literal["accurate", "fast"] = "accurate"):
-    """Encoded bytes -> u8[H,W,C], by the rule of `_decode.py`; pixels stay what they are.
+    """Encoded bytes -> u8[H,W,C], by the rule of data/decoding; decoded pixels stay unchanged.
 
-    Every other transform that needs pixels decodes by itself; this one says where it happens, and
-    how: dct="fast" is TensorFlow's default for a JPEG, most of a level darker, which Google's
+    Every other transform that needs pixels decodes by itself; this one decides where it happens,
+    and how: dct="fast" is TensorFlow's default for a JPEG, nearly a level darker, which Google's
     weights were evaluated with.
     """
     def transform(example, seed):

@@ -11,11 +11,11 @@ def gaussian_blur(*, p: float = 0.5, sigma: tuple[float, float] = (0.1, 2.0),
                   kernel_size: int | None = None):
     """u8[H,W,C] -> u8[H,W,C], blurred with probability p. sigma: in pixels, uniform in its range.
 
-    kernel_size None: Pillow's GaussianBlur, as DeiT III and DINO have it, exact. A number:
-    torchvision.transforms.GaussianBlur of so many pixels, timm's are 23.
+    kernel_size None: Pillow's GaussianBlur, exact, as in DeiT III and DINO. A number:
+    torchvision.transforms.GaussianBlur with a kernel of this many pixels; timm uses 23.
     """
     if not 0 < sigma[0] <= sigma[1] or (kernel_size is not None and kernel_size % 2 == 0):
-        raise ConfigError(f"gaussian_blur with sigma={sigma}, kernel_size={kernel_size}",
+        raise ConfigError(f"gaussian_blur: sigma={sigma}, kernel_size={kernel_size} are not valid",
                           where="config.transforms",
                           fix="use 0 < low <= high, and an odd kernel_size or None")
 

@@ -4,17 +4,17 @@ from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import TRANSFORMS, _color
 
-# Of the colors of ImageNet in [0, 1], as fb.resnet.torch/datasets/imagenet.lua gives them.
+# For the colors of ImageNet in [0, 1], from fb.resnet.torch/datasets/imagenet.lua.
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
 @TRANSFORMS.register()
 def lighting(*, std: float = 0.1):
-    """u8[H,W,3] -> u8[H,W,3], one color added to all pixels, rounded and cut to 0 to 255.
+    """u8[H,W,3] -> u8[H,W,3], one color added to all pixels, rounded and clipped to 0 to 255.
 
     AlexNet, section 4.1: the color is the sum of the principal ones, each times its eigenvalue and
-    a normal number of this deviation. An image of one channel stays.
+    a normal number with standard deviation std. An image with one channel stays.
     """
     def transform(example, seed):
         image = decoding.pixels(example)

@@ -1,4 +1,4 @@
-"""RandAugment as big_vision and TensorFlow's EfficientNet have it."""
+"""RandAugment as in big_vision and TensorFlow's EfficientNet."""
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
@@ -12,15 +12,16 @@ COUNT = 16
 def randaugment(*, operations: int = 2, magnitude: float = 10):
     """u8[H,W,C] -> u8[H,W,C] through `operations` of 16, drawn uniformly (arXiv 1909.13719).
 
-    That of big_vision, which is that of EfficientNet (tensorflow/tpu) and EfficientNetV2
-    (google/automl): magnitude is 0 to 10 and up to 20 in their recipes. As there, Posterize is
-    weaker at a higher one, and Solarize inverts from level 256 * magnitude / 10 mod 256 on, which
-    is the whole image at 0, 10 and 20. Contrast is the corrected form (issue 109 of big_vision),
-    the pixel operations round as Pillow. What comes from outside the image is 128. Color leaves a
-    gray image as it is. For others' see `randaugment_timm` and `randaugment_torchvision`.
+    That of big_vision, also used for EfficientNet (tensorflow/tpu) and EfficientNetV2
+    (google/automl): magnitude is 0 to 10, and up to 20 in their recipes. As there, Posterize is
+    weaker at a higher magnitude, and Solarize inverts from level 256 * magnitude / 10 mod 256 on,
+    which is the whole image at 0, 10 and 20. Contrast is the corrected form (issue 109 of
+    big_vision); the pixel operations round as in Pillow. Pixels from outside the image are 128.
+    Color leaves a gray image unchanged. For other libraries' versions see `randaugment_timm` and
+    `randaugment_torchvision`.
     """
     if operations < 1 or magnitude < 0:
-        raise ConfigError(f"randaugment with operations={operations}, magnitude={magnitude}",
+        raise ConfigError(f"randaugment: operations={operations}, magnitude={magnitude} too small",
                           where="config.transforms", fix="use operations >= 1, magnitude >= 0")
 
     def transform(example, seed):
@@ -32,7 +33,7 @@ def randaugment(*, operations: int = 2, magnitude: float = 10):
 
 
 def draw(seed, operations: int):
-    """(i32[operations] below 16; f64[operations,3]: a sign, and the place of Cutout)."""
+    """(i32[operations] below 16; f64[operations,3]: a sign, and the center of Cutout)."""
     tf = tensorflow()
     uniform = tf.random.stateless_uniform((operations, 4), seed)
     rows = [_operations.sign(uniform[:, 1:2]), tf.cast(uniform[:, 2:], tf.float64)]
@@ -44,7 +45,7 @@ def _branches(level: float):
     factor = 0.1 + 1.8 * level
 
     def sheared(shear):
-        # There a pixel's center is a whole number: its first row, or column, stays.
+        # There a pixel's center is a whole number: the first row, or column, stays.
         return lambda image, row: shear(image, row[0] * 0.3 * level, "nearest", _geometry.GRAY, 0.5)
 
     return (
@@ -53,7 +54,7 @@ def _branches(level: float):
         lambda image, row: _color.invert(image),
         lambda image, row: _geometry.rotate(image, row[0] * 30 * level),
         lambda image, row: _color.posterize(image, min(max(int(4 * level), 1), 8)),
-        # The reference compares u8 with a number that wraps; published recipes ran like that.
+        # The reference compares u8 with a number that overflows; published recipes used that.
         lambda image, row: _color.solarize(image, int(256 * level) % 256),
         lambda image, row: _color.color(image, factor),
         lambda image, row: _color.contrast(image, factor),

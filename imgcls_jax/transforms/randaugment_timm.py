@@ -1,4 +1,4 @@
-"""RandAugment as timm has it."""
+"""RandAugment as in timm."""
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
@@ -20,18 +20,19 @@ def randaugment_timm(*, operations: int = 2, magnitude: float = 9, std: float = 
                      fill: int | tuple[int, ...] = _timm.MEAN, translate: float = 0.45):
     """u8[H,W,C] -> u8[H,W,C] through `operations` of 15, drawn uniformly, each skipped with 1 - p.
 
-    timm's "rand-m9-mstd0.5-inc1" (timm/data/auto_augment.py) is what stands here; there n is
-    `operations`, m `magnitude`, mstd `std`, mmax `largest`, inc `increasing` (there 0 unless
-    given), p `p`, and t, weights of the operations, is not offered. std: of the magnitude, which is
-    drawn anew for each operation, normal and cut to 0 to `largest`; above 100 it is uniform from 0
-    to `magnitude`. interpolation: "random" is drawn for each operation; where a recipe of timm has
-    another one for training than "random", its augmentations have it as well. fill: of what comes
-    from outside, timm's is the mean that images are normalised with. translate: farthest, as a
-    share of the side.
+    The defaults are timm's "rand-m9-mstd0.5-inc1" (timm/data/auto_augment.py). In such a string n
+    is `operations`, m `magnitude`, mstd `std`, mmax `largest`, inc `increasing` (0 unless given), p
+    `p`; t, weights of the operations, is not available. std: standard deviation of the magnitude,
+    which is drawn for each operation, normal and clipped to 0 to `largest`; above 100 it is uniform
+    from 0 to `magnitude`. interpolation: "random" is drawn for each operation; if a timm recipe
+    trains with another interpolation, use it here too. fill: level of pixels from outside the
+    image; timm's is the mean that images are normalised with. translate: the largest translation,
+    as a share of the side.
     """
     if operations < 1 or magnitude < 0 or std < 0:
         raise ConfigError(
-            f"randaugment_timm with operations={operations}, magnitude={magnitude}, std={std}",
+            f"randaugment_timm: operations={operations}, magnitude={magnitude}, std={std} "
+            "are not valid",
             where="config.transforms", fix="use operations >= 1, magnitude >= 0 and std >= 0")
     names = INCREASING if increasing else PLAIN
 
@@ -45,7 +46,7 @@ def randaugment_timm(*, operations: int = 2, magnitude: float = 9, std: float = 
 
 
 def draw(seed, operations: int, magnitude: float, std: float, p: float, largest: float):
-    """(i32[operations] below 15, or 15 for none; f64[operations,3] of `_timm.draw`)."""
+    """(i32[operations] below 15, or 15 for none; f64[operations,3] from `_timm.draw`)."""
     tf = tensorflow()
     uniform = tf.random.stateless_uniform((operations, 5), seed)
     normal = tf.random.stateless_normal((operations,), tf.random.experimental.stateless_fold_in(

@@ -1,4 +1,4 @@
-"""RandAugment as torchvision has it."""
+"""RandAugment as in torchvision."""
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
@@ -15,14 +15,16 @@ RANGES = dict(shear=0.3, share=150 / 331, degrees=30, factor=0.9, bits=(8, 4))
 def randaugment_torchvision(*, operations: int = 2, magnitude: int = 9, bins: int = 31,
                             interpolation: Interpolation = "nearest",
                             fill: int | tuple[int, ...] = 0):
-    """u8[H,W,C] -> u8[H,W,C] through `operations` of 14, drawn uniformly, one of them none.
+    """u8[H,W,C] -> u8[H,W,C] through `operations` of 14 (one is the identity), drawn uniformly.
 
     torchvision.transforms.RandAugment: magnitude is one of `bins`, from 0 on; every operation
-    changes more at a higher one. fill: what comes from outside, black there unless told otherwise.
+    changes more at a higher one. fill: level of pixels from outside the image; torchvision's
+    default is black.
     """
     if operations < 1 or not 0 <= magnitude < bins or bins < 2:
-        raise ConfigError(f"randaugment_torchvision with operations={operations}, "
-                          f"magnitude={magnitude}, bins={bins}", where="config.transforms",
+        raise ConfigError(f"randaugment_torchvision: operations={operations}, "
+                          f"magnitude={magnitude}, bins={bins} are not valid",
+                          where="config.transforms",
                           fix="use operations >= 1, bins >= 2 and 0 <= magnitude < bins")
 
     def transform(example, seed):

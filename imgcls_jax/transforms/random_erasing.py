@@ -1,4 +1,4 @@
-"""Random erasing, of one example on the host."""
+"""Random erasing, on one example on the host."""
 
 import math
 from typing import Literal
@@ -8,7 +8,7 @@ from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.transforms import TRANSFORMS, _geometry
 
-TRIES = 10  # as timm and torchvision; then nothing is erased
+TRIES = 10  # as in timm and torchvision; after that nothing is erased
 
 
 @TRANSFORMS.register()
@@ -19,15 +19,15 @@ def random_erasing(*, p: float = 0.25, mode: Literal["const", "rand", "pixel"] =
                    std: tuple[float, ...] = (0.229, 0.224, 0.225)):
     """u8[H,W,C] -> u8[H,W,C], with probability p up to `count` boxes of it are erased.
 
-    arXiv 1708.04896 as timm has it; its defaults are these. scale: share of the area, uniform,
-    divided by the number of boxes, which is uniform from 1 to `count`. ratio: height / width,
-    uniform in its logarithm. mode: what fills a box: 0, one normal color, or a normal color for
-    each pixel, of images normalised with `mean` and `std`, cut to levels of 0 to 255; both are
-    averaged for an image of one channel. torchvision.transforms.RandomErasing is scale=(0.02,
-    0.33), ratio=(0.3, 3.3) with "const", or with "pixel" where value="random".
+    arXiv 1708.04896 as in timm, with its defaults. scale: share of the area, uniform, divided by
+    the number of boxes, which is uniform from 1 to `count`. ratio: height / width, log-uniform.
+    mode: what fills a box: const: 0; rand: one normal color; pixel: a normal color for each pixel;
+    all for images normalised with `mean` and `std`, clipped to levels of 0 to 255; both are
+    averaged for an image with one channel. torchvision.transforms.RandomErasing is scale=(0.02,
+    0.33), ratio=(0.3, 3.3) with "const", or with "pixel" for its value="random".
     """
     if count < 1 or not 0 <= scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
-        raise ConfigError(f"random_erasing with count={count}, scale={scale}, ratio={ratio}",
+        raise ConfigError(f"random_erasing: count={count}, scale={scale}, ratio={ratio} not valid",
                           where="config.transforms",
                           fix="use count >= 1, 0 <= scale <= 1 and 0 < ratio, each (low, high)")
 
@@ -73,7 +73,7 @@ def sample_boxes(seed, height, width, count: int, scale, ratio):
 
 
 def _levels(seed, box, shape, mode: str, mean, std):
-    """u8, broadcast to [H,W,C]: what a box is filled with. mean, std: f32[C], of levels of 255."""
+    """u8, broadcast to [H,W,C]: what a box is filled with. mean, std: f32[C], in levels of 255."""
     tf = tensorflow()
     if mode == "const":
         return tf.cast(tf.round(mean), tf.uint8)
@@ -87,11 +87,11 @@ def _levels(seed, box, shape, mode: str, mean, std):
 
 
 def _of_channels(values: tuple[float, ...], channels: int):
-    """f32[channels] of levels of 255."""
+    """f32[channels] in levels of 255."""
     tf = tensorflow()
     if channels == 1:
         values = (sum(values) / len(values),)
     if len(values) != channels:
-        raise ConfigError(f"mean or std has {len(values)} values, the images {channels} channels",
+        raise ConfigError(f"mean or std has {len(values)} values, images {channels} channels",
                           where="random_erasing", fix="give one value per channel")
     return 255 * tf.constant(values, tf.float32)

@@ -10,7 +10,7 @@ from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 RANDOM = ("bilinear", "bicubic")  # timm's
-TRIES = 10  # as torchvision; then the largest central box of an allowed ratio
+TRIES = 10  # as in torchvision; after that the largest central box of an allowed ratio
 
 
 @TRANSFORMS.register()
@@ -18,13 +18,12 @@ def random_resized_crop(*, size: int | tuple[int, int], scale: tuple[float, floa
                         ratio: tuple[float, float] = (3 / 4, 4 / 3),
                         interpolation: Interpolation | Literal["random"] = "bilinear",
                         antialias: bool | None = None, library: Library = "tensorflow"):
-    """u8[h,w,C] or encoded bytes -> u8[H,W,C]; of a JPEG only the box is decoded.
+    """u8[h,w,C] or encoded bytes -> u8[H,W,C]; for a JPEG only the box is decoded.
 
-    size: H and W, or (H, W). scale: share of the area, uniform. ratio: width / height, uniform in
-    its logarithm. The boxes are distributed as torchvision's (arXiv 1409.4842, section 6).
-    interpolation: "random", timm's default, is bilinear or bicubic, each for half of the images.
-    antialias costs about half the speed of the whole input, and published torchvision and timm
-    recipes have it.
+    size: H and W, or (H, W). scale: share of the area, uniform. ratio: width / height, log-uniform.
+    The boxes are distributed as torchvision's (arXiv 1409.4842, section 6). interpolation:
+    "random", timm's default, is bilinear or bicubic, each for half of the images. antialias costs
+    about half the speed of the whole input; published torchvision and timm recipes use it.
     """
     height, width = (size, size) if isinstance(size, int) else size
     kinds = RANDOM if interpolation == "random" else (interpolation,)
@@ -67,7 +66,7 @@ def sample_box(seed, height, width, scale, ratio) -> decoding.Box:
     half = low + (high - low) * uniform[1, :TRIES]
     tries = tf.round(tf.sqrt(areas) * tf.exp(tf.stack([-half, half])))
 
-    # The largest box of the nearest ratio, which comes last and always fits.
+    # The largest box with the nearest ratio comes last and always fits.
     nearest_ratio = tf.clip_by_value(full[1] / full[0], *ratio)
     shape = tf.stack([1 / nearest_ratio, nearest_ratio])
     largest = tf.maximum(tf.round(tf.minimum(full, full[::-1] * shape)), 1)

@@ -1,4 +1,4 @@
-"""Resize to an exact size."""
+"""Resizes to an exact size."""
 
 from imgcls_jax.data import decoding
 from imgcls_jax.transforms import TRANSFORMS
@@ -8,7 +8,7 @@ from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 @TRANSFORMS.register()
 def resize(*, size: int | tuple[int, int], interpolation: Interpolation = "bilinear",
            antialias: bool | None = None, library: Library = "tensorflow"):
-    """u8[h,w,C] -> u8[H,W,C], whatever the aspect ratio was. size: H and W, or (H, W)."""
+    """u8[h,w,C] -> u8[H,W,C], without keeping the aspect ratio. size: H and W, or (H, W)."""
     height, width = (size, size) if isinstance(size, int) else size
 
     resized = resizer(interpolation, antialias, library)

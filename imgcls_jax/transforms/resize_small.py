@@ -1,4 +1,4 @@
-"""Resize by the short side."""
+"""Resizes the short side to a given size."""
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
@@ -9,7 +9,7 @@ from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 @TRANSFORMS.register()
 def resize_small(*, size: int, interpolation: Interpolation = "bilinear",
                  antialias: bool | None = None, library: Library = "tensorflow"):
-    """u8[h,w,C] -> u8[H,W,C] of the same aspect ratio with min(H, W) = size.
+    """u8[h,w,C] -> u8[H,W,C] with the same aspect ratio and min(H, W) = size.
 
     The long side is rounded down, as torchvision and timm do. Before a "center_crop" of s pixels,
     timm's crop_pct is size=floor(s / crop_pct).

@@ -9,10 +9,10 @@ from imgcls_jax.transforms._geometry import Interpolation
 @TRANSFORMS.register()
 def rotation(*, degrees: float | tuple[float, float], interpolation: Interpolation = "nearest",
              fill: int | tuple[int, ...] = 0):
-    """u8[H,W,C] -> u8[H,W,C], turned about its center, counterclockwise where positive.
+    """u8[H,W,C] -> u8[H,W,C], rotated around its center, counterclockwise if positive.
 
-    torchvision.transforms.RandomRotation of the same size: the angle is uniform from -degrees to
-    degrees, or in the given range. fill: of what comes from outside.
+    torchvision.transforms.RandomRotation without expand: the angle is uniform from -degrees to
+    degrees, or in the given range. fill: level of pixels from outside the image.
     """
     ends = degrees if isinstance(degrees, tuple | list) else (-degrees, degrees)
 

@@ -13,12 +13,12 @@ SIGMAS = (0.1, 2.0)
 
 @TRANSFORMS.register()
 def three_augment(*, color_jitter: float = 0.3):
-    """u8[H,W,C] -> u8[H,W,C], made gray, solarized at 128 or blurred, each as often; then color
+    """u8[H,W,C] -> u8[H,W,C], made gray, solarized at 128 or blurred, equally often; then color
     jitter of brightness, contrast and saturation.
 
-    arXiv 2204.07118, section 3.3, as facebookresearch/deit/augment.py; the blur is Pillow's, of
-    sigma 0.1 to 2. There it comes after a crop ("random_resized_crop", or for 0.08 < scale a
-    "resize_small" and "pad_crop") and a flip.
+    arXiv 2204.07118, section 3.3, as in facebookresearch/deit/augment.py; the blur is Pillow's,
+    with sigma 0.1 to 2. There it comes after a crop ("random_resized_crop", or, as a simple random
+    crop, "resize_small" and "pad_crop") and a flip.
     """
     kinds, ranges = jitter.jitters(brightness=color_jitter, contrast=color_jitter,
                                    color=color_jitter)

@@ -15,12 +15,12 @@ def trivial_augment_wide(*, bins: int = 31, interpolation: Interpolation = "near
                          fill: int | tuple[int, ...] = 0):
     """u8[H,W,C] -> u8[H,W,C] through one of 14 operations, at one of `bins` magnitudes.
 
-    arXiv 2103.10158, as torchvision.transforms.TrivialAugmentWide. fill: of what comes from
-    outside.
+    arXiv 2103.10158, as torchvision.transforms.TrivialAugmentWide. fill: level of pixels from
+    outside the image.
     """
     if bins < 2:
-        raise ConfigError(f"trivial_augment_wide with bins={bins}", where="config.transforms",
-                          fix="use bins >= 2")
+        raise ConfigError(f"trivial_augment_wide: bins={bins} is too small",
+                          where="config.transforms", fix="use bins >= 2")
 
     def transform(example, seed):
         run = _torchvision.operations(NAMES, RANGES, bins, interpolation, fill)

@@ -129,7 +129,7 @@ def test_of_a_run_with_a_moving_average_it_is_that_which_counts(tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["--last=4"], "there are 3 checkpoints, not 4"),
+    (["--last=4"], "has 3 checkpoints, but --last=4"),
     (["--step=7"], "there is no checkpoint '7'"),
 ])
 def test_what_is_not_there_is_refused(runs, tmp_path, capsys, words, said):

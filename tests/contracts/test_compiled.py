@@ -29,7 +29,7 @@ def figures(model: str) -> dict:
     name, arguments = MODELS[model]
     devices = topology.devices("v5e:1x1")
     config = measured.plain(name, 32, 64, "bf16") | {"model": {"name": name, **arguments}}
-    facts = compiled.measure(build(config, devices=devices), dtype="bfloat16", images="bfloat16")
+    facts = compiled.measure(build(config, devices=devices), images="bfloat16")
     return {key: facts[key] for key in KEYS}
 
 

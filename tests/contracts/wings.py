@@ -4,6 +4,7 @@
 """
 
 import ast
+import functools
 from pathlib import Path
 
 import imgcls_jax
@@ -77,6 +78,7 @@ def row(name: str) -> int:
     return next(number for number, wings in enumerate(ROWS) if name in wings)
 
 
+@functools.cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """(module, whether it is imported when the file is); a module b of `from a import b` is a.b."""
     tree = ast.parse(path.read_text())

@@ -267,7 +267,7 @@ def test_a_flipped_bit_is_named_in_a_zip_and_in_the_headers_of_a_tar(tmp_path):
     data = bytearray((tmp_path / "a.tar").read_bytes())
     data[1024 + 5] ^= 1
     (tmp_path / "a.tar").write_bytes(data)
-    with pytest.raises(DataError, match=r"no tar header .* at byte 1,024, after 'a.png'"):
+    with pytest.raises(DataError, match=r"no tar header at byte 1,024, after 'a.png'"):
         Archive(tmp_path / "a.tar")
 
 

@@ -11,11 +11,12 @@ PAGES = ["README.md", "CONTRIBUTING.md",
                  for path in (ROOT / folder).rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOTE = re.compile(r"<!-- (not run|file): (.*) -->\n\Z")
+VARIABLE = re.compile(r"([A-Z_]+)=(.*)")
 REASONS = (
     "installs packages", "is a test", "needs the network", "needs ImageNet",
     "needs ImageNet and the network", "needs data to be downloaded", "needs several machines",
     "needs a GPU, torch and timm", "needs torch, torchvision and timm", "needs the extra tpu",
-    "needs the extra bench", "sets XLA_FLAGS for a whole process", "takes hours")
+    "needs the extra bench", "takes hours")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +42,17 @@ def read(page: str) -> list[Block]:
     return found
 
 
-def commands(block: Block) -> list[list[str]]:
-    """The words after `imgcls` of every command; a block that is run holds no other command."""
+def commands(block: Block) -> list[tuple[dict[str, str], list[str]]]:
+    """(variables set before it, words after `imgcls`) of every command; a block that is run holds
+    no other command."""
     found = []
     for line in block.text.replace("\\\n", " ").splitlines():
         for part in line.split(" && "):
             words = shlex.split(part, comments=True)
             names = [i for i, word in enumerate(words) if word.rpartition("/")[2] == "imgcls"]
             if names:
-                found.append(words[names[0] + 1:])
+                before = filter(None, (VARIABLE.match(word) for word in words[:names[0]]))
+                found.append((dict(match.groups() for match in before), words[names[0] + 1:]))
             elif words and not block.skipped:
                 raise AssertionError(f"{block.page}, line {block.line}: no test can run {line!r}")
     return found

@@ -48,12 +48,12 @@ def run(page: str):
             files += [block.text] * bool(block.file)
             execute(block, names)
         elif block.language == "bash":
-            for words in blocks.commands(block):
+            for variables, words in blocks.commands(block):
                 print("+ imgcls", *words, flush=True)
                 if block.skipped:
                     check(words)
                 else:
-                    status = command(words, files)
+                    status = command(words, variables, files)
                     assert status == 0, f"ended with {status}"
 
 
@@ -77,16 +77,17 @@ def fresh_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(config.load("digits").config)
 
 
-def command(words: list[str], files: list[str]) -> int:
+def command(words: list[str], variables: dict[str, str], files: list[str]) -> int:
     """Runs one command, shortened; in a new process where it chooses the number of devices.
 
-    files: the text of those that the reader has saved into the package.
+    variables: of its environment. files: the text of those that the reader saved in the package.
     """
     words = [*words, *shortened(words)]
-    if any(word.startswith("--fake_devices") for word in words):
+    if variables or any(word.startswith("--fake_devices") for word in words):
         code = "\n".join([*files, "import sys", "from imgcls_jax.__main__ import main",
                           "sys.exit(main(sys.argv[1:]))"])
-        return subprocess.run([sys.executable, "-c", code, *words]).returncode
+        return subprocess.run([sys.executable, "-c", code, *words],
+                              env=os.environ | variables).returncode
     with mock.patch.object(sys, "argv", ["imgcls", *words]):
         return main(words)
 
@@ -99,11 +100,10 @@ def shortened(words: list[str]) -> list[str]:
         small += [f"--config.{key}.size={SIDE}"
                   for key in ("transforms[0]", "eval_transforms[0]", "eval_transforms[1]")]
     if words[0] == "train":
-        return [*small, "--config.total.steps=2", "--config.schedule.warmup.steps=1",
-                "--config.checkpoint.every.steps=1"]
+        return [*small, "--config.total.steps=2", "--config.schedule.warmup.steps=1"]
     if words[0] == "lr":
         return [*small, "--steps=20"]
-    return ["--batch_norm=64"] if words[0] == "average" else []
+    return ["--last=1", "--batch_norm=64"] if words[0] == "average" else []
 
 
 def check(words: list[str]):

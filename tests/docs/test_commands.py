@@ -18,7 +18,7 @@ def test_commands_are_ones_that_the_command_line_takes(page):
         assert block.language in LANGUAGES, f"{page}, line {block.line}"
         assert block.skipped in ("", *blocks.REASONS), f"{page}, line {block.line}"
         if block.language == "bash":
-            for words in blocks.commands(block):
+            for _, words in blocks.commands(block):
                 session.parse(words)
         elif block.language == "python":
             ast.parse(block.text)

@@ -147,7 +147,7 @@ def test_verification_of_adjacent_examples_and_of_a_list_of_pairs(tmp_path, devi
     (tmp_path / "pairs.txt").write_text("0 400 1\n1 2 0\n")
     with pytest.raises(DataError, match="below 400"):
         verification(at, pairs=str(tmp_path / "pairs.txt"))(VARIABLES)
-    with pytest.raises(DataError, match="no list of pairs"):
+    with pytest.raises(DataError, match="list of pairs cannot be read"):
         verification(at, pairs=str(tmp_path / "none.txt"))(VARIABLES)
 
 

@@ -61,7 +61,7 @@ def test_all_formats_are_recorded():
 def test_a_truncated_file_is_told(kind, share, tmp_path):
     whole = recorded()[0][kind]
     (tmp_path / "cut.h5").write_bytes(whole[:int(len(whole) * share)])
-    with pytest.raises(CheckpointError, match="no whole file of Keras") as error:
+    with pytest.raises(CheckpointError, match="not a whole Keras file") as error:
         files.read(tmp_path / "cut.h5")
     assert error.value.where == str(tmp_path / "cut.h5") and "\n" not in error.value.what
 

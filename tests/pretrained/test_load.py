@@ -141,7 +141,7 @@ def test_a_missing_tensor_is_named_in_both_tongues(tmp_path):
 
 def test_an_extra_tensor_is_named(tmp_path):
     said = told(state_dict() | {"fc2.weight": np.zeros(3, np.float32)}, tmp_path)
-    assert "1 not wanted: fc2.weight" in said and "this very model" in said
+    assert "1 not wanted: fc2.weight" in said and "weights of this model" in said
 
 
 def test_a_tensor_of_another_shape_is_named_with_both(tmp_path):
@@ -152,12 +152,12 @@ def test_a_tensor_of_another_shape_is_named_with_both(tmp_path):
 
 def test_another_class_count_alone_says_that_the_head_may_start_anew(tmp_path):
     said = told(state_dict(), tmp_path, shapes(classes=10))
-    assert "start the head anew: ('head',)" in said and "2 of another shape" in said
+    assert "start with a new head: reset=('head',)" in said and "2 of another shape" in said
 
 
 def test_a_file_of_another_model_is_told_and_not_listed_whole(tmp_path):
     save_file({"encoder.x": np.zeros(2, np.float32)}, tmp_path / "w.safetensors")
-    with pytest.raises(CheckpointError, match="none of its 1 tensors is one of resnet18"):
+    with pytest.raises(CheckpointError, match="none of the 1 tensors belongs to resnet18"):
         load.read(tmp_path / "w.safetensors", spec(), tree.flatten(shapes()))
 
 

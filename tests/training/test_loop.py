@@ -2,10 +2,12 @@
 
 import json
 
+import jax
 import pytest
 
 from imgcls_jax.__main__ import main
 from imgcls_jax.checkpoint import reading, saving
+from imgcls_jax.training import loop
 from imgcls_jax.training.log import read_rows
 
 WORDS = ("train", "--config=digits", "--config.model.name=vit_mini", "--config.model.width=16",
@@ -140,3 +142,17 @@ def test_the_average_is_what_is_evaluated(tmp_path):
     start = train(tmp_path / "c", "--config.total.steps=4", "--config.schedule.base=0.0")
     assert frozen["eval"]["test"]["loss"] == pytest.approx(start["eval"]["test"]["loss"], rel=1e-5)
     assert plain["eval"]["test"]["loss"] != pytest.approx(start["eval"]["test"]["loss"], rel=1e-3)
+
+
+def test_nothing_crosses_to_the_device_unasked_in_the_loop(tmp_path, monkeypatch):
+    """Batches are put there ahead of the step: a hidden transfer would make each step wait."""
+    run_steps, entered = loop._Loop.run_steps, []
+
+    def guarded(*arguments):
+        entered.append(True)
+        with jax.transfer_guard_host_to_device("disallow"):
+            return run_steps(*arguments)
+
+    monkeypatch.setattr(loop._Loop, "run_steps", guarded)
+    train(tmp_path / "w", "--config.total.steps=3")
+    assert entered
