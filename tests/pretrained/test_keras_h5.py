@@ -323,5 +323,5 @@ def test_a_tensor_that_is_said_to_be_there_and_is_not_is_named(tmp_path):
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file.attrs["layer_names"] = [b"conv"]
         file.create_group("conv").attrs["weight_names"] = [b"conv/kernel:0"]
-    with pytest.raises(CheckpointError, match=r"no 'conv/kernel:0' in '/conv'"):
+    with pytest.raises(CheckpointError, match=r"'conv/kernel:0' is missing in '/conv'"):
         files.read(tmp_path / "w.h5")
