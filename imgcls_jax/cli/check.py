@@ -1,4 +1,4 @@
-"""Checks a config without training: parameters, FLOPs, memory and sharding of its step.
+"""Checks a config without training: parameters, FLOPs, memory, sharding: imgcls check --config=digits
 
 imgcls check --config=imagenet/resnet:resnet50 [--fake_devices=64] [--compile] [--json]
 imgcls check --config=imagenet/resnet:resnet50 --topology=v5e:16x16
