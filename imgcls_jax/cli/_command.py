@@ -31,8 +31,9 @@ def verbs() -> dict[str, str]:
 def _usage() -> str:
     lines = [f"  imgcls {verb:9} {what}" for verb, what in sorted(verbs().items())]
     return "\n".join(["usage: imgcls VERB [--flag=value ...] [--config.KEY=VALUE ...]", "", *lines,
-                      "", "W and A are workdirs, the folders that runs write to. To begin: imgcls train "
-                      "--config=digits", "imgcls VERB --help explains a verb and lists its flags."])
+                      "", "W and A are workdirs, the folders that runs write to.",
+                      "imgcls VERB --help explains a verb and lists its flags. To begin:",
+                      "imgcls train --config=digits"])
 
 
 def _help(verb: str, module) -> str:

@@ -25,8 +25,8 @@ from imgcls_jax.errors import ConfigError
 FLAGS = _flags.verb()
 _flags.define_config(FLAGS)
 _flags.define_start(FLAGS)
-flags.DEFINE_string("workdir", None, "Folder for all that the run writes; by default runs/DATE_CONFIG.",
-                    flag_values=FLAGS)
+flags.DEFINE_string("workdir", None, "Folder for all that the run writes; by default "
+                    "runs/DATE_CONFIG.", flag_values=FLAGS)
 flags.DEFINE_bool("record", False, "Also copy the run's record.json to experiments/results/.",
                   flag_values=FLAGS)
 flags.DEFINE_bool("quiet", False, "Print only errors.",
