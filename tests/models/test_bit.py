@@ -68,6 +68,7 @@ def test_the_head_of_no_classes_is_none_and_may_start_at_zero():
     np.testing.assert_array_equal(head["kernel"], 0)
 
 
+@pytest.mark.nightly
 def test_all_parameters_train_on_one_channel(random_variables):
     module, x = small(drop_path=0.3, dtype="bfloat16"), training.images(8, 32, 32, 1)
     training.assert_all_train(module, random_variables(module, x), x)

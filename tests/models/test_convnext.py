@@ -34,6 +34,7 @@ def test_branches_start_at_a_millionth_and_none_has_no_factor():
     assert "layer_scale" not in shapes["params"]["stage1_block0"]
 
 
+@pytest.mark.nightly
 def test_all_parameters_train_on_one_channel(random_variables):
     module = ConvNeXt(5, (1, 1), (4, 8), drop_path=0.3, dtype="bfloat16")
     x = training.images(8, 8, 8, 1)

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
 from imgcls_jax.init import initialise
 from imgcls_jax.models.deit import deit3_b16, deit3_s16, deit_ti16_distilled
@@ -49,6 +50,7 @@ def test_features_are_the_mean_of_both_tokens(random_variables):
     np.testing.assert_allclose(features, tokens[:, :2].mean(1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.nightly
 def test_all_parameters_of_the_distilled_and_of_deit3_train_on_one_channel(random_variables):
     x = training.images(8, 8, 8, 1)
     small = functools.partial(ViT, 5, 4, 16, 1, 2, dtype="bfloat16")

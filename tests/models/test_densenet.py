@@ -28,6 +28,7 @@ def gradient(module, v, x):
     return jax.jit(jax.grad(loss, has_aux=True))(v["params"])
 
 
+@pytest.mark.nightly
 def test_gradients_are_finite_statistics_move_and_remat_changes_nothing(random_variables):
     x = images(16, channels=1)
     v = random_variables(small(), x)

@@ -113,6 +113,7 @@ def training(module, v, x):
     return run
 
 
+@pytest.mark.nightly
 def test_training_has_finite_gradients_and_moves_statistics_with_or_without_remat(
         random_variables):
     x = images(8, 16, 16, 3)

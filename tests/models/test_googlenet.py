@@ -90,7 +90,9 @@ def test_torchvisions_file_holds_auxiliary_heads_that_a_model_may_leave_out(aux)
     assert found.keys() == leaves(aux).keys() and not difference.only_found, str(difference)
 
 
-def test_gradients_are_finite_statistics_move_and_remat_changes_nothing(random_variables):
+@pytest.mark.nightly
+def test_gradients_are_finite_statistics_move_and_remat_changes_nothing(
+        random_variables, optimized):
     x = images(16, channels=1)
     v = random_variables(small(), x)
 

@@ -104,6 +104,7 @@ def test_the_auxiliary_head_starts_small():
     assert abs(v["head"]["kernel"].std() - 0.1) < 0.01
 
 
+@pytest.mark.nightly
 def test_gradients_are_finite_statistics_move_and_remat_changes_nothing(random_variables):
     x = images(75, channels=1)
     v = random_variables(small(), x)
