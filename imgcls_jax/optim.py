@@ -159,8 +159,8 @@ def depths(params) -> tuple[dict[str, int], int]:
     """(the depth of each parameter, that of the head), from the names of its modules.
 
     What comes before the blocks has 0, the i-th block i, what comes after the last and the head
-    one more than it, as in BEiT's optim_factory.py. What leads from one stage to the next is of the
-    block behind it. Raises ConfigError for a model without blocks.
+    one more than it, as in BEiT's optim_factory.py. What leads from one stage to the next has the
+    depth of the block after it. Raises ConfigError for a model without blocks.
     """
     blocks, tops = {}, {path: path.split("/")[0] for path in tree.flatten(params)}
     for top in set(tops.values()):

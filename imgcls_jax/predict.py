@@ -122,7 +122,7 @@ def _lookup(items: Sequence) -> Lookup:
 def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
     """The model of a workdir, at a step, "latest" or "best"; of its moving average, if it has one.
 
-    Or that of published weights whose file is at hand, as "resnet50/imagenet1k_v2", with their
+    Or that of published weights that have been downloaded, as "resnet50/imagenet1k_v2", with their
     preprocessing. Raises CheckpointError if there is no good checkpoint, or no such file.
     """
     name, _, tag = str(workdir).partition("/")

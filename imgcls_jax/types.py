@@ -35,7 +35,7 @@ class TrainState:
     model_state: Tree  # every other collection that lives on: {"batch_stats": ...}
     opt_state: Tree
     ema: Tree = None  # {"params", "model_state"} averaged, or None
-    constants: Tree = None  # what a step reads and never changes; not saved, filled anew at start
+    constants: Tree = None  # what a step reads and never changes; not saved, read again at start
 
     def variables(self) -> dict:
         """What `module.apply` takes, at the current step."""

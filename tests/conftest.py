@@ -28,7 +28,7 @@ PARTS = 8  # of the rotating nightly tests
 # Where fast tests are, by the beginning of their path: they compile no network, start no process.
 FAST = ("contracts/test_directions", "data/decoding/", "layers/", "losses/", "metrics/",
         "schedules/", "transforms/", "test_")
-EXPLICIT_RANKS = {"device_transforms", "losses", "metrics", "optimizers", "schedules"}
+EXPLICIT_RANKS = {"losses", "metrics", "optimizers", "schedules"}
 CACHE = pytest.StashKey[str]()
 
 
@@ -61,7 +61,7 @@ def pytest_report_header(config):
         return None
     part = chosen_part(config)
     return ("rotating nightly tests: all" if part is None else
-            f"rotating nightly tests: part {part} of 0 to {PARTS - 1} (--part={part})")
+            f"rotating nightly tests: part {part}, of parts 0 to {PARTS - 1}")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -131,7 +131,7 @@ def single_precision_again():
 
 @pytest.fixture(autouse=True)
 def explicit_ranks(request):
-    """There [B] + [B,1], silently [B,B], raises. Layers are left out: they add [C] to [B,H,W,C]."""
+    """Where [B] + [B,1] would silently be [B,B]; not in layers, which add [C] to [B,H,W,C]."""
     explicit = request.path.relative_to(ROOT).parts[0] in EXPLICIT_RANKS
     with jax.numpy_rank_promotion("raise" if explicit else "allow"):
         yield

@@ -64,7 +64,7 @@ def preparation(transforms, normalise):
 
 
 def image_size(transforms, source, where: str) -> tuple[int, int]:
-    """(H, W) that every image has behind the transforms, from what each of them declares."""
+    """(H, W) of every image after the transforms, from what each of them declares."""
     size = source.image_size
     for transform in transforms:
         size = getattr(transform, "size", size)

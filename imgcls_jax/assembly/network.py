@@ -68,7 +68,7 @@ class Net:
 
 
 def as_trained(spec: ModelSpec, choice: Mapping | None) -> ModelSpec:
-    """What is trained on from config.init goes on seeing what it was trained with."""
+    """A fine-tuned model keeps the normalisation of its pretrained weights."""
     if choice is None:
         return spec
     weights, _ = bind(_init, choice, "config.init")()
@@ -112,7 +112,7 @@ def normaliser(mean, std, dtype: str, *, floats_pass: bool = False):
 
 
 def _init(*, weights: str, reset: tuple[str, ...] = ()):
-    """config.init: a workdir, a file or a published name, and what starts anew all the same."""
+    """config.init: a workdir, a file or a published name; reset: what is left as initialised."""
     return weights, reset
 
 

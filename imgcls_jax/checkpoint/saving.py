@@ -85,7 +85,7 @@ class Checkpoints:
                                  for s in digests.steps(self.directory)})
             policy = _Retention(self._keep, 1 if self._mode == "max" else -1, self._scores)
             _hush_failed_writes()
-            with self._mended():
+            with self._explained():
                 self._lazy = ocp.CheckpointManager(
                     self.directory, item_names=ITEMS, options=ocp.CheckpointManagerOptions(
                         temporary_path_class=atomicity.CommitFileTemporaryPath,
@@ -166,7 +166,7 @@ class Checkpoints:
             score = None  # cannot be compared
         self._saving, self._scores[step] = step, score
         item = {**config, "score": score, "best_mode": self._mode}
-        with self._mended():
+        with self._explained():
             self._manager.save(step, force=True, args=ocp.args.Composite(
                 weights=ocp.args.StandardSave(reading.weights_item(state)),
                 training=ocp.args.StandardSave(reading.training_item(state)),
@@ -188,7 +188,7 @@ class Checkpoints:
                                   fix=f"free some space and run the same line again; {kept}")
 
     @contextlib.contextmanager
-    def _mended(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         """Turns a file system's error into an EnvironmentFailure; removes the unfinished save."""
         try:
             yield
@@ -211,7 +211,7 @@ class Checkpoints:
     def wait(self):
         """Waits until everything is saved. Raises EnvironmentFailure if it cannot be."""
         if self._lazy is not None:
-            with self._mended():
+            with self._explained():
                 self._lazy.wait_until_finished()
                 self._lazy.check_for_errors()
 
@@ -226,6 +226,6 @@ class Checkpoints:
     def close(self):
         """Waits for the save under way, then closes. Raises EnvironmentFailure if it failed."""
         if self._lazy is not None:
-            with self._mended():
+            with self._explained():
                 self._lazy.close()
             self._remove_unfinished()  # threads of a failed save may have gone on writing

@@ -31,14 +31,16 @@ def verbs() -> dict[str, str]:
 def _usage() -> str:
     lines = [f"  imgcls {verb:9} {what}" for verb, what in sorted(verbs().items())]
     return "\n".join(["usage: imgcls VERB [--flag=value ...] [--config.KEY=VALUE ...]", "", *lines,
-                      "", "imgcls VERB --help explains a verb and lists its flags."])
+                      "", "W and A are workdirs, the folders that runs write to.",
+                      "imgcls VERB --help explains a verb and lists its flags. To begin:",
+                      "imgcls train --config=digits"])
 
 
 def _help(verb: str, module) -> str:
     """The description of a verb, its own flags, and those that it shares with other verbs."""
     blocks = [module.__doc__.strip()]
     for title, name in (("flags", f"imgcls_jax.cli.{verb}"),
-                        ("flags of several verbs", "imgcls_jax.cli._flags")):
+                        ("flags that other verbs have, too", "imgcls_jax.cli._flags")):
         listed = module.FLAGS.module_help(name).strip().removeprefix(f"{name}:")
         if listed:
             blocks.append(f"{title}:{listed}")

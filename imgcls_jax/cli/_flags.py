@@ -17,15 +17,16 @@ def verb() -> flags.FlagValues:
 def define_config(values: flags.FlagValues):
     """The flag --config, which `load_config` reads."""
     flags.DEFINE_string("config", None, "Name of a shipped config (imgcls list configs), or "
-                        "the path of a file; NAME:VARIANT chooses a variant. --config.KEY=VALUE "
-                        "overrides a value.",
+                        "the path of a file; NAME:VARIANT chooses a variant, as digits:vit. "
+                        "--config.KEY=VALUE overrides a value, as --config.total.epochs=5.",
                         short_name="c", flag_values=values)
 
 
 def define_start(values: flags.FlagValues):
     """Flags for several processes and for the compilation cache, which `start` reads."""
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes are "
-                        "started by hand; Slurm, Open MPI and TPU pods need none of these three.",
+                        "started by hand, with --processes and --process_id; under Slurm and Open "
+                        "MPI and on TPU pods all three are found.",
                         flag_values=values)
     flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.",
                          flag_values=values)

@@ -1,4 +1,4 @@
-"""Trains a linear classifier on gradient histograms, to compare networks with: imgcls baseline
+"""Trains a linear classifier on gradient histograms, as a baseline: imgcls baseline --data=DIR
 
 imgcls baseline --config=digits                        the config's splits and eval transforms
 imgcls baseline --data=photos/ --size=96 --color       a folder, a file or the name of a dataset

@@ -1,11 +1,11 @@
-"""Checks a config without training: parameters, FLOPs, memory and sharding of its step.
+"""Checks a config without training: parameters, FLOPs, memory: imgcls check --config=digits
 
 imgcls check --config=imagenet/resnet:resnet50 [--fake_devices=64] [--compile] [--json]
 imgcls check --config=imagenet/resnet:resnet50 --topology=v5e:16x16
 
-Everything is built and the training step is traced, but no image is read. With --topology the step
-is compiled for that TPU slice, which need not be there (needs the extra "tpu"), and the figures of
-imgcls bench compile are printed as well.
+Everything is built and the training step is traced, but no image is read. How parameters are
+split over devices is printed, too. With --topology the step is compiled for that TPU slice, which
+need not be there (needs the extra "tpu"), and the figures of imgcls bench compile are printed.
 """
 
 import json

@@ -1,6 +1,11 @@
 """Evaluates a trained workdir: imgcls eval --workdir=W [--step=best] [--json]
 
-The config is that of the checkpoint; --config.KEY=VALUE overrides a value, for example the data.
+imgcls eval --workdir=W --config.evals.test.metrics="({'name': 'f1'}, {'name': 'confusion'})"
+imgcls eval --workdir=W --config.evals.classes="{'name': 'per_class'}"
+
+The config is that of the checkpoint; --config.KEY=VALUE overrides a value. An evaluation that the
+config does not have is added, with data of its own where it names any. Numbers are printed, arrays
+such as a confusion matrix go to W/evaluations/NAME.npz.
 """
 
 import json

@@ -1,7 +1,11 @@
-"""Lists what a config can name: imgcls list models|datasets|losses|...|configs [NAME] [--json]
+"""Lists what a config can name, with arguments: imgcls list [models|losses|...|configs [NAME]]
 
-`imgcls list` alone prints the kinds. With a name, it prints the description of that one thing, its
-options and their defaults.
+imgcls list                     the kinds of things: models, datasets, losses, configs and so on
+imgcls list optimizers          the names of a kind, with a line about each
+imgcls list optimizers adamw    what one of them does, its arguments and their defaults
+
+In a config it is optimizer = dict(name="adamw", b1=0.95), on the command line
+--config.optimizer.name=adamw --config.optimizer.b1=0.95.
 """
 
 import json

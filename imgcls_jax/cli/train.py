@@ -1,6 +1,12 @@
 """Trains and evaluates a config: imgcls train --config=digits --workdir=W
 
-The same command on an existing workdir resumes its run from the last checkpoint.
+imgcls train --config=digits --config.total.epochs=5 --config.schedule.base=0.05 --workdir=W
+imgcls train --config=finetune:model=resnet18,data=photos --workdir=W
+
+All that the run writes goes to W; results.json has the last evaluation. The same line again on an
+existing workdir continues its run from the last checkpoint. imgcls list prints what a config can
+name and with which arguments, imgcls check what a config builds. Exit code 75 means that the run
+was stopped and its state is saved: run the same line again.
 """
 
 import contextlib
@@ -19,8 +25,8 @@ from imgcls_jax.errors import ConfigError
 FLAGS = _flags.verb()
 _flags.define_config(FLAGS)
 _flags.define_start(FLAGS)
-flags.DEFINE_string("workdir", None, "Folder of the run; by default runs/<date>_<config>.",
-                    flag_values=FLAGS)
+flags.DEFINE_string("workdir", None, "Folder for all that the run writes; by default "
+                    "runs/DATE_CONFIG.", flag_values=FLAGS)
 flags.DEFINE_bool("record", False, "Also copy the run's record.json to experiments/results/.",
                   flag_values=FLAGS)
 flags.DEFINE_bool("quiet", False, "Print only errors.",

@@ -1,6 +1,6 @@
 """Lists and downloads published weights: imgcls weights list [MODEL] | get MODEL/TAG [--folder=DIR]
 
-A file that is there is not downloaded again; an interrupted download is continued.
+A file that is already there is not downloaded again; an interrupted download is continued.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ flags.DEFINE_bool("json", False, "Print JSON.",
                   flag_values=FLAGS)
 
 COLUMNS = ("model/tag", "parameters", "crop", "resize", "interpolation", "top-1", "top-5",
-           "licence", "at hand")
+           "licence", "downloaded")
 
 
 def main(words, overrides):

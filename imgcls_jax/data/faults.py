@@ -17,8 +17,8 @@ from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Shards
 
 LABELS = "labels must be"  # how a message of the check of the labels begins
-ANEW = "copy the file again, or prepare the dataset again"
-MEND = "repair this example or remove it from the data"
+COPY_AGAIN = "copy the file again, or prepare the dataset again"
+REPAIR = "repair this example or remove it from the data"
 
 
 class Faults:
@@ -88,7 +88,7 @@ class Faults:
         records = self.split.records(os.fsencode(self.path(path)))
         return next(iter(records.skip(place).take(1)), np.bytes_(b""))
 
-    def _note(self, number: int, what: str, label, fix: str = MEND):
+    def _note(self, number: int, what: str, label, fix: str = REPAIR):
         where = self.split.where(number)
         if not self.skip:
             raise DataError(what, where=where, fix=fix)
@@ -123,7 +123,7 @@ class Faults:
         """(what, label, fix) of an example that raised `reason`."""
         tf = tensorflow()
         if isinstance(self.split, Shards) and not np.asarray(raw).item():
-            return "the record file holds fewer records than its metadata says", None, ANEW
+            return "the record file holds fewer records than its metadata says", None, COPY_AGAIN
         what, label = _say(reason), None
         try:  # TensorFlow seldom says what is wrong with an image; Pillow does
             row = (self.split.read(raw) if isinstance(self.split, Lookup) else
@@ -137,7 +137,7 @@ class Faults:
             what = error.what
         except Exception as error:
             what = _say(error)
-        return what, label, MEND
+        return what, label, REPAIR
 
     def _repair(self, error: Exception):
         """Finds the record file that cannot be read to its end and drops its bad records."""
@@ -150,17 +150,17 @@ class Faults:
             except tf.errors.OpError as reason:
                 damaged = salvage.gaps(path) if os.path.isfile(path) else None
                 if not damaged:  # another kind of file, or none
-                    raise DataError(_say(reason), where=path, fix=ANEW) from reason
+                    raise DataError(_say(reason), where=path, fix=COPY_AGAIN) from reason
                 for place, _, _ in damaged:
                     if begin <= place < begin + count:
-                        self._note(first + place - begin, "the record is damaged", None, ANEW)
+                        self._note(first + place - begin, "the record is damaged", None, COPY_AGAIN)
                 self._folder = self._folder or tempfile.TemporaryDirectory(prefix="imgcls_records_")
                 copy = os.path.join(self._folder.name, f"{len(self._copies)}")
                 salvage.write_without(path, damaged, copy)
                 self._copies[path] = copy
                 return
             first += count
-        raise DataError(_say(error), where="one of the record files", fix=ANEW) from error
+        raise DataError(_say(error), where="one of the record files", fix=COPY_AGAIN) from error
 
 
 def _say(error: Exception) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from imgcls_jax import datasets
 from imgcls_jax.data.batches import eval_batches, train_batches
 from imgcls_jax.data.cache import cached
-from imgcls_jax.data.faults import LABELS, MEND, Faults
+from imgcls_jax.data.faults import LABELS, REPAIR, Faults
 from imgcls_jax.data.order import Order, generator
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.samplers import SAMPLERS
@@ -128,7 +128,7 @@ class Feed:
             wrong = np.flatnonzero((labels < 0) | (labels >= classes))
             raise DataError(f"label {labels[wrong[0]]}: {LABELS} 0 to {classes - 1}; {len(wrong):,}"
                             f" of {len(labels):,} in {name!r} are not",
-                            where=split.where(int(wrong[0])), fix=MEND)
+                            where=split.where(int(wrong[0])), fix=REPAIR)
 
     def train(self, name: str, transforms: Sequence[Callable], *, batch_size: int, start_step: int,
               rows: slice) -> Iterator[Batch]:

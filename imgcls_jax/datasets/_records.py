@@ -20,7 +20,7 @@ from imgcls_jax.types import Lookup, Shards
 
 HEADER, FOOTER = 12, 4  # bytes before and after the data of a record
 INDEX = ".index.npy"  # next to a TFRecord file: u64[n,2], as `index` returns it
-ANEW = "copy the file again, or prepare the dataset again"
+COPY_AGAIN = "copy the file again, or prepare the dataset again"
 
 
 def find_all(files: str | dict) -> dict[str, list[str]]:
@@ -75,9 +75,9 @@ def _hop(path: str) -> np.ndarray:
     rows, end = _whole(path)
     if end != os.path.getsize(path):
         raise DataError("the record file is cut off or damaged: it ends within the record",
-                        where=f"{path}, record {len(rows)}", fix=ANEW)
+                        where=f"{path}, record {len(rows)}", fix=COPY_AGAIN)
     if not rows:
-        raise DataError("the record file holds no records", where=path, fix=ANEW)
+        raise DataError("the record file holds no records", where=path, fix=COPY_AGAIN)
     return np.array(rows, np.uint64)
 
 
@@ -145,7 +145,7 @@ def array_records(files: Sequence[str], parse: Callable,
     for path, holds, wanted in zip(files, found, counts or found, strict=True):
         if holds != wanted:
             raise DataError(f"found {holds:,} records, the metadata says {wanted:,}", where=path,
-                            fix=ANEW)
+                            fix=COPY_AGAIN)
 
     @functools.cache
     def source():
@@ -171,7 +171,7 @@ def array_record_count(path: str) -> int:
     except (OSError, ValueError, RuntimeError) as error:
         text = str(error).strip().split("\n")[0]
         raise DataError(f"the file is not a whole ArrayRecord file: {text}", where=path,
-                        fix=ANEW) from error
+                        fix=COPY_AGAIN) from error
 
 
 def _array_record(module: str):
@@ -224,7 +224,7 @@ def parser(first: Callable[[], bytes], where: str, *, image_key: str, label_key:
         features = tf.train.Example.FromString(first()).features.feature
     except tf.errors.OpError as error:
         raise DataError("the first record cannot be read: " + str(error.message).split("\n")[0],
-                        where=where, fix=ANEW) from error
+                        where=where, fix=COPY_AGAIN) from error
     except Exception as error:
         raise DataError("the records are not tf.train.Example", where=where,
                         fix="use record files of tf.train.Example") from error

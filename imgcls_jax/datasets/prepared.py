@@ -89,11 +89,12 @@ def _check(root: str, said: dict):
         where = os.path.join(root, name)
         if name not in found:
             fault(DataError(f"the file is missing: found {len(set(found) & set(listed))} files, "
-                            f"dataset.json says {len(listed)}", where=where, fix=_records.ANEW))
+                            f"dataset.json says {len(listed)}", where=where,
+                            fix=_records.COPY_AGAIN))
         elif found[name] != file["bytes"]:
             fault(DataError(f"found {found[name]:,} bytes{_records_in(where, said['format'])}, "
                             f"dataset.json says {file['bytes']:,} ({file['count']:,} records)",
-                            where=where, fix=_records.ANEW))
+                            where=where, fix=_records.COPY_AGAIN))
     for name in sorted(set(found) - set(listed)):
         fault(DataError(f"a record file is not one of the {len(listed)} of dataset.json",
                         where=os.path.join(root, name), fix="remove it from the folder"))

@@ -71,7 +71,7 @@ def _check(files: list[tuple[str, int]], payload: int):
     for path, count in files:
         if not os.path.exists(path):
             fault(DataError(f"the record file of {count:,} examples is missing", where=path,
-                            fix=_records.ANEW))
+                            fix=_records.COPY_AGAIN))
     there = [(path, count) for path, count in files if os.path.exists(path)]
     around = (_records.HEADER + _records.FOOTER) * sum(count for _, count in files)
     if payload and sum(os.path.getsize(path) for path, _ in there) != payload + around:
@@ -79,7 +79,7 @@ def _check(files: list[tuple[str, int]], payload: int):
             found = _records.whole(path)
             if found != count:
                 fault(DataError(f"found {found:,} whole records, the metadata says {count:,}",
-                                where=path, fix=_records.ANEW))
+                                where=path, fix=_records.COPY_AGAIN))
 
 
 def _keys(info, label: str) -> tuple[str, str]:

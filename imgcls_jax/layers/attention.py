@@ -21,23 +21,24 @@ from imgcls_jax.layers.matmul import dense, matmul
 class SelfAttention(nn.Module):
     """Multi-head attention of tokens to each other, softmax in f32: f[B,N,D] -> f[B,N,D].
 
-    The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head. anew: how many of
-    these (1: the values, 2: also the keys) are not kept but computed again in the backward pass.
+    The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head. recomputed: how
+    many of these (1: the values, 2: also the keys) are computed again in the backward pass instead
+    of being kept.
     """
 
     heads: int
     dtype: Any
     kernel_init: Callable = nn.initializers.xavier_uniform()
     qkv_init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
-    anew: Literal[0, 1, 2] = 0
+    recomputed: Literal[0, 1, 2] = 0
 
     @nn.compact
     def __call__(self, x):
         wide, width = jnp.promote_types(self.dtype, jnp.float32), x.shape[-1]
         weights = _Weights(3, width, self.qkv_init, self.dtype, wide, name="qkv")(width)
-        kept = 3 - self.anew
+        kept = 3 - self.recomputed
         parts = tuple(_heads(_project(x, *own), self.heads) for own in weights[:kept])
-        y = _attend_anew(parts, x, weights[kept:]) if self.anew else attend(*parts)
+        y = _attend_recomputing(parts, x, weights[kept:]) if self.recomputed else attend(*parts)
         y = y.reshape(x.shape)
         return dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="out")(y)
 
@@ -109,7 +110,7 @@ attend.defvjp(_forward, _backward)
 
 
 @jax.custom_vjp
-def _attend_anew(kept, x, weights):
+def _attend_recomputing(kept, x, weights):
     """`attend`; only the arguments in `kept` are kept for the backward pass. The others are
     _project(x, *own) for `own` in weights: x is kept anyway, and its product costs little more than
     reading the result would."""
@@ -128,8 +129,8 @@ def _backward_anew(residuals, dy):
     # Otherwise XLA would reuse the earlier results, or compute them again long before.
     again, dy = lax.optimization_barrier((x, dy))
     heads = kept[0].shape[1]
-    anew = (_ordered(_heads(_project(again, *own), heads).swapaxes(1, 2)) for own in weights)
-    gradients = _backward((*kept, *anew, *rest), dy)
+    recomputed = (_ordered(_heads(_project(again, *own), heads).swapaxes(1, 2)) for own in weights)
+    gradients = _backward((*kept, *recomputed, *rest), dy)
     dx, dweights = 0, ()
     for own, gradient in zip(weights, gradients[len(kept):], strict=True):
         _, back = jax.vjp(_project, x, *own)
@@ -138,7 +139,7 @@ def _backward_anew(residuals, dy):
     return tuple(gradients[:len(kept)]), dx, dweights
 
 
-_attend_anew.defvjp(_forward_anew, _backward_anew)
+_attend_recomputing.defvjp(_forward_anew, _backward_anew)
 
 
 def _once(q, k):

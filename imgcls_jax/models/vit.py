@@ -70,7 +70,7 @@ class Block(nn.Module):
 
     drop_path: rate at which a whole branch of an example is dropped in training.
     hidden, kernel_init: see Mlp. layer_scale: initial factor of each channel of a branch
-      (arXiv 2103.17239), None for no factor. anew: see SelfAttention.
+      (arXiv 2103.17239), None for no factor. recomputed: see SelfAttention.
     """
 
     heads: int
@@ -81,7 +81,7 @@ class Block(nn.Module):
     hidden: int | None = None
     kernel_init: Callable | None = None
     layer_scale: float | None = None
-    anew: Literal[0, 1, 2] = 0
+    recomputed: Literal[0, 1, 2] = 0
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -96,8 +96,8 @@ class Block(nn.Module):
         # With fan-in each of the three square matrices (queries, keys, values) has Xavier's range.
         inits = {} if self.kernel_init is None else {
             "kernel_init": self.kernel_init, "qkv_init": self.kernel_init}
-        attention = SelfAttention(self.heads, self.dtype, name="attention", anew=self.anew,
-                                  **inits)
+        attention = SelfAttention(self.heads, self.dtype, name="attention",
+                                  recomputed=self.recomputed, **inits)
         x = x + branch(attention(_norm(self, "norm1")(x)), 1)
         mlp = Mlp(self.gelu, self.dropout, self.dtype, self.hidden, self.kernel_init, name="mlp")
         return x + branch(mlp(_norm(self, "norm2")(x), train), 2)
@@ -168,12 +168,12 @@ class ViT(nn.Module):
         x = Patches(self.width, self.patch_size, self.dtype, kernel_init, name="patches")(x)
         x = self._place(x, grid)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        anew = {"values": 1, "keys_values": 2}.get(self.remat, 0)
+        recomputed = {"values": 1, "keys_values": 2}.get(self.remat, 0)
         block = nn.remat(Block, static_argnums=(2,)) if self.remat is True else Block
         for i in range(self.depth):
             linear = i / max(self.depth - 1, 1) if self.drop_path_rule == "linear" else 1
             x = block(self.heads, self.gelu, self.dropout, self.drop_path * linear, self.dtype,
-                      self.hidden, self._normal(), self.layer_scale, anew,
+                      self.hidden, self._normal(), self.layer_scale, recomputed,
                       name=f"block{i}")(x, train)
         x = _norm(self, "norm")(x)
         if self.distilled and self.distillation_head:

@@ -13,7 +13,7 @@ import numpy as np
 
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
 
-MENDING = {
+FIXES = {
     errno.EROFS: "the file system is read-only: choose another --workdir",
     errno.EACCES: "you may not write there: choose another --workdir or change its permissions",
     errno.EPERM: "you may not write there: choose another --workdir or change its permissions",
@@ -26,7 +26,7 @@ MENDING = {
 
 def failure(error: OSError, path) -> EnvironmentFailure:
     """An OSError on `path`, with how to fix it."""
-    fix = MENDING.get(error.errno or 0, "choose another --workdir")
+    fix = FIXES.get(error.errno or 0, "choose another --workdir")
     return EnvironmentFailure(f"cannot write: {error.strerror or error}", where=str(path), fix=fix)
 
 

@@ -77,7 +77,7 @@ def told(capsys):
     (["--config=digits", "--config.data.train=training"], "use one of ['test', 'train']"),
     (["--config=digits", "--config.task=multilabel"], "'asymmetric'"),
     (["--config=digits", "--config.task=multilable"], "'multilabel'"),
-    (["--config=digits", "--config.task=binary", "--config.loss.name=sigmoid"], "10 classes"),
+    (["--config=digits", "--config.task=binary", "--config.loss.name=sigmoid"], "digits has 10"),
     (["--config=digits", "--config.loss.name=focal"], "'softmax_focal'"),
     (["--config=digits", "--config.loss.class_weights=(1.0, 2.0)"], "2 class_weights for 10"),
     (["--config=digits", "--config.loss.class_weights=balanced"], "'auto'"),

@@ -140,9 +140,10 @@ def page() -> str:
 HEAD = """# Architecture
 
 Printed from the imports by `python -m tests.contracts.wings`; a test fails where this page is
-stale. The package is an hourglass: many verbs at the top, `assembly/` the waist, many open sets
-below it. A wing imports only wings of the rows below its own, there is no circle of imports, and
-everything may import the ground (the last two rows), which is left out of the last column.
+stale. A *wing* is a folder of the package, or one of the few files at its top. Many commands use
+one `assembly/`, which combines many small functions: a wing imports only wings of the rows below
+its own, and there is no circle of imports. The last two rows are the ground, which every wing may
+import; they are left out of the last column.
 
 ## Three laws
 

@@ -33,7 +33,8 @@ def test_values_and_gradients_are_those_of_the_formula(queries):
 def test_parts_computed_anew_change_neither_names_nor_numbers_and_are_not_kept(count):
     with jax.enable_x64(True):
         x = np.random.default_rng(0).normal(size=(3, 7, 16))
-        plain, anew = (attention.SelfAttention(2, "float64", anew=n) for n in (0, count))
+        plain, recomputed = (attention.SelfAttention(2, "float64", recomputed=n)
+                             for n in (0, count))
         variables = plain.init(jax.random.key(0), x)
         weight = np.random.default_rng(1).normal(size=x.shape)
 
@@ -41,11 +42,11 @@ def test_parts_computed_anew_change_neither_names_nor_numbers_and_are_not_kept(c
             return lambda v, x: (module.apply(v, x) * weight).sum()
 
         one, other = (jax.value_and_grad(loss(module), (0, 1))(variables, x)
-                      for module in (plain, anew))
+                      for module in (plain, recomputed))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
                      one, other)
         kept = [sum(leaf.size for leaf in jax.tree.leaves(jax.vjp(loss(module), variables, x)[1]))
-                for module in (plain, anew)]
+                for module in (plain, recomputed)]
         assert kept[0] - kept[1] >= count * (x.size - 16)  # biases take their place
 
 
