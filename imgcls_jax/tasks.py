@@ -58,7 +58,7 @@ def check(kind: str, source: Source, where: str = "config.task", evaluated: bool
     if kind not in KINDS:
         raise ConfigError(f"task={kind!r} is unknown", where=where, fix=f"use one of {KINDS}")
     if kind == "binary" and len(source.classes) != 2:
-        raise ConfigError(f"a binary task has 2 classes, {source.name} has {len(source.classes)}",
+        raise ConfigError(f"the task is binary, {source.name} has {len(source.classes)} classes",
                           where=where, fix="use 'multiclass', or config.data.only to choose two")
     if source.kind == "multilabel" and kind != "multilabel" and not (
             evaluated and kind == "multiclass"):

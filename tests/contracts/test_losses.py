@@ -133,7 +133,7 @@ def test_automatic_weights_are_those_of_scikit_learn():
 
 def test_a_class_without_examples_has_no_automatic_weight():
     loss = dict(name="sigmoid", class_weights="auto")
-    with pytest.raises(ConfigError, match="class '3' has no example"):
+    with pytest.raises(ConfigError, match="class '3' has no training example"):
         built("multilabel", data=dict(name="tagged", empty=True), loss=loss)
 
 

@@ -187,7 +187,7 @@ def test_gradients_cross_the_wire_in_the_dtype_asked_for():
 
 @pytest.mark.parametrize("bad, message", [
     (dict(data=2, fsdp=4), "split over fsdp"), (dict(data=4, model=2), "split over model"),
-    (dict(norm_group=None), "over the whole batch"), (dict(norm_group=4), "do not divide")])
+    (dict(norm_group=None), "over the whole batch"), (dict(norm_group=4), "does not divide")])
 def test_what_shards_by_themselves_cannot_compute_is_refused(bad, message):
     with pytest.raises(ConfigError, match=message):
         run = by_shard("float32", **bad)

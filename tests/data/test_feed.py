@@ -85,7 +85,7 @@ def test_some_classes_are_numbered_anew_in_the_order_given():
         assert row["label"] == {7: 0, 2: 1}[labels["test"][index]]
         np.testing.assert_array_equal(row["image"], images.read(index)["image"])
         assert split.where(i) == images.where(index)
-    with pytest.raises(ConfigError, match="'x' is no class"):
+    with pytest.raises(ConfigError, match="'x' is not a class"):
         built("data.only=('x',)")
 
 

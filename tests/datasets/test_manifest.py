@@ -246,9 +246,10 @@ def test_an_image_that_is_missing_is_named_when_read(place):
 BILLION = """
 import json, os, resource, sys, time
 import numpy as np
-from imgcls_jax import datasets, pipeline
+from imgcls_jax import datasets
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import DATASETS
-tf = pipeline.tensorflow()
+tf = tensorflow()
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before, begun = peak(), time.perf_counter()
 source = DATASETS.get("manifest")(path=sys.argv[1])
