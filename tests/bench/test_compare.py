@@ -43,6 +43,7 @@ def script(path, text, **values) -> str:
     return str(path)
 
 
+@pytest.mark.nightly
 def test_a_step_takes_turns_with_the_other_process(tmp_path):
     log = tmp_path / "log"
     fake = script(tmp_path / "fake", FAKE, log=str(log))

@@ -18,7 +18,8 @@ TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.mod
         "--config.batch_size=16", "--config.total.steps=40", "--config.schedule.warmup=None",
         "--config.schedule.base=0.01", "--config.optimizer.name=adamw",
         "--config.transforms[0].name=resize", "--config.transforms[0].size=8",
-        "--config.log.every.steps=40", "--quiet")
+        "--config.log.every.steps=40", "--config.evals.val.every.steps=20",
+        "--config.checkpoint.every.steps=20", "--quiet")
 LABELS = ("red", "red|dark", "dark|green", "green")
 
 

@@ -59,7 +59,7 @@ def test_all_that_is_known_is_listed(published, capsys):
     assert command.main(["weights", "list"]) == 0
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split() == ["model/tag", "parameters", "crop", "resize", "interpolation", "top-1",
-                            "top-5", "licence", "at", "hand"]
+                            "top-5", "licence", "downloaded"]
     assert first.split() == ["tiny/v1", "1,234,567", "224", "256", "bilinear", "76.130", "-",
                              "BSD-3-Clause", "no"]
     assert second.split() == ["tiny/v2", "-", "224", "256", "squash", "bilinear", "76.130", "-",

@@ -40,11 +40,9 @@ if number == "0":
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("model, optimizer", [
-    ("batch norm", "sgd"),
-    pytest.param("dropout", "adamw", marks=pytest.mark.nightly),
-    pytest.param("batch norm", "adamw", marks=pytest.mark.nightly),
-    pytest.param("dropout", "sgd", marks=pytest.mark.nightly)])
+    ("batch norm", "sgd"), ("dropout", "adamw"), ("batch norm", "adamw"), ("dropout", "sgd")])
 def test_three_f64_steps_agree(tmp_path, monkeypatch, free_port, model, optimizer):
     out = tmp_path / "state.npz"
     command = [sys.executable, "-c", PROCESS, str(free_port)]

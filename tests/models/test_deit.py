@@ -86,6 +86,7 @@ def test_branches_start_at_the_layer_scale_and_kernels_at_a_deviation_of_a_fifti
     assert np.abs(params["head"]["kernel"]).max() > 0
 
 
+@pytest.mark.nightly
 def test_remat_changes_neither_names_nor_numbers(random_variables):
     x = training.images(4, 8, 8, 3)
 

@@ -50,6 +50,7 @@ def test_all_parameters_train_on_one_channel(random_variables):
     training.assert_all_train(module, random_variables(module, x), x)
 
 
+@pytest.mark.nightly
 def test_remat_changes_neither_names_nor_numbers(random_variables):
     x = training.images(4, 8, 8, 3)
     v = random_variables(small(), x)

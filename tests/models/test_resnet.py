@@ -97,6 +97,7 @@ def test_paths_drop_in_training_alone_by_the_linear_rule(random_variables):
     assert (kept[:, [0, 1, 6, 7]] > 0).any()
 
 
+@pytest.mark.nightly
 def test_remat_changes_neither_names_nor_numbers(random_variables):
     def build(remat):
         return ResNet(3, (2, 1), True, 4, stem="cifar", drop_path=0.5, remat=remat)

@@ -72,7 +72,8 @@ def test_an_image_that_does_not_divide_into_patches_says_which_sizes_would(size,
 
 
 @pytest.mark.parametrize("pool, positions, dtype", [
-    ("token", "learned", "float32"), ("map", "sincos2d", "bfloat16"),
+    ("token", "learned", "float32"),
+    pytest.param("map", "sincos2d", "bfloat16", marks=pytest.mark.nightly),
 ])
 def test_gradients_of_all_parameters_are_finite(
         pool, positions, dtype, random_variables):

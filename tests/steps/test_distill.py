@@ -164,6 +164,7 @@ def distilled(taught, **options):
     return dict(name="distill", teacher=str(taught), **options)
 
 
+@pytest.mark.nightly
 def test_a_resumed_run_is_the_run_bit_for_bit_and_the_teacher_is_not_saved(taught, tmp_path):
     step = distilled(taught, temperature=2.0)
     common = dict(step=step, evals={})
@@ -179,6 +180,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit_and_the_teacher_is_not_saved(taugh
         assert leaf.tobytes() == leaves[1][path].tobytes(), path
 
 
+@pytest.mark.nightly
 def test_the_teacher_sees_the_batch_by_its_own_mean_and_is_read_and_not_compiled_in(taught):
     run = built(step=distilled(taught, kind="hard", alpha=1.0))
     rng, state = np.random.default_rng(1), run.init()

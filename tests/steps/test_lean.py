@@ -66,6 +66,7 @@ def first_step(model, precision, forms, **options):
     return float(sums["loss"]) / BATCH, np.concatenate(leaves)
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("two_blocks")
 @pytest.mark.parametrize("model", MODELS)
 def test_loss_and_gradients_are_those_of_the_plain_step_to_rounding(model):
