@@ -36,6 +36,7 @@ def test_frozen_parameters_and_their_statistics_stay_and_the_others_move():
             assert moved == (not frozen), path
 
 
+@pytest.mark.nightly
 def test_a_norm_with_a_trained_part_goes_on_with_the_batch():
     run = built(("freeze", r"('stem_norm/scale',)"))
     before = run.init()
@@ -45,6 +46,7 @@ def test_a_norm_with_a_trained_part_goes_on_with_the_batch():
                               tree.flatten(after.model_state)[key])
 
 
+@pytest.mark.nightly
 def test_gradients_of_the_rest_are_those_of_running_statistics():
     """Against the model in evaluation, where every BatchNorm is frozen and all else is not."""
     module = MODELS.get("resnet20")(10, width=8)
@@ -64,7 +66,8 @@ def test_gradients_of_the_rest_are_those_of_running_statistics():
         np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("pattern, share", [(r"(stem|stage).*", 0.45), (FROZEN, 0.75)])
+@pytest.mark.parametrize("pattern, share", [
+    pytest.param(r"(stem|stage).*", 0.45, marks=pytest.mark.nightly), (FROZEN, 0.75)])
 def test_a_frozen_prefix_is_not_differentiated(pattern, share):
     def flops(*overrides):
         compiled = programs.lower_step(built(*overrides)).compile()

@@ -53,7 +53,7 @@ CASES = {
         "val/average_precision_macro"),
     "plant_disease": (leaves, "dir", [("schedule.warmup", "None")], "val/balanced_accuracy")}
 
-QUICK = ("chest_xray", "face_verification")
+QUICK = ("chest_xray",)
 
 
 @pytest.mark.filterwarnings("ignore")  # of classes that so few examples lack

@@ -166,6 +166,7 @@ def test_a_multilabel_run_takes_one_label_for_one_of_several():
     assert np.isfinite(run.evaluations["one"].run(run.init().eval_variables())["loss"])
 
 
+@pytest.mark.nightly
 def test_the_loss_agrees_on_every_mesh():
     sums = []
     for devices in (1, 8):

@@ -34,7 +34,7 @@ def config(choice, precision, mesh, accumulate, freeze=("positions",)):
         "log": dict(every=dict(steps=1))}
 
 
-DAILY = [("sgd", "bf16", "2x4", 2), ("muon", "bf16", "2x4", 1), ("schedule_free", "f32", "1", 2)]
+DAILY = [("sgd", "bf16", "2x4", 2), ("schedule_free", "f32", "1", 2)]
 
 
 def chosen():

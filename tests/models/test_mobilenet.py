@@ -46,8 +46,8 @@ def test_features_are_what_the_head_receives_at_any_size_and_channels(random_var
                                + head["bias"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("tiny, momentum", [
-    pytest.param(tiny_v2, 0.9, marks=pytest.mark.nightly), (tiny_v3, 0.99)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("tiny, momentum", [(tiny_v2, 0.9), (tiny_v3, 0.99)])
 def test_training_drops_units_moves_statistics_and_has_finite_gradients(random_variables, tiny,
                                                                        momentum):
     x = images(8, 16, 16, 3)

@@ -37,6 +37,7 @@ def test_it_is_evaluated_to_the_same_numbers(earlier, capsys):
     assert "step 6, test: loss 2.3290, top1 0.1389, top5 0.5194" in capsys.readouterr().out
 
 
+@pytest.mark.nightly
 def test_training_goes_on_from_it(earlier):
     workdir, _ = earlier
     before = flatten(read_json(workdir / "config.json"))

@@ -136,6 +136,7 @@ def test_running_a_finished_run_again_keeps_its_record(run):
     assert (workdir / "record.json").read_bytes() == before
 
 
+@pytest.mark.nightly
 def test_the_average_is_what_is_evaluated(tmp_path):
     plain = train(tmp_path / "a", "--config.total.steps=4")
     frozen = train(tmp_path / "b", "--config.total.steps=4", "--config.ema.decay=1.0")

@@ -41,7 +41,7 @@ def phases(compiled: list) -> list[str]:
     return sorted(PHASES.get(name, name) for name in compiled if name != "jit(slice)")
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_a_run_with_evaluations_compiles_one_program_per_phase(compiled, tmp_path, devices):
     train(made(devices), tmp_path, quiet=True)
     rows = [row for _, row in read_rows(tmp_path / "metrics.jsonl")]

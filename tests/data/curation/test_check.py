@@ -341,6 +341,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss")
 def test_a_bomb_takes_neither_time_nor_memory(tmp_path):
     """In a process of its own, whose greatest size no other test has raised before."""

@@ -66,6 +66,7 @@ def test_a_part_of_a_record_file_is_read_alone(tmp_path):
     assert where is None and "10 whole records, its metadata says 2" in fault.what
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for its memory")
 def test_nothing_is_kept_of_what_was_seen():
     """TensorFlow keeps what it makes of a Python number: 600 bytes an example."""
