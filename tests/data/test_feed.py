@@ -273,6 +273,7 @@ def final(directory, run):
     return state
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("two_blocks")
 def test_phases_change_the_images_on_the_way_and_resume_anywhere(tmp_path, monkeypatch):
     run = network()

@@ -1,10 +1,12 @@
 """The loop: what it leaves in the workdir, when it stops, and what may change on the way."""
 
 import json
+import shutil
 
 import jax
 import pytest
 
+from imgcls_jax import tree
 from imgcls_jax.__main__ import main
 from imgcls_jax.checkpoint import reading, saving
 from imgcls_jax.training import loop
@@ -46,6 +48,18 @@ def test_the_results_are_those_of_the_last_step(run):
     assert results["eval"]["test"]["top1"] == last["test/top1"]
     scores = {row["step"]: row["test/top1"] for row in rows(workdir) if "test/top1" in row}
     assert results["best"]["test/top1"] == max(scores.values()) and set(scores) == {4, 8}
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_ends_with_the_same_weights_bit_for_bit(run, tmp_path):
+    workdir = tmp_path / "w"
+    shutil.copytree(run[0], workdir)
+    shutil.rmtree(workdir / "checkpoints" / "8")
+    assert train(workdir, "--config.total.steps=8", "--config.checkpoint.best=test/top1")[
+        "eval"] == run[1]["eval"]
+    once, again = (tree.flatten(reading.restore_weights(folder / "checkpoints", 8)[0])
+                   for folder in (run[0], workdir))
+    assert {path: leaf.tobytes() for path, leaf in once.items()} == {
+        path: leaf.tobytes() for path, leaf in again.items()}
 
 
 def test_the_record_holds_what_a_reader_needs(run):

@@ -113,6 +113,7 @@ def stop(cache, cut, kind):
     assert (cut / "checkpoints" / str(step_of(cut))).is_dir(), "saved at the step it stopped at"
 
 
+@pytest.mark.nightly
 def test_a_run_that_is_terminated_then_killed_ends_as_an_uninterrupted_one(cache, whole, tmp_path):
     cut = tmp_path / "cut"
     stop(cache, cut, signal.SIGTERM)
