@@ -1,5 +1,6 @@
 """JAX as the tests need it, set before it is imported; which tests run; random variables."""
 
+import collections
 import gc
 import itertools
 import os
@@ -67,8 +68,14 @@ def pytest_report_header(config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Marks fast tests, and leaves out the rotating ones of other parts."""
-    part, left_out = chosen_part(config), []
+    part, left_out, seen = chosen_part(config), [], collections.Counter()
     for item in items:
+        daily = item.get_closest_marker("daily")
+        if daily:
+            name = item.nodeid.partition("[")[0]
+            seen[name] += item.get_closest_marker("nightly") is None
+            if seen[name] > daily.args[0]:
+                item.add_marker(pytest.mark.nightly)
         nightly = item.get_closest_marker("nightly")
         if nightly is None:
             if item.path.relative_to(ROOT).as_posix().startswith(FAST):

@@ -66,6 +66,7 @@ def test_gradients_of_the_rest_are_those_of_running_statistics():
         np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("pattern, share", [
     pytest.param(r"(stem|stage).*", 0.45, marks=pytest.mark.nightly), (FROZEN, 0.75)])
 def test_a_frozen_prefix_is_not_differentiated(pattern, share):

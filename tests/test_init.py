@@ -84,6 +84,7 @@ def test_values_are_a_function_of_seed_and_path_alone(drawn):
     assert np.abs(np.corrcoef(drawn["normal"].ravel(), drawn["fan_out"].ravel())[0, 1]) < 0.03
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("name", ["resnet20", "vit_mini"])
 def test_shapes_and_dtypes_are_those_of_init(name):
     module = MODELS.bind(dict(name=name), "model")(10)

@@ -53,12 +53,10 @@ CASES = {
         "val/average_precision_macro"),
     "plant_disease": (leaves, "dir", [("schedule.warmup", "None")], "val/balanced_accuracy")}
 
-QUICK = ("chest_xray",)
-
 
 @pytest.mark.filterwarnings("ignore")  # of classes that so few examples lack
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(
-    name, marks=pytest.mark.nightly) for name in CASES])
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", CASES)
 def test_a_worked_config_trains_and_is_measured(name, tmp_path, monkeypatch):
     make, place, changes, metric = CASES[name]
     sizes = make(tmp_path / "data")

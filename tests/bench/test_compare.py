@@ -111,6 +111,7 @@ def test_what_the_other_side_refuses_is_an_error_of_ours(tmp_path):
     assert error.value.fix == "another"
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("words, named", [
     (("--config=digits",), "--model"), (("--precision=f64",), "precision"),
     (("--config.optimizer.momentum=0.5",), "config.optimizer")])

@@ -30,6 +30,7 @@ def test_photos_are_jpegs_of_their_size_and_one_in_four_is_upright():
     assert len(set(files)) == 8
 
 
+@pytest.mark.nightly
 def test_the_ratio_is_raw_decodings_time_over_that_of_the_input(by_pillow, tmp_path):
     names = ["train", "train from records", "train with randaugment", "eval as Pillow"]
     sides, files = inputs.of_photos(tmp_path, 8, 4, names)

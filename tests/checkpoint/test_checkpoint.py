@@ -142,6 +142,7 @@ def flip(path, rng):
     path.write_bytes(data)
 
 
+@pytest.mark.daily(2)
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_to_any_file_is_never_restored_silently(two_steps, tmp_path, kind):
     """Every file of the newest step: the right state of step 2, or step 1 and a warning."""

@@ -43,6 +43,7 @@ def photos(tmp_path):
     return paths
 
 
+@pytest.mark.nightly
 def test_a_folder_is_measured_to_the_image(at_hand, photos, tmp_path):
     words = ["--config.eval_transforms[0].size=36", "--config.eval_transforms[1].size=32"]
     out = tmp_path / "record.json"

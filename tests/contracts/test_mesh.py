@@ -118,6 +118,7 @@ def agree(model, optimizer, meshes, **changes):
                 assert error <= 1e-10 * np.linalg.norm(leaf), (mesh, path)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("model", [
     "batch norm", pytest.param("dropout", marks=pytest.mark.nightly)])
 def test_the_first_f32_loss_agrees(model):
@@ -146,6 +147,7 @@ def lowered(run):
     return jax.jit(run.step).lower(run.abstract_state, run.abstract_batch)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("reduce, devices, accumulate, tolerance", [
     ("float32", 4, 2, 1e-5), pytest.param("bfloat16", 8, 1, 2**-8, marks=NIGHTLY),
     pytest.param("float32", 8, 1, 1e-5, marks=pytest.mark.nightly)])

@@ -64,6 +64,7 @@ def trained(choice, precision, mesh, accumulate, **others):
     return first, state, sums
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("name, precision, mesh, accumulate", [*chosen()])
 def test_it_takes_steps(name, precision, mesh, accumulate):
     before, after, sums = trained(dict(name=name), precision, mesh, accumulate)
@@ -115,6 +116,7 @@ def built(choice, decay):
         clip=None, freeze=(), ema=None, batch_size=1), params, STEPS).transformation
 
 
+@pytest.mark.daily(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_updates_of_a_split_state_are_those_of_a_whole_one(name):
     """Norms, rows and columns, and matrices go across the devices that share a leaf."""
@@ -136,6 +138,7 @@ def test_updates_of_a_split_state_are_those_of_a_whole_one(name):
         assert_close(run(params), run(split), 1e-11)
 
 
+@pytest.mark.daily(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_decay_in_every_mode_changes_what_it_is_on_alone(name):
     def updates(decay):

@@ -332,6 +332,7 @@ def test_more_bad_images_than_allowed_end_the_run():
         assert len(found) == 3
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("where", ["payload", "length", "cut", "boundary"])
 def test_a_damaged_record_costs_itself_alone(tmp_path, where):
     split = write_shards(tmp_path, (12, 9))

@@ -131,6 +131,7 @@ FOLDER = ("data.name=folder", "data.eval=val", "data.mean=0.5", "data.std=0.25",
           "eval_transforms=({'name': 'resize', 'size': 8},)")
 
 
+@pytest.mark.nightly
 def test_bad_images_are_left_out_and_listed(photos, tmp_path):
     bad = photos / "photos/train/ant/3.png"
     bad.write_bytes(b"<html>")
@@ -197,6 +198,7 @@ def test_a_file_that_changes_under_a_run_is_let_go_or_named(photos, change):
         [batch["id"] for batch in host_batches(runs[1], 12, 1)]))
 
 
+@pytest.mark.nightly
 def test_the_wait_for_a_slow_input_is_told_and_what_to_do(tmp_path):
     run, slept = built("log.every.steps=6"), 0.15
 

@@ -60,6 +60,7 @@ KINDS = {"digits": without_files("digits"), "synthetic": without_files("syntheti
             for kind in test_records.KINDS}}
 
 
+@pytest.mark.daily(8)
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_are_a_function_of_the_step(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("IMGCLS_DATA_CACHE", str(tmp_path / "cache"))

@@ -232,6 +232,7 @@ def test_test_sets_prepared_by_their_real_tfds_builders(name, tmp_path, monkeypa
     assert made.examples(source, "test") == labels(files)
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("packed", ["imagenet-c/", "", "weather/", "tar"])
 def test_imagenet_c_is_read_by_corruption_and_severity(packed, tmp_path, monkeypatch):
     made.sizes(monkeypatch, **dict.fromkeys(("validation", "fog-1", "fog-3"), len(VAL)))

@@ -39,6 +39,7 @@ def cut(count, name="cutmix", **arguments):
             np.asarray(targets)[np.arange(count), own])
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("alpha", [1.0, 0.3])
 def test_boxes_are_drawn_as_torchvisions_and_targets_mixed_by_their_exact_area(alpha):
     images, own = cut(4000, alpha=alpha, mode="elem")
@@ -81,6 +82,7 @@ def test_a_share_of_examples_is_cut():
     assert scipy.stats.binomtest(int(changed.sum()), 2000, 0.25 * 0.977).pvalue > 0.001
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("mode", ["elem", "batch"])
 def test_mixup_or_cutmix_draws_one_of_both_for_a_share_p(mode):
     arguments = dict(mixup_alpha=0.8, cutmix_alpha=1.0, p=0.8, switch_prob=0.3, mode=mode)

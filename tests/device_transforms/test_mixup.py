@@ -52,6 +52,7 @@ def weights(draws, **arguments):
     return np.asarray(weight(jax.random.split(jax.random.key(0), draws)))
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("mode", ["batch", "elem"])
 @pytest.mark.parametrize("larger", [True, False])
 def test_a_share_p_is_mixed_by_a_beta_variable_or_the_larger_of_it_and_its_complement(larger, mode):

@@ -34,6 +34,7 @@ def batch(built):
             "mask": np.ones(BATCH, np.float32)}
 
 
+@pytest.mark.nightly
 def test_levels_come_first_then_normalisation_then_the_rest_each_with_a_key_of_its_own():
     parts = [DEVICE_TRANSFORMS.bind(choice, "")() for choice in (*LEVELS, *FLOATS)]
     normalise = normaliser((0.5,), (0.25,), "float32")

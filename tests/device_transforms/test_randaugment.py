@@ -36,6 +36,7 @@ def on_the_host(image, magnitude):
 
 # None of them shears to a place midway between two pixels, as 15 does: there the host decides by
 # Pillow's fixed-point numbers, and the device by f32.
+@pytest.mark.daily(2)
 @pytest.mark.parametrize("magnitude, image", [
     (0, RGB), (3, RGB[..., :1]), (9.7, RGB), (13, RGB), (20, RGB)],
     ids=["0", "3, gray", "9.7", "13", "20"])
@@ -101,6 +102,7 @@ def many():
     return np.asarray(made)
 
 
+@pytest.mark.nightly
 def test_every_operation_is_drawn_equally_often_and_mirrored_half_of_the_time(many):
     expected = [array.tobytes() for array in on_the_host(RGB, 3)]
     found = [image.tobytes() for image in many]
@@ -130,6 +132,7 @@ def test_squares_are_gray_of_one_side_about_a_place_drawn_uniformly(many):
         assert scipy.stats.kstest(center + 0.5, "uniform", (0, size)).pvalue > 0.001
 
 
+@pytest.mark.nightly
 def test_two_operations_are_drawn_independently():
     images = np.broadcast_to(RGB, (2000, *RGB.shape))
     made, _ = jax.jit(randaugment(operations=2, magnitude=3))(

@@ -58,6 +58,7 @@ def test_area_is_uniform_and_aspect_log_uniform_within_the_given():
     assert scipy.stats.kstest(np.log(aspect), "uniform", (low, high - low)).statistic < 0.05
 
 
+@pytest.mark.nightly
 def test_what_a_rectangle_is_filled_with():
     rest = dict(p=1.0, channels=3)
     for value in (0.0, (1.0, 2.0, 3.0)):

@@ -18,6 +18,7 @@ def qkv(dtype, queries=7, scale=1.0):
     return [jnp.asarray(scale * rng.normal(size=(3, n, 2, 8)), dtype) for n in (queries, 7, 7)]
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("queries", [7, 1])
 def test_values_and_gradients_are_those_of_the_formula(queries):
     with jax.enable_x64(True):

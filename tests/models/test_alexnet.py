@@ -92,6 +92,7 @@ def test_units_are_dropped_in_training_alone(original, random_variables):
     assert not np.allclose(plain, trained, rtol=0.01)
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("original", [False, True])
 def test_gradients_are_finite(original, random_variables):
     x = images(67)

@@ -13,6 +13,7 @@ def small(**options):
     return ConvNeXt(5, (1, 2), (4, 8), **options)
 
 
+@pytest.mark.nightly
 def test_paths_drop_in_training_alone_by_the_linear_rule_of_the_paper(random_variables):
     rates = training.drop_path_rates(convnext_tiny(5), training.images(2, 32, 32, 3))
     np.testing.assert_allclose(rates, np.linspace(0, 0.1, 18))

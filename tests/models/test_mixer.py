@@ -45,6 +45,7 @@ def test_logits_start_at_the_bias():
     np.testing.assert_allclose(logits, np.full((2, 5), -6.9), rtol=1e-6)
 
 
+@pytest.mark.nightly
 def test_all_parameters_train_on_one_channel(random_variables):
     module, x = Mixer(5, 4, 8, 1, 6, 12, dropout=0.1, dtype="bfloat16"), training.images(8, 8, 8, 1)
     training.assert_all_train(module, random_variables(module, x), x)

@@ -8,14 +8,12 @@ import pytest
 
 from experiments.parity import compare
 
-DAILY = {"timm_vit_tiny_patch16_224"}
-NIGHTLY = {"tv_mobilenet_v3_small"}  # with every commit's nightly tests; the others rotate
+NIGHTLY = {"timm_vit_tiny_patch16_224", "tv_mobilenet_v3_small"}  # always; the others rotate
 ALLOWED = 1e-4  # of a tensor's norm
 
 
 @pytest.mark.parametrize("case", [
-    pytest.param(path.stem, marks=() if path.stem in DAILY else
-                 pytest.mark.nightly(rotating=path.stem not in NIGHTLY))
+    pytest.param(path.stem, marks=pytest.mark.nightly(rotating=path.stem not in NIGHTLY))
     for path in sorted(compare.TRAINING.glob("*.npz"))])
 def test_a_training_step_is_the_references(case):
     found = compare.compare_training(case)

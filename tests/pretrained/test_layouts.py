@@ -41,6 +41,7 @@ def small(path: str, shape: tuple[int, ...], layout) -> tuple[int, ...]:
     return (*inner, 6 * len(theirs))
 
 
+@pytest.mark.daily(12)
 @pytest.mark.parametrize("model, publisher", list(cases()))
 def test_every_leaf_has_its_names_and_comes_back_bit_for_bit(model, publisher):
     layout = MODELS.facts(model)["layouts"][publisher]

@@ -208,6 +208,7 @@ def test_a_table_of_positions_keeps_its_token_and_a_smooth_grid():
                                atol=1e-5)
 
 
+@pytest.mark.nightly
 def test_a_vit_for_gray_larger_images_of_other_classes_keeps_all_but_three_leaves(
         tmp_path, random_variables):
     layout, apply = MODELS.facts("vit_ti16")["layouts"]["timm"], MODELS.get("vit_ti16")(0).apply

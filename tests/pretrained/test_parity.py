@@ -18,6 +18,7 @@ def compared():
     return found
 
 
+@pytest.mark.daily(6)
 @pytest.mark.parametrize("case, size", compared())
 def test_logits_are_the_references(case, size):
     found = compare.compare(case, size)

@@ -24,6 +24,7 @@ def gradient(head):
             "bias": (probabilities - targets).mean(0)}
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_the_gradient_is_that_at_the_worst_place_near_by(adaptive, accumulate):

@@ -104,6 +104,7 @@ def test_a_loaded_model_predicts_what_evaluation_counted(run):
     assert hits == pytest.approx(run[1]["eval"]["test"]["top1"])
 
 
+@pytest.mark.nightly
 def test_a_longer_run_goes_on_and_no_step_is_told_twice(tmp_path):
     workdir = tmp_path / "w"
     train(workdir, "--config.total.steps=4")
@@ -124,6 +125,7 @@ def test_it_stops_early_and_stays_stopped(tmp_path):
     assert more["step"] == 16, "asked for more patience, it goes on"
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("step", [4, 8])  # the last step among them
 def test_an_evaluation_that_a_preemption_cut_off_is_made_up_for(run, step, tmp_path, monkeypatch):
     words = ("--config.total.steps=8", "--config.checkpoint.best=test/top1",

@@ -50,6 +50,7 @@ def test_a_run_with_evaluations_compiles_one_program_per_phase(compiled, tmp_pat
     assert devices > 1 or len(compiled) == 3
 
 
+@pytest.mark.nightly
 def test_a_run_that_goes_on_compiles_no_init(compiled, tmp_path):
     train(made(1), tmp_path, quiet=True)
     compiled.clear()

@@ -138,6 +138,7 @@ def start_two(cache, port, workdir, *more):
                   "--processes=2", f"--process_id={i}", devices=2) for i in range(2)]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", [
     signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
 def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(cache, free_port, tmp_path, kind):

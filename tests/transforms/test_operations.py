@@ -87,6 +87,7 @@ def test_hue_turns_in_pillows_hsv(name):
         assert difference(_color.hue(image, turn), expected) <= 1, turn
 
 
+@pytest.mark.daily(3)
 @every_image
 def test_blurs_by_boxes_are_exact(name):
     image, picture = pair(name)
@@ -101,6 +102,7 @@ def affine(picture, matrix, interpolation, fill):
                              fillcolor=fill)
 
 
+@pytest.mark.daily(6)
 @pytest.mark.parametrize("interpolation", FILTERS)
 @every_image
 def test_geometry_is_pillows_and_exact_for_the_nearest(name, interpolation):
@@ -158,6 +160,7 @@ def test_erasing_changes_the_box_alone():
         np.testing.assert_array_equal(made, expected)
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_operation_keeps_the_shape_of_an_image_whose_size_is_not_known(channels):
     """In a graph, as in tf.data; it gives what it gives eagerly."""

@@ -163,6 +163,7 @@ def timm_operations(names, translate=0.45):
     return _timm.operations(names, "random", FILL, translate)
 
 
+@pytest.mark.nightly
 def test_an_operation_of_timm_is_the_same_at_its_magnitude_sign_and_interpolation():
     for case, image, expected in cases("timm", "operation"):
         fill = FILL if image.shape[-1] == 3 else 118

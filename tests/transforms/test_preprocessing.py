@@ -78,6 +78,7 @@ def presets():
     return found
 
 
+@pytest.mark.daily(6)
 @pytest.mark.parametrize("name", presets())
 def test_the_input_of_published_weights_is_that_of_their_own_transforms(name):
     arrays, unit, made = recorded(PRESETS[name]["part"]), PRESETS[name]["unit"], images(
@@ -134,6 +135,7 @@ def test_resizing_is_opencvs_for_200_sizes(interpolation):
     assert distance.mean() <= (0.15 if interpolation == "bilinear" else 0.1)  # which cuts off bits
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("publisher, row", [
     ("torchvision", "resnet18/imagenet1k_v1"), ("google", None),
     pytest.param("timm", "vit_ti16/deit_in1k", marks=pytest.mark.nightly)])

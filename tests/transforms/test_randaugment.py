@@ -85,6 +85,7 @@ def which(made, image, references, half):
     return "Cutout"
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("magnitude, image", [(0, RGB), (3, GRAY), (9.7, RGB), (20, RGB)],
                          ids=["0", "3, gray", "9.7", "20"])
 def test_every_result_is_pillows(magnitude, image):
@@ -133,6 +134,7 @@ def test_only_the_drawn_operations_run_and_are_drawn_independently(ran):
     assert scipy.stats.binomtest(same, 500, 1 / 16).pvalue > 0.001
 
 
+@pytest.mark.nightly
 def test_the_seed_alone_decides():
     first, second = (augment(RGB, 30, magnitude=3) for _ in range(2))
     for one, other in zip(first, second, strict=True):

@@ -308,6 +308,7 @@ def bombs() -> dict[str, bytes]:
             "frames.gif": bytes(frames), "webp.webp": bytes(webp)}
 
 
+@pytest.mark.nightly
 def test_5_of_5_bombs_are_rejected_by_their_headers(photos, tmp_path):
     for name, data in bombs().items():
         (photos / "train" / "ant" / name).write_bytes(data)

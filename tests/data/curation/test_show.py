@@ -75,6 +75,7 @@ def test_the_augmented_are_what_the_pipeline_gives_in_as_many_epochs(drawn):
         assert label == int(row["label"])
 
 
+@pytest.mark.nightly
 def test_device_transforms_are_shown_as_the_step_applies_them(drawn):
     """Mixup: levels and labels are mixed by one weight with the row before."""
     choice = loaded(transforms=(), device_transforms=({"name": "mixup", "alpha": 1.0},))
