@@ -27,8 +27,7 @@ gc.set_threshold(100_000, 50, 100)  # tracing makes millions of objects that sta
 ROOT = Path(__file__).parent
 PARTS = 8  # of the rotating nightly tests
 # Where fast tests are, by the beginning of their path: they compile no network, start no process.
-FAST = ("contracts/test_directions", "data/decoding/", "layers/", "losses/", "metrics/",
-        "schedules/", "transforms/", "test_")
+FAST = ("contracts/test_directions", "data/decoding/", "losses/", "metrics/", "schedules/", "test_")
 EXPLICIT_RANKS = {"losses", "metrics", "optimizers", "schedules"}
 CACHE = pytest.StashKey[str]()
 

@@ -69,6 +69,7 @@ def test_the_roofline_is_the_larger_share_of_the_two_peaks():
                                    "share_of_roofline": 1 / 2})
 
 
+@pytest.mark.nightly
 def test_flops_before_compiling_are_those_of_all_devices():
     """A GPU's compiled text cannot tell them; here XLA counts the compiled program as well."""
     config = measured.plain("vit_mini", 64, 16, "f32")

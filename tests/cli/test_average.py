@@ -116,6 +116,7 @@ def test_statistics_are_those_of_the_averaged_network_over_the_data(runs, tmp_pa
     np.testing.assert_allclose(stats["var"], np.mean(variances, 0), rtol=1e-4)
 
 
+@pytest.mark.nightly
 def test_of_a_run_with_a_moving_average_it_is_that_which_counts(tmp_path):
     run = run_of(("ema", "{'decay': 0.9}"))
     made = save(run, tmp_path / "a", (1, 2))

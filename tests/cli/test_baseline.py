@@ -33,6 +33,7 @@ def test_digits_are_learned_and_the_interval_is_wilsons(capsys, tmp_path):
     assert json.loads((tmp_path / "w" / "results.json").read_text()) == found
 
 
+@pytest.mark.nightly
 def test_the_drawn_scenes_are_found_better_than_by_chance_and_worse_than_by_a_network(capsys):
     found = results(capsys, "--data=shapes", "--config.data.examples=1000",
                     "--config.data.held_out=500", "--C=0.1", "--size=32")

@@ -157,6 +157,7 @@ def test_a_damaged_image_is_all_that_a_terminal_shows(tmp_path, data):
     assert len(err.splitlines()) <= 5, err
 
 
+@pytest.mark.nightly
 def test_a_label_out_of_range_is_named(told, tmp_path, monkeypatch):
     digits = DATASETS.get("digits")
     source = digits()
@@ -260,6 +261,7 @@ def test_a_loss_that_is_one_number_is_refused(told, tmp_path, monkeypatch):
     assert "one loss per example" in said
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("kind", ["float32", "size"])
 def test_a_transform_that_gives_what_it_has_not_declared(told, tmp_path, monkeypatch, kind):
     def wrong():
@@ -299,6 +301,7 @@ def test_a_workdir_that_cannot_be_written(told, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.nightly
 def test_a_full_disk(told, trained, tmp_path, monkeypatch):
     shutil.copytree(trained, tmp_path / "w")
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)

@@ -144,6 +144,7 @@ def test_data_of_another_task_is_refused(kind, data, says):
         built(kind, loss=dict(name="softmax"), **({"data": data} if data else {}))
 
 
+@pytest.mark.nightly
 def test_a_multiclass_run_is_evaluated_where_any_of_several_labels_will_do():
     run = built("multiclass", loss=dict(name="softmax", class_weights="auto"), evals=dict(
         real=dict(name="classification", data=dict(name="tagged", eval="validation"))))

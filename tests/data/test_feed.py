@@ -296,6 +296,7 @@ def test_phases_change_the_images_on_the_way_and_resume_anywhere(tmp_path, monke
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.nightly
 def test_phases_of_the_host_alone_are_one_program(tmp_path):
     run = built("transforms=({'name': 'pad_crop', 'padding': {'phases': (0, 1, 2)}},)")
     loop.train(run, tmp_path, quiet=True)

@@ -29,6 +29,7 @@ def test_images_and_targets_are_mixed_by_the_same_weight(arguments):
         np.testing.assert_allclose(mixed, weight * given + (1 - weight) * given[PARTNER], atol=1e-6)
 
 
+@pytest.mark.nightly
 def test_bfloat16_images_are_mixed_in_f32_and_rounded_once():
     images = jnp.asarray(IMAGES, jnp.bfloat16)
     mixed, targets = DEVICE_TRANSFORMS.get("mixup")(alpha=0.8)(

@@ -115,6 +115,7 @@ def test_every_operation_is_drawn_equally_often_and_mirrored_half_of_the_time(ma
     assert scipy.stats.chisquare([*seen, rest], [*share, 200]).pvalue > 0.001
 
 
+@pytest.mark.nightly
 def test_squares_are_gray_of_one_side_about_a_place_drawn_uniformly(many):
     half, squares = 12, []
     for image in many:

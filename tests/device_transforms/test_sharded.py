@@ -49,7 +49,7 @@ def test_every_transform_is_tested_here():
     assert set(ARGUMENTS) == set(DEVICE_TRANSFORMS.names())
 
 
-@pytest.mark.daily(4)
+@pytest.mark.daily(2)
 @pytest.mark.parametrize("name, arguments", CASES, ids=[f"{n} {a}" for n, a in CASES])
 def test_eight_devices_give_what_one_gives_and_no_image_goes_further_than_next_door(
         name, arguments):

@@ -31,6 +31,7 @@ def test_every_operation_of_every_strength_and_sign_is_torchvisions():
                 assert found == SUMS[k, i, sign], (name, i, sign)
 
 
+@pytest.mark.nightly
 def test_operations_and_strengths_are_drawn_equally_often():
     images = np.broadcast_to(PICTURE, (5000, *PICTURE.shape))
     made, _ = jax.jit(trivial_augment_wide())(jax.random.key(1), images, np.zeros((5000, 1)))

@@ -67,6 +67,7 @@ def arrays(workdir) -> dict:
     return found
 
 
+@pytest.mark.nightly
 def test_train_writes_the_numbers_and_the_arrays(run):
     workdir, found = run
     assert found["metrics"]["top1"] == found["metrics"]["accuracy"] == found["metrics"]["f1_micro"]
@@ -88,6 +89,7 @@ def test_train_writes_the_numbers_and_the_arrays(run):
             "average_precision_per_class"} < set(written["metrics"])
 
 
+@pytest.mark.nightly
 def test_eval_finds_the_same(run, capsys):
     workdir, before = run
     written = arrays(workdir)
@@ -132,6 +134,7 @@ def bits() -> Source:
                                open=open_split)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])
 def test_other_tasks_are_measured_as_scikit_learn_does(kind, monkeypatch):
     DATASETS.names()

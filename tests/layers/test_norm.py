@@ -138,6 +138,7 @@ def test_a_product_is_normalised_as_if_it_were_written_out(group):
                                    rtol=1e-12)
 
 
+@pytest.mark.nightly
 def test_a_product_in_bfloat16_is_as_near_to_the_truth_as_the_written_one():
     """Of the output and of each gradient, the error beside f64, relative to its norm."""
     x, kernel, v = product(np.float64, batch=32, channels=16, features=64)
@@ -165,6 +166,7 @@ def test_a_product_in_bfloat16_is_as_near_to_the_truth_as_the_written_one():
         assert error < max(1.5 * usual, 2**-8), (error, usual)
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("training", [True, False])
 def test_maxima_may_be_taken_before_normalising(training):
     """Scales of either sign; statistics of the whole, gradients too, in f64."""

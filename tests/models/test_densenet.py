@@ -57,6 +57,7 @@ def test_channels_grow_by_the_layer_and_halve_between_blocks():
     assert features.shape == (2, 13) and "head" not in v
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("train, share", [(True, 0.3), (False, 0.0)])
 def test_units_of_a_layer_are_dropped_in_training_alone(train, share, random_variables):
     module = DenseLayer(16, 4, 0.3, None, jnp.float32)

@@ -62,6 +62,7 @@ def test_the_probability_of_dropping_a_branch_grows_linearly_over_all_blocks():
     assert found == pytest.approx({name: 0.2 * i / 16 for name, i in expected.items()})
 
 
+@pytest.mark.nightly
 def test_both_forms_are_one_where_every_map_is_odd_and_only_there(random_variables):
     """TensorFlow's padding at stride 2 is symmetric on an odd side: 33, 17, 9, 5."""
     v = random_variables(tiny(), images(2, 33, 33, 3))

@@ -65,6 +65,7 @@ def test_auxiliary_head_equals_numpy():
     np.testing.assert_allclose(module.apply(v, x, False), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.nightly
 def test_any_size_makes_the_auxiliary_head_and_training_says_what_it_needs():
     module = MODELS.get("inception_v3")(7)
     v = shapes(module, 75)

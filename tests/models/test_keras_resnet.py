@@ -27,6 +27,7 @@ def test_all_train(version, random_variables):
             jnp.abs(leaf).max() > 0), path
 
 
+@pytest.mark.nightly
 def test_remat_changes_nothing(random_variables):
     x = training.images(4, 16, 16, 1)
     plain, remat = small(2, (1,)), small(2, (1,), remat=True)

@@ -31,6 +31,7 @@ def test_paths_drop_in_training_by_the_linear_rule_in_both_branches():
     np.testing.assert_allclose(rates, np.repeat(np.linspace(0, 0.7, 8), 2))
 
 
+@pytest.mark.nightly
 def test_units_drop_in_training_alone(random_variables):
     module, x = small(dropout=0.5), training.images(2, 8, 8, 3)
     v = random_variables(module, x)

@@ -69,6 +69,7 @@ def test_a_compiled_evaluation_counts_as_one_that_compiles_itself(compiled):
     assert found == evaluate(variables)
 
 
+@pytest.mark.nightly
 def test_the_rate_of_a_row_is_the_schedules(tmp_path):
     run = made(1)
     train(run, tmp_path, quiet=True)
