@@ -79,6 +79,8 @@ def pytest_collection_modifyitems(config, items):
         if nightly is None:
             if item.path.relative_to(ROOT).as_posix().startswith(FAST):
                 item.add_marker(pytest.mark.fast)
+        elif nightly.kwargs.get("alone") and part is not None:
+            left_out.append(item)
         elif nightly.kwargs.get("rotating") and part is not None:
             if zlib.crc32(item.nodeid.encode()) % PARTS != part:
                 left_out.append(item)
@@ -141,6 +143,13 @@ def explicit_ranks(request):
     explicit = request.path.relative_to(ROOT).parts[0] in EXPLICIT_RANKS
     with jax.numpy_rank_promotion("raise" if explicit else "allow"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def optimized_nightly(request):
+    """Nightly tests compile as in use: they are many more numbers at the edge of a tolerance."""
+    if request.node.get_closest_marker("nightly") is not None:
+        request.getfixturevalue("optimized")
 
 
 @pytest.fixture

@@ -91,8 +91,7 @@ def test_torchvisions_file_holds_auxiliary_heads_that_a_model_may_leave_out(aux)
 
 
 @pytest.mark.nightly
-def test_gradients_are_finite_statistics_move_and_remat_changes_nothing(
-        random_variables, optimized):
+def test_gradients_are_finite_statistics_move_and_remat_changes_nothing(random_variables):
     x = images(16, channels=1)
     v = random_variables(small(), x)
 

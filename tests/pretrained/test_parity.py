@@ -5,6 +5,8 @@ import pytest
 from experiments.parity import compare
 from imgcls_jax.models import MODELS
 
+ALONE = 150_000_000  # parameters: larger ones take up to 16 GB of memory
+
 
 def compared():
     """Every case at every size; by default and nightly the least ones, at their least size."""
@@ -14,7 +16,8 @@ def compared():
             small = facts.params < compare.SMALL
             first = case in least and size == min(facts.sizes)
             found.append(pytest.param(case, size, marks=(
-                () if first and small else pytest.mark.nightly(rotating=not first))))
+                () if first and small else pytest.mark.nightly(
+                    rotating=not first, alone=facts.params > ALONE))))
     return found
 
 
