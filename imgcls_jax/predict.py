@@ -3,40 +3,27 @@
 The preprocessing is the one the checkpoint was evaluated with; no config is needed.
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from imgcls_jax import features, tasks, tree
 from imgcls_jax.assembly import network, trained
+from imgcls_jax.assembly.trained import Trained
 from imgcls_jax.checkpoint import reading
 from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.pretrained import catalogue
 from imgcls_jax.registry import near
-from imgcls_jax.types import Lookup, ModelSpec
+from imgcls_jax.types import Lookup
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """What `load` gives.
-
-    module, variables: the linen module and what its `apply` takes. labels: class names.
-    preprocessing: eval transforms, mean, std, channels, image size. kind: of the task.
-    """
-
-    module: Any
-    variables: Mapping
-    spec: ModelSpec
-    labels: tuple[str, ...]
-    preprocessing: Mapping
-    kind: str = "multiclass"
+class Model(Trained):
+    """What `load` gives: a trained model as a function of images."""
 
     @functools.cached_property
     def _apply(self):
@@ -127,11 +114,11 @@ def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
     """
     name, _, tag = str(workdir).partition("/")
     if tag in catalogue.weights(name) and not Path(workdir).exists():
-        return Model(*trained.of_published(str(workdir), catalogue.weights(name)[tag]))
+        return Model(**vars(trained.of_published(str(workdir), catalogue.weights(name)[tag])))
     weights, saved, _ = reading.restore_weights(Path(workdir) / "checkpoints", step)
-    return Model(*trained.of_checkpoint(weights, saved))
+    return Model(**vars(trained.of_checkpoint(weights, saved)))
 
 
 def of_file(file: str | Path, config: Mapping) -> Model:
     """The model of a config's `model` with the weights of a file: see assembly.trained.of_file."""
-    return Model(*trained.of_file(file, config))
+    return Model(**vars(trained.of_file(file, config)))

@@ -1,8 +1,9 @@
 """The model of a workdir or of a file, as the config that it was trained or measured with says."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from imgcls_jax import config as configs
 from imgcls_jax import init, tasks, tree
@@ -15,10 +16,13 @@ from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import ModelSpec, Weights
 
 
-class Trained(NamedTuple):
-    """A module with its variables, class names and kind of task, and what its images go through.
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model with all that its answers need.
 
-    preprocessing: eval transforms as the config has them, mean, std, channels, image size.
+    module, variables: the linen module and what its `apply` takes. labels: class names.
+    preprocessing: eval transforms as the config has them, mean, std, channels, image size. kind: of
+    the task.
     """
 
     module: Any
