@@ -93,7 +93,7 @@ def test_so_do_those_at_the_sharpest_point_near_by(adaptive):
 
 
 @pytest.mark.parametrize("kind, mesh", [
-    ("soft", "2x4"), ("soft", "8x1"), ("hard", "2x4")])
+    ("soft", "2x4"), ("soft", "8x1"), ("hard", "2x4"), ("hard", "8x1")])
 @pytest.mark.nightly
 def test_so_do_those_that_learn_from_a_teacher(kind, mesh, tmp_path):
     with jax.enable_x64(True):
@@ -119,8 +119,7 @@ def agree(model, optimizer, meshes, **changes):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("model", [
-    "batch norm", pytest.param("dropout", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("model", MODELS)
 def test_the_first_f32_loss_agrees(model):
     losses = []
     for devices, sizes in MESHES.values():
@@ -149,8 +148,7 @@ def lowered(run):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("reduce, devices, accumulate, tolerance", [
-    ("float32", 4, 2, 1e-5), pytest.param("bfloat16", 8, 1, 2**-8, marks=NIGHTLY),
-    pytest.param("float32", 8, 1, 1e-5, marks=pytest.mark.nightly)])
+    ("float32", 8, 1, 1e-5), ("float32", 4, 2, 1e-5), ("bfloat16", 8, 1, 2**-8)])
 def test_one_sum_over_shards_gives_the_step_of_the_whole_batch(reduce, devices, accumulate,
                                                                tolerance):
     found = []

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax.init import initialise
-from imgcls_jax.models.convnext import ConvNeXt, convnext_tiny
+from imgcls_jax.models.convnext import ConvNeXt, convnext_small, convnext_tiny
 from tests.models import training
 
 
@@ -15,8 +15,10 @@ def small(**options):
 
 @pytest.mark.nightly
 def test_paths_drop_in_training_alone_by_the_linear_rule_of_the_paper(random_variables):
-    rates = training.drop_path_rates(convnext_tiny(5), training.images(2, 32, 32, 3))
+    x = training.images(2, 32, 32, 3)
+    rates = training.drop_path_rates(convnext_tiny(5), x)
     np.testing.assert_allclose(rates, np.linspace(0, 0.1, 18))
+    np.testing.assert_allclose(training.drop_path_rates(convnext_small(5), x)[-1], 0.4)
     x = training.images(2, 8, 8, 3)
     module = small(drop_path=1.0)
     v = random_variables(module, x)

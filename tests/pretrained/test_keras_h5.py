@@ -56,7 +56,8 @@ def test_all_formats_are_recorded():
                                      for kind in ("new.weights.h5", "old.h5")]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99, *(
+    pytest.param(share, marks=pytest.mark.nightly) for share in (0.1, 0.9))])
 @pytest.mark.parametrize("kind", recorded()[0])
 def test_a_truncated_file_is_told(kind, share, tmp_path):
     whole = recorded()[0][kind]

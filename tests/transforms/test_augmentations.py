@@ -48,7 +48,6 @@ def transform_of(key):
     return TRANSFORMS.bind(dict(name=key.split("/")[0], **EVERY[key]), key)()
 
 
-@pytest.mark.daily(12)
 @pytest.mark.parametrize("key", EVERY)
 def test_a_transform_keeps_type_and_shape_and_is_a_function_of_its_seed(key):
     image = np.random.default_rng(0).integers(0, 256, (19, 26, 3), np.uint8)
