@@ -1,5 +1,6 @@
 """A name in a config -> a function. The function's name is the name, its signature the schema."""
 
+import dataclasses
 import difflib
 import functools
 import importlib
@@ -68,7 +69,7 @@ class Registry:
             self._scanned = False
             raise ConfigError(f"a file of {self.plural} fails: {type(error).__name__}: {error}",
                               where=name.replace(".", "/") + ".py",
-                              fix="mend or move it, every file of the folder is imported; "
+                              fix="fix or move it: every file of the folder is imported; "
                                   "--debug shows the line") from error
 
     def names(self) -> list[str]:
@@ -109,13 +110,15 @@ def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functo
     allowed = {name: p for name, p in inspect.signature(function).parameters.items()
                if p.kind is p.KEYWORD_ONLY}
     hints = typing.get_type_hints(function, include_extras=True)
+    # A reader knows the key of the config, and the name of a function, but not that of a dataclass.
+    subject = where if dataclasses.is_dataclass(function) else function.__name__
     bound = {}
     for name, value in arguments.items():
         if name not in allowed:
             fix = near(name, allowed) if allowed else "it takes no arguments"
             if name in inspect.signature(function).parameters:
                 fix = "only keyword-only arguments are a config's: put `*,` before it"
-            raise ConfigError(f"{function.__name__} takes no argument {name!r}",
+            raise ConfigError(f"{subject} takes no argument {name!r}",
                               where=f"{where}.{name}", fix=fix)
         hint = hints.get(name, Any)
         if not _fits(value, hint):
@@ -126,7 +129,7 @@ def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functo
     missing = [name for name, p in allowed.items()
                if p.default is p.empty and name not in arguments]
     if missing:
-        raise ConfigError(f"{function.__name__} needs {', '.join(missing)}", where=where,
+        raise ConfigError(f"{subject} needs {', '.join(missing)}", where=where,
                           fix=f"set {where}.{missing[0]}")
     return functools.partial(function, **bound)
 

@@ -107,7 +107,7 @@ class Paint:
 
 def test_a_dataclass_is_bound_as_a_function_is():
     assert bind(Paint, {"colour": "red"}, "config.paint")() == Paint(colour="red")
-    for given, where, words in (({}, "config.paint", "needs colour"),
+    for given, where, words in (({}, "config.paint", "config.paint needs colour"),
                                 ({"color": "red"}, "config.paint.color", "'color'"),
                                 ({"colour": "red", "coats": 1.5}, "config.paint.coats", "float")):
         with pytest.raises(ConfigError, match=words) as caught:
