@@ -34,14 +34,16 @@ def main(words, overrides):
     made = Path(FLAGS.workdir)
     _workdir.check_new(made)
     from imgcls_jax.checkpoint import reading
+    from imgcls_jax.training import averaging
 
     chosen = [(folder, step) for folder in map(Path, words) for step in _steps(folder)]
-    mean, item, averaged = _mean(chosen)
+    mean, item, averaged = averaging.mean(chosen)
     changed = config.override(config.plain(item["config"]), overrides)
     step = max(reading.choose(folder / "checkpoints", step) for folder, step in chosen)
     examples = 0
     if "batch_stats" in mean and FLAGS.batch_norm:
-        mean, examples = _estimated(changed, item, mean, FLAGS.batch_norm)
+        mean, examples = _estimated(changed, tuple(item["classes"]), mean,
+                                    FLAGS.batch_norm)
     names = ", ".join(f"{folder}/{step}" for folder, step in chosen)
     _workdir.make(made, mean, {**item, "config": changed, "stopped": f"the mean of {names}"},
                   step=step, averaged=averaged)
@@ -63,46 +65,10 @@ def _steps(folder: Path) -> list:
     return sorted(found)
 
 
-def _mean(chosen: list) -> tuple[dict, dict, bool]:
-    """(mean of the variables, as numpy; config item of the last; whether it has an average)."""
-    import jax
-    import numpy as np
-
-    from imgcls_jax import tree
-    from imgcls_jax.checkpoint import reading
-    from imgcls_jax.types import TrainState
-
-    total, shapes, item = None, None, None
-    for folder, step in chosen:
-        weights, found, _ = reading.restore_weights(folder / "checkpoints", step)
-        variables = TrainState(step=step, opt_state=None, **weights).eval_variables()
-        if total is None:
-            # In bf16 or f32 a sum of many would round away what averaging gains.
-            total = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float64), variables)
-            shapes = variables
-        difference = tree.diff(shapes, variables)
-        if difference or (item and item["classes"] != found["classes"]):
-            first = chosen[0][0]
-            raise CheckpointError(f"the checkpoint is of another model than {first}:\n{difference}"
-                                  if difference else
-                                  f"the checkpoint's classes are not those of {first}",
-                                  where=f"{folder}, step {step}",
-                                  fix="average checkpoints of one model and one set of classes")
-        total = jax.tree.map(np.add, total, variables)
-        item, averaged = found, weights["ema"] is not None
-    mean = jax.tree.map(lambda s, leaf: (s / len(chosen)).astype(leaf.dtype), total, shapes)
-    return mean, item, averaged
-
-
-def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tuple[dict, int]:
+def _estimated(changed: dict, classes: tuple, variables: dict, examples: int) -> tuple[dict, int]:
     """(the variables with BatchNorm's statistics over at least so many examples, how many)"""
-    import jax
-    import numpy as np
-
-    from imgcls_jax import tree
     from imgcls_jax.assembly import build
-    from imgcls_jax.parallel import transfer
-    from imgcls_jax.training import programs
+    from imgcls_jax.training import averaging
 
     last = durations.at_phase(changed, durations.phases(changed) - 1)  # as it is evaluated
     run = build({**last, "step": {"name": "batch_norm"}, "total": {"examples": examples},
@@ -110,22 +76,8 @@ def _estimated(changed: dict, item: dict, variables: dict, examples: int) -> tup
                  "weight_decay": None, "clip": None, "ema": None, "freeze": (), "init": None,
                  "evals": {}, "stop": None,
                  "checkpoint": {**last["checkpoint"], "best": None}})
-    if run.source.classes != tuple(item["classes"]):
+    if run.source.classes != classes:
         raise ConfigError("the classes of the data are not those the model was trained with",
                           where=f"config.data ({run.source.name})",
                           fix="name the data it was trained on, or --batch_norm=0")
-    step, _ = programs.compile_step(run).result()
-    given = {"params": variables["params"],
-             "model_state": {k: v for k, v in variables.items() if k != "params"}}
-    difference = tree.diff({k: getattr(run.abstract_state, k) for k in given}, given)
-    if difference:
-        raise CheckpointError(f"the config gives another model than the checkpoint:\n"
-                              f"{difference}", where="config.model",
-                              fix="do not override the model or its precision")
-    places = jax.tree.map(lambda leaf: leaf.sharding, run.abstract_state)
-    state = run.init().replace(**{k: transfer.place(given[k], getattr(places, k)) for k in given})
-    batches = transfer.prefetch(run.batches(0), run.put)
-    for _ in range(run.total_steps):
-        state, _ = step(state, next(batches)[1])
-    statistics = jax.tree.map(np.asarray, state.model_state)
-    return {**variables, **statistics}, run.total_steps * run.batch_size
+    return averaging.estimated(run, variables), run.total_steps * run.batch_size

@@ -26,8 +26,6 @@ flags.DEFINE_string("out", None, "File for a picture of the curve, such as curve
                     flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON, with all rates and losses.", flag_values=FLAGS)
 
-SMOOTHING = 0.95  # share of the mean of the losses so far that stays
-DIVERGED = 4.0  # times the lowest
 ROWS = 20
 
 
@@ -36,9 +34,16 @@ def main(words, overrides):
     if not 0 < FLAGS.low < FLAGS.high:
         raise ConfigError(f"--low={FLAGS.low} is not between 0 and --high={FLAGS.high}",
                           where="--low, --high", fix="give two rates above 0, the lower one first")
-    rates, losses = measure(loaded.config, FLAGS.low, FLAGS.high, FLAGS.steps)
-    smoothed = smooth(losses)
-    found = choose(rates, smoothed)
+    from imgcls_jax.assembly import build
+    from imgcls_jax.training import range_test
+
+    rates, losses = range_test.measure(
+        build(_rising(loaded.config, FLAGS.low, FLAGS.high, FLAGS.steps)))
+    if len(rates) < 3:
+        raise ConfigError(f"the loss is not finite, or explodes, after {len(rates)} steps",
+                          where=f"--low={FLAGS.low}", fix="give a lower one")
+    smoothed = range_test.smooth(losses)
+    found = range_test.choose(rates, smoothed)
     per = loaded.config["schedule"].get("per")
     scale = per / loaded.config["batch_size"] if per else 1.0  # schedule.base is for `per` examples
     found = {**found, "base": found["steepest"] * scale,
@@ -49,69 +54,21 @@ def main(words, overrides):
         print(json.dumps(found))
         return
     print("\n".join(rows(rates, smoothed)))
-    ended = (f"then the loss was not finite, or over {DIVERGED:.0f} times its lowest"
+    ended = (f"then the loss was not finite, or over {range_test.DIVERGED:.0f} times its lowest"
              if len(rates) < FLAGS.steps else "the end: if the loss has not risen, raise --high")
     print(f"up to {rates[-1]:.2e}, {ended}\n"
           f"steepest fall at {found['steepest']:.2e}, a tenth of the rate of the lowest loss "
           f"{found['tenth']:.2e}: try --config.schedule.base={found['base']:.1e}")
 
 
-def measure(given: dict, low: float, high: float, steps: int) -> tuple[list, list]:
-    """(learning rates, losses in nats): of each step its rate and the mean loss of its batch.
-
-    low, high: the first and the last rate. steps: at most so many. Raises ConfigError where the
-    loss is not finite, or explodes, within three steps.
-    """
-    from imgcls_jax.assembly import build
-    from imgcls_jax.parallel import transfer
-    from imgcls_jax.training import programs
-
-    factor = (high / low) ** (1 / (steps - 1))
+def _rising(given: dict, low: float, high: float, steps: int) -> dict:
+    """The config of a run whose rate rises from low to high by equal factors."""
     given = durations.at_phase(given, 0)  # where training begins
-    run = build({**given, "total": {"steps": steps}, "schedule": {
+    factor = (high / low) ** (1 / (steps - 1))
+    return {**given, "total": {"steps": steps}, "schedule": {
         "name": "exponential", "base": low, "every": {"steps": 1}, "factor": factor},
         "ema": None, "evals": {}, "stop": None,
-        "checkpoint": {**given["checkpoint"], "best": None}})
-    step, _ = programs.compile_step(run).result()
-    state, rates, losses, mean, lowest = run.init(), [], [], 0.0, math.inf
-    for _, batch in transfer.prefetch(run.batches(0), run.put):
-        state, sums = step(state, batch)
-        loss = float(sums["loss"]) / run.batch_size
-        if sums["nonfinite"]:
-            break
-        rates.append(float(sums["learning_rate"]))
-        losses.append(loss)
-        mean = smooth(losses)[-1]
-        lowest = min(lowest, mean)
-        if len(rates) == steps or mean > DIVERGED * lowest:
-            break
-    if len(rates) < 3:
-        raise ConfigError(f"the loss is not finite, or explodes, after {len(rates)} steps",
-                          where=f"--low={low}", fix="give a lower one")
-    return rates, losses
-
-
-def smooth(losses: list) -> list:
-    """The exponential moving average of losses, corrected for its start at 0."""
-    found, mean = [], 0.0
-    for i, loss in enumerate(losses, 1):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        found.append(mean / (1 - SMOOTHING**i))
-    return found
-
-
-def choose(rates: list, losses: list) -> dict:
-    """steepest: the rate where the loss falls fastest; tenth: a tenth of that of the lowest loss.
-
-    The first tenth of the steps is left out: the moving average of few batches is noisy.
-    """
-    import numpy as np
-
-    first = len(rates) // 10
-    lowest = first + int(np.argmin(losses[first:]))
-    slope = np.gradient(np.asarray(losses), np.log(rates))
-    steepest = first + int(np.argmin(slope[first:lowest + 1]))
-    return {"steepest": rates[steepest], "tenth": rates[lowest] / 10}
+        "checkpoint": {**given["checkpoint"], "best": None}}
 
 
 def rows(rates: list, losses: list) -> list[str]:

@@ -23,7 +23,6 @@ flags.DEFINE_string("out", None, "The JSON file; by default runs/reproduce_NAME.
 flags.DEFINE_bool("json", False, "Print the JSON.", flag_values=FLAGS)
 
 TOLERANCE = 0.1  # points: more than decoding and resizing like Pillow's can change
-Z = 1.959964  # of a 95% interval
 
 
 def main(words, overrides):
@@ -66,6 +65,7 @@ def measure(chosen: dict, name: str) -> dict:
     """Top-1 and top-5 in percent over the whole split with 95% intervals, config and versions."""
     from imgcls_jax import config, datasets, environment, predict
     from imgcls_jax.assembly import build
+    from imgcls_jax.metrics._intervals import wilson
 
     run = build(chosen)
     model = predict.of_file(name, chosen)
@@ -78,21 +78,15 @@ def measure(chosen: dict, name: str) -> dict:
     values = evaluation.run(model.variables)
     seconds = time.perf_counter() - began
     images = datasets.size(run.source, chosen["data"].get("eval", "validation"))
-    scores = {key: 100 * values[key] for key in ("top1", "top5") if key in values}
-    return {"measured": {**scores, "loss": values["loss"], "images": images,
-                         "interval": {key: wilson(value / 100, images)
-                                      for key, value in scores.items()}},
+    scores = {key: values[key] for key in ("top1", "top5") if key in values}
+    intervals = {key: wilson(value * images, images, 0.95) for key, value in scores.items()}
+    return {"measured": {**{key: 100 * value for key, value in scores.items()},
+                         "loss": values["loss"], "images": images,
+                         "interval": {key: (100 * low, 100 * high)
+                                      for key, (low, high) in intervals.items()}},
             "config": chosen, "config_digest": config.digest(chosen),
             "finished": time.strftime("%Y-%m-%d"), "images_per_second": images / seconds,
             **environment.environment()}
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """95% interval of a share of `count`, in percent (Wilson 1927)."""
-    center = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = (Z / (1 + Z**2 / count)) * (share * (1 - share) / count
-                                       + Z**2 / (4 * count**2)) ** 0.5
-    return 100 * (center - half), 100 * (center + half)
 
 
 def verdict(published: float | None, measured: dict) -> str:

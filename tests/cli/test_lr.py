@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from imgcls_jax.cli import _command as command
-from imgcls_jax.cli import lr
+from imgcls_jax.training import range_test
 from tests.commands import error_lines
 from tests.contracts.test_mesh import shorten
 
@@ -32,7 +32,8 @@ def test_rates_grow_by_equal_factors_until_the_loss_has_risen(found):
     np.testing.assert_allclose(steps, np.log(1e6) / 59, rtol=1e-3)
     np.testing.assert_allclose(values["rates"][0], 1e-3, rtol=1e-6)
     assert len(values["rates"]) < 60
-    assert values["smoothed"][-1] > lr.DIVERGED * min(values["smoothed"]) or not np.isfinite(
+    most = range_test.DIVERGED * min(values["smoothed"])
+    assert values["smoothed"][-1] > most or not np.isfinite(
         values["losses"][-1])
 
 
@@ -52,23 +53,23 @@ def test_the_picture_has_the_curve(found):
 
 
 def test_the_mean_is_without_the_bias_of_its_start():
-    np.testing.assert_allclose(lr.smooth([3.0] * 7), 3.0)
+    np.testing.assert_allclose(range_test.smooth([3.0] * 7), 3.0)
     second = (0.95 * 0.05 + 0.05 * 2) / (1 - 0.95**2)
-    np.testing.assert_allclose(lr.smooth([1.0, 2.0]), [1.0, second])
+    np.testing.assert_allclose(range_test.smooth([1.0, 2.0]), [1.0, second])
 
 
 def test_of_a_known_curve_the_rates_are_read_off():
     rates = np.geomspace(1e-4, 1, 41)
     losses = 2 - np.tanh(np.log10(rates / 1e-2) * 3) + 5 * (rates > 0.5)
     losses[:2] += (5, -5)  # of few batches
-    chosen = lr.choose(list(rates), list(losses))
+    chosen = range_test.choose(list(rates), list(losses))
     np.testing.assert_allclose([chosen["steepest"], chosen["tenth"]],
                                [1e-2, rates[rates <= 0.5][-1] / 10])
 
 
 def test_the_base_is_of_as_many_examples_as_the_schedule_says(capsys, monkeypatch):
     curve = (np.geomspace(1e-4, 1, 20).tolist(), np.linspace(2, 1, 20).tolist())
-    monkeypatch.setattr(lr, "measure", lambda *_: curve)
+    monkeypatch.setattr(range_test, "measure", lambda _: curve)
     assert command.main(["lr", "--config=digits", "--json",
                          "--config.schedule={'name': 'constant', 'base': 0.1, 'per': 256}",
                          "--config.batch_size=64"]) == 0
