@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 def environment(cache: Path, devices: int = 1) -> dict:
     flags = f"--xla_force_host_platform_device_count={devices}"
     return {**os.environ, "IMGCLS_CACHE": str(cache), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags,
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "PYTHONPATH": str(ROOT)}
+            "PYTHONPATH": str(ROOT)}
 
 
 def start(cache: Path, *words, devices: int = 1) -> subprocess.Popen:
@@ -29,6 +29,22 @@ def imgcls(cache: Path, *words, devices: int = 1, timeout: float = 300):
     finally:
         process.kill()
     return process.returncode, out, err
+
+
+def two_processes(cache: Path, program: str, *words, timeout: float = 300) -> None:
+    """Runs a Python program in two processes of two devices each: its words are then 0 or 1, words.
+
+    Both must end with 0; AssertionError shows the standard error of each.
+    """
+    processes = [subprocess.Popen([sys.executable, "-c", program, str(i), *map(str, words)],
+                                  env=environment(cache, devices=2), stderr=subprocess.PIPE,
+                                  text=True) for i in range(2)]
+    try:
+        said = [process.communicate(timeout=timeout)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], said
 
 
 def error_lines(err: str) -> list[str]:

@@ -15,9 +15,6 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
                            + " --xla_force_host_platform_device_count=8")
-# A program of a test runs once or twice: optimizing it takes longer than that saves. The fixture
-# `optimized` is for tests to which it matters; commands.py starts processes as a user does.
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import numpy as np
@@ -115,7 +112,14 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_configure(config):
-    """Compiled programs are shared by the workers of a session and the processes they start."""
+    """How programs are compiled; the workers of a session and its processes share them.
+
+    A program of a default test runs once or twice, and optimizing it takes longer than that saves.
+    Nightly tests compile as in use: they are many more numbers at the edge of a tolerance. It is
+    one way for a whole session, because tests share what a module's fixture has computed.
+    """
+    quick = config.getoption("markexpr") in ("not nightly", "fast")
+    jax.config.update("jax_disable_most_optimizations", quick)
     if not hasattr(config, "workerinput"):  # workers inherit the environment
         os.environ["IMGCLS_CACHE"] = config.stash[CACHE] = tempfile.mkdtemp(prefix="imgcls_tests_")
         limit = config.getoption("time_limit")
@@ -145,19 +149,13 @@ def explicit_ranks(request):
         yield
 
 
-@pytest.fixture(autouse=True)
-def optimized_nightly(request):
-    """Nightly tests compile as in use: they are many more numbers at the edge of a tolerance."""
-    if request.node.get_closest_marker("nightly") is not None:
-        request.getfixturevalue("optimized")
-
-
 @pytest.fixture
 def optimized():
-    """Programs are compiled as in use."""
+    """Programs are compiled as in use, where it matters to a default test."""
+    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

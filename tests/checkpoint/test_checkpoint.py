@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import warnings
@@ -22,7 +21,7 @@ from imgcls_jax.parallel import rules, transfer
 from imgcls_jax.parallel.mesh import make_mesh
 from imgcls_jax.parallel.rules import state_shardings
 from imgcls_jax.types import TrainState
-from tests.commands import environment
+from tests.commands import environment, two_processes
 
 META = {"config": {"seed": 0}, "classes": ["a", "b"]}
 
@@ -381,7 +380,7 @@ TWO = """
 import sys
 import jax
 import numpy as np
-directory, port, process = sys.argv[1:]
+process, directory, port = sys.argv[1:]
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(process))
 from imgcls_jax.parallel.mesh import make_mesh
@@ -402,20 +401,9 @@ checkpoints.close()
 """
 
 
-def test_two_processes_restore_and_save_one_checkpoint(two_steps, tmp_path):
+def test_two_processes_restore_and_save_one_checkpoint(two_steps, free_port, tmp_path):
     directory, states = copy(two_steps, tmp_path)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    processes = [subprocess.Popen([sys.executable, "-c", TWO, str(directory), str(port), str(i)],
-                                  env=environment(tmp_path / "cache", devices=2), text=True,
-                                  stderr=subprocess.PIPE) for i in range(2)]
-    try:
-        said = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
+    two_processes(tmp_path / "cache", TWO, directory, free_port, timeout=120)
     assert digests.steps(directory) == [4, 3]
     state, _, step = restored(directory, states[1], mesh(8, fsdp=2))
     assert step == 4

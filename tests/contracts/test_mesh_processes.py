@@ -1,20 +1,17 @@
 """The same mathematics in two processes of two devices each as on one device of one process."""
 
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pytest
 
-from tests.commands import environment
+from tests.commands import two_processes
 from tests.contracts import test_mesh as mesh
 
 PROCESS = """
 import sys
 import jax
 from imgcls_jax.parallel import processes, transfer
-port, number, out, model, optimizer = sys.argv[1:]
+number, port, out, model, optimizer = sys.argv[1:]
 processes.start(coordinator=f"127.0.0.1:{port}", processes=2, process_id=int(number), cache="off")
 jax.config.update("jax_enable_x64", True)
 import numpy as np
@@ -45,16 +42,7 @@ if number == "0":
     ("batch norm", "sgd"), ("dropout", "adamw"), ("batch norm", "adamw"), ("dropout", "sgd")])
 def test_three_f64_steps_agree(tmp_path, monkeypatch, free_port, model, optimizer):
     out = tmp_path / "state.npz"
-    command = [sys.executable, "-c", PROCESS, str(free_port)]
-    processes = [subprocess.Popen([*command, str(i), str(out), model, optimizer],
-                                  env=environment("off", devices=2), stderr=subprocess.PIPE,
-                                  text=True) for i in range(2)]
-    try:
-        ends = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], ends
+    two_processes("off", PROCESS, free_port, out, model, optimizer)
     mesh.shorten(monkeypatch)
     with jax.enable_x64(True):
         one, _ = mesh.trained(model, optimizer, "f64", "1")
