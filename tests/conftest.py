@@ -13,12 +13,17 @@ import zlib
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
-                           + " --xla_force_host_platform_device_count=8")
 
 import jax
 import numpy as np
 import pytest
+
+DEVICES = "--xla_force_host_platform_device_count=8"
+# A program of a default test runs once or twice: what makes it fast takes longer than it saves.
+# Without MLIR for each fusion, and in one module for LLVM, it compiles in 0.6 of the time. XLA ends
+# the process at a flag that it does not know, and JAX 0.11 and newer know the first one no more.
+QUICK = ("--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+         if jax.__version_info__ < (0, 11) else "")
 
 gc.set_threshold(100_000, 50, 100)  # tracing makes millions of objects that stay
 ROOT = Path(__file__).parent
@@ -114,13 +119,15 @@ def pytest_terminal_summary(terminalreporter, config):
 def pytest_configure(config):
     """How programs are compiled; the workers of a session and its processes share them.
 
-    A program of a default test runs once or twice, and optimizing it takes longer than that saves.
-    Nightly tests compile as in use: they are many more numbers at the edge of a tolerance. It is
-    one way for a whole session, because tests share what a module's fixture has computed.
+    Default tests compile quickly. Nightly tests compile as in use: they are many more numbers at
+    the edge of a tolerance. It is one way for a whole session, because tests share what a module's
+    fixture has computed.
     """
     quick = config.getoption("markexpr") in ("not nightly", "fast")
     jax.config.update("jax_disable_most_optimizations", quick)
     if not hasattr(config, "workerinput"):  # workers inherit the environment
+        os.environ["XLA_FLAGS"] = " ".join(  # XLA reads it when JAX first asks for devices
+            [os.environ.get("XLA_FLAGS", ""), DEVICES, QUICK if quick else ""])
         os.environ["IMGCLS_CACHE"] = config.stash[CACHE] = tempfile.mkdtemp(prefix="imgcls_tests_")
         limit = config.getoption("time_limit")
         if limit is not None:
