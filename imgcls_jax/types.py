@@ -79,8 +79,7 @@ class Layout:
       names, which are parts of our last axis.
     unused: regexes of tensors in their files that this model leaves out.
     patches: regex of the kernel [p*p*C, D] that is a convolution [p, p, C, D] there.
-    shapes: (regex of their name, shape) of tensors that have axes of size 1 there, such as
-      (-1, 1, 1).
+    shapes: (regex of their name, shape) of tensors with axes of size 1 there: (-1, 1, 1).
     older: (regex of a name in other files of theirs, the name here).
     tells: (regex of a name in their files, "model" or "data", arguments of it): what a file with
       such a tensor means beyond its tensors; `imgcls convert` sets it in the config.
@@ -129,12 +128,14 @@ class Lookup:
     where: index -> what a person calls the example, such as its path.
     labels: () -> i32[size] or f32[size,K], all labels without reading an image; None where that
       cannot be, and then neither balanced sampling nor a subset of the classes.
+    version: index -> what changes when its file does (`_paths.version`); None: not encoded.
     """
 
     size: int
     read: Callable[[Array], dict]
     where: Callable[[int], str]
     labels: Callable[[], Array] | None = None
+    version: Callable[[int], str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

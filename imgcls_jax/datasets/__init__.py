@@ -55,7 +55,8 @@ def split(source: Source, name: str) -> Lookup | Shards:
     if isinstance(opened, Lookup):
         return Lookup(last - first, lambda index: opened.read(index + first),
                       lambda index: opened.where(index + first),
-                      opened.labels and (lambda: opened.labels()[first:last]))
+                      opened.labels and (lambda: opened.labels()[first:last]),
+                      opened.version and (lambda index: opened.version(index + first)))
     files, begin = [], 0
     for path, skipped, count in opened.files:
         low, high = max(first - begin, 0), min(last - begin, count)
@@ -131,7 +132,8 @@ def _chosen(opened: Lookup, members: np.ndarray, number: np.ndarray | None = Non
         return kept if number is None else number[kept]
 
     return Lookup(len(members), read, lambda index: opened.where(int(members[index])),
-                  chosen_labels)
+                  chosen_labels,
+                  opened.version and (lambda index: opened.version(int(members[index]))))
 
 
 def _bounds(source: Source, name: str) -> tuple[str, int, int]:

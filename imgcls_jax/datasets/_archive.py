@@ -91,6 +91,11 @@ class Archive:
         """The member's name for people."""
         return f"{_paths.say(self.path)}: {_paths.say(self.names[number])}"
 
+    def version(self, number: int) -> str:
+        """What changes when the member's bytes do (`_paths.version`)."""
+        return _paths.version(self.path, [_paths.say(self.names[number]),
+                                          *map(int, self._places[:, number])])
+
     def _exactly(self, offset: int, length: int) -> bytes:
         data = self._storage.read(offset, length)
         if len(data) != length:
@@ -208,7 +213,7 @@ def lookup(archive: Archive, numbers: np.ndarray, labels: np.ndarray) -> Lookup:
         return {"image": tf.ensure_shape(data, ()), "label": tf.gather(labels, index)}
 
     return Lookup(len(numbers), read, lambda index: archive.where(int(numbers[index])),
-                  lambda: labels)
+                  lambda: labels, lambda index: archive.version(int(numbers[index])))
 
 
 class _Disk:

@@ -30,6 +30,9 @@ class Folder:
     def where(self, number: int) -> str:
         return _paths.say(os.path.join(self.path, self.names[number]))
 
+    def version(self, number: int) -> str:
+        return _paths.version(os.path.join(self.path, self.names[number]))
+
 
 Files = Folder | _archive.Archive
 
@@ -163,7 +166,7 @@ def lookup(files: Files, chosen: np.ndarray, labels: np.ndarray, *, shuffle: boo
 
     kind = np.float32 if labels.dtype == bool else np.int32
     return Lookup(len(chosen), read, lambda index: files.where(int(chosen[index])),
-                  lambda: labels.astype(kind))
+                  lambda: labels.astype(kind), lambda index: files.version(int(chosen[index])))
 
 
 def arrays(pixels: np.ndarray, labels: np.ndarray, where: str) -> Lookup:

@@ -89,7 +89,8 @@ class Disk:
             return {"image": tf.io.read_file(tf.gather(path_tensor(), index)),
                     "label": tf.gather(labels, index)}
 
-        return Lookup(len(paths), read, lambda index: self.say(paths[index]), lambda: labels)
+        return Lookup(len(paths), read, lambda index: self.say(paths[index]), lambda: labels,
+                      lambda index: _paths.version(self._place(paths[index])))
 
     def _place(self, path: bytes) -> bytes:
         return os.path.join(self.root, path) if path else self.root

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import EnvironmentFailure
 
 
@@ -24,16 +25,34 @@ def cache() -> Path:
                 or Path.home() / ".cache" / "imgcls_jax" / "data")
 
 
+def version(file: str | bytes, place: Any = None) -> str:
+    """What changes when the file does: its path, size and time of modification, with a place in it.
+
+    OSError if there is no such file. A path such as gs://... is looked up by TensorFlow.
+    """
+    if "://" in os.fsdecode(file):
+        tf = tensorflow()
+        try:
+            status = tf.io.gfile.stat(os.fsdecode(file))
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from error
+        state = [os.fsdecode(file), status.length, status.mtime_nsec]
+    else:
+        state = _state(file)
+    return json.dumps([state, place])
+
+
+def _state(file: str | bytes) -> list:
+    status = os.stat(file)
+    return [os.fsdecode(os.path.abspath(file)), status.st_size, status.st_mtime_ns]
+
+
 def learned(files: Iterable[str | bytes], key: Mapping[str, Any]) -> Path:
     """The folder for what is derived from files; it may not exist yet.
 
     key: what it depends on besides their paths, sizes and modification times; JSON.
     """
-    states = []
-    for file in files:
-        status = os.stat(file)
-        states.append([os.fsdecode(os.path.abspath(file)), status.st_size, status.st_mtime_ns])
-    text = json.dumps([states, key], sort_keys=True)
+    text = json.dumps([list(map(_state, files)), key], sort_keys=True)
     return cache() / hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 

@@ -187,12 +187,14 @@ def _lookup(files: Sequence[str], counts: np.ndarray, read: Callable, parse: Cal
     ends = counts.cumsum()
     rule = getattr(parse, "rule", [])  # what labels depend on besides the files
 
-    def where(number: int) -> str:
+    def place(number: int) -> tuple[str, int]:
         file = int(np.searchsorted(ends, number, "right"))
-        return f"{files[file]}, record {int(number - ends[file] + counts[file])}"
+        return files[file], int(number - ends[file] + counts[file])
 
     size = int(ends[-1])
-    return Lookup(size, read, where, lambda: _labels(files, size, read, rule))
+    return Lookup(size, read, lambda number: "{}, record {}".format(*place(number)),
+                  lambda: _labels(files, size, read, rule),
+                  lambda number: _paths.version(*place(number)))
 
 
 def _labels(files: Sequence[str], size: int, read: Callable, rule: list) -> np.ndarray:

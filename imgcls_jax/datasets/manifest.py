@@ -97,6 +97,7 @@ def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) 
         found = tf.ensure_shape(found, (count,) if multilabel else ())
         return {"image": tf.io.read_file(tf.ensure_shape(path, ())), "label": found}
 
-    split = Lookup(len(places), read, lambda index: _paths.say(image(index)), all_labels)
+    split = Lookup(len(places), read, lambda index: _paths.say(image(index)), all_labels,
+                   lambda index: _paths.version(image(index)))
     weakref.finalize(image, os.close, file)
     return split

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import time
 
 import jax
@@ -157,20 +158,16 @@ def test_a_cache_reads_every_file_once(photos, tmp_path, place):
     plain = host_batches(built(*(text for text in given if not text.startswith("data.cache"))), 9)
     batches = run.batches(0)
     cached = [next(batches) for _ in range(6)]  # two passes over 80 images
-    (photos / "photos").rename(photos / "moved")
+    for file in (photos / "photos/train").rglob("*.png"):  # no one could tell without reading it
+        status = file.stat()
+        file.write_bytes(bytes(status.st_size))
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     cached += [next(batches) for _ in range(3)]
     for one, other in zip(plain, cached, strict=True):
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
-    (photos / "moved").rename(photos / "photos")
-    if place == "folder":  # it serves another run, and is refused for other data
-        again = built(*given)
-        for split in ("train",):
-            (photos / "photos" / split / "ant/0.png").write_bytes(b"changed")
-        np.testing.assert_array_equal(host_batches(again, 1)[0]["image"], plain[0]["image"])
-        (photos / "photos/train/ant/1.png").unlink()
-        with pytest.raises(DataError, match="other data"):
-            host_batches(built(*given), 1)
+    if place == "folder":  # it serves another run
+        np.testing.assert_array_equal(host_batches(built(*given), 1)[0]["image"], plain[0]["image"])
 
 
 @pytest.mark.parametrize("change", ["gone", "cut", "another size"])
