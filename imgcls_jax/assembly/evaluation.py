@@ -12,7 +12,7 @@ import numpy as np
 
 from imgcls_jax import datasets, features, tasks
 from imgcls_jax.assembly import inputs, objective
-from imgcls_jax.assembly.network import Net, tracing
+from imgcls_jax.assembly.network import Net, grid, tracing
 from imgcls_jax.data import feed
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluators import EVALUATORS, Parts
@@ -57,6 +57,12 @@ def make(c: Mapping, net: Net, task: Task, data: feed.Feed, mesh, normalise: Cal
             with tracing(where):
                 jax.eval_shape(predict, net.shapes, jax.ShapeDtypeStruct(
                     (1, *size, net.sample[-1]), jnp.uint8))
+            here, there = (grid(net.module, each) for each in (size, net.sample[1:3]))
+            if here != there and "positions" in net.shapes["params"]:
+                # As many patches: the shapes fit, and each would get the position of another.
+                raise ConfigError(f"images of {here[0]} x {here[1]} patches do not fit positions "
+                                  f"learned for {there[0]} x {there[1]}", where=where,
+                                  fix="evaluate on images of the size that is trained on")
 
     def one(choice: Mapping, where: str) -> Evaluation:
         shared, own = divide(choice, EvaluationOptions)

@@ -87,7 +87,7 @@ def make(c: Mapping, net: Net, task: Task, make_step: functools.partial, mesh, t
     def initial() -> TrainState:
         variables = init.initialise(net.module, net.sample, c["seed"], dtype=net.wide)
         if c["init"] is not None:
-            variables = network.initial(c["init"], variables, net.spec)
+            variables = network.initial(c["init"], variables, net)
         placed = transfer.place(variables, {"params": shardings.params, **shardings.model_state})
         fresh = jax.jit(make_state, out_shardings=shardings.replace(constants=None))(placed)
         return fresh.replace(constants=constants()) if constants else fresh

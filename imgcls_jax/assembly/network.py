@@ -71,7 +71,7 @@ def as_trained(spec: ModelSpec, choice: Mapping | None) -> ModelSpec:
     """A fine-tuned model keeps the normalisation of its pretrained weights."""
     if choice is None:
         return spec
-    weights, _ = bind(_init, choice, "config.init")()
+    weights, *_ = bind(_init, choice, "config.init")()
     given = load.normalisation(weights, spec)
     return dataclasses.replace(spec, mean=given[0], std=given[1]) if given else spec
 
@@ -111,21 +111,41 @@ def normaliser(mean, std, dtype: str, *, floats_pass: bool = False):
     return normalise
 
 
-def _init(*, weights: str, reset: tuple[str, ...] = ()):
-    """config.init: a workdir, a file or a published name; reset: what is left as initialised."""
-    return weights, reset
+def _init(*, weights: str, reset: tuple[str, ...] = (), grid: tuple[int, int] | None = None):
+    """config.init: a workdir, a file or a published name; reset: what is left as initialised; grid:
+    rows and columns of the patches that the positions of a file are for, if it is no square."""
+    return weights, reset, grid
 
 
-def initial(choice: Mapping, fresh: dict, spec: ModelSpec) -> dict:
+def grid(module, image_size) -> tuple[int, int] | None:
+    """Rows and columns of the patches of an image (H, W), for a model that has them."""
+    return module.grid(*image_size) if hasattr(module, "grid") else None
+
+
+def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> load.Found:
+    """As load.read; of a workdir, with the grid of its images."""
+    found = load.read(weights, spec, wanted)
+    place, _ = load.locate(weights, spec.name)
+    if place.is_file():
+        return found
+    saved = configs.plain(reading.read_config(place / "checkpoints")[0])
+    size = saved["preprocessing"]["image_size"]
+    module, _ = make(saved["config"]["model"], max(len(saved["classes"]), 1), "float32")
+    return dataclasses.replace(found, grid=grid(module, size))
+
+
+def initial(choice: Mapping, fresh: dict, net: Net) -> dict:
     """Fresh variables with those of config.init in their place, but for `reset`."""
-    weights, reset = bind(_init, choice, "config.init")()
-    wanted = tree.flatten(fresh)
+    weights, reset, told = bind(_init, choice, "config.init")()
+    wanted, spec = tree.flatten(fresh), net.spec
     inside = {path.split("/", 1)[1] for path in wanted}
     for prefix in reset:
         if not any(path.startswith(prefix) for path in inside):
             raise ConfigError(f"no variable begins with {prefix!r}", where="config.init.reset",
                               fix=near(prefix, {path.split("/")[0] for path in inside}))
-    return load.into(fresh, load.read(weights, spec, wanted), spec, reset=reset)
+    found = read(weights, spec, wanted)
+    found = dataclasses.replace(found, grid=tuple(told)) if told else found
+    return load.into(fresh, found, spec, reset=reset, grid=grid(net.module, net.sample[1:3]))
 
 
 def teacher(weights: str, task: Task, sample: tuple, mean, std, dtype: str):
@@ -169,7 +189,7 @@ def teacher(weights: str, task: Task, sample: tuple, mean, std, dtype: str):
         return module.apply(variables, images, train=False)
 
     def read():
-        found = load.read(weights, spec, tree.flatten(shapes))
-        return load.into(shapes, found, spec)
+        found = read(weights, spec, tree.flatten(shapes))
+        return load.into(shapes, found, spec, grid=grid(module, sample[1:3]))
 
     return apply, shapes, read

@@ -80,7 +80,7 @@ def of_file(file: str | Path, config: Mapping) -> Trained:
     head = found.leaves.get(f"params/{spec.head}/kernel")
     if head is not None and head.shape[-1] != 1000:
         module, spec, shapes = fresh(head.shape[-1])
-    variables = pretrained.into(shapes, found, spec)
+    variables = pretrained.into(shapes, found, spec, grid=network.grid(module, size))
     mean, std = network.statistics(config["data"], spec, channels)
     labels = tuple(map(str, range(tree.flatten(shapes)[f"params/{spec.head}/kernel"].shape[-1])))
     return Trained(module, variables, spec, labels, {

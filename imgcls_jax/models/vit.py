@@ -154,6 +154,10 @@ class ViT(nn.Module):
     kernels: Literal["xavier", "normal"] = "xavier"
     remat: Literal[False, True, "values", "keys_values"] = False
 
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches of an image: what a table of positions is for."""
+        return patch_grid(height, width, self.patch_size)
+
     @nn.compact
     def __call__(self, x, train: bool = False):
         x = x.astype(self.dtype)
@@ -161,7 +165,7 @@ class ViT(nn.Module):
             x = Conv(channels, dtype=self.dtype, name=f"stem_conv{i}")(x)
             norm = BatchNorm(self.norm_group, dtype=self.dtype, name=f"stem_norm{i}")
             x = nn.relu(norm(x, train))
-        grid = patch_grid(*x.shape[1:3], self.patch_size)
+        grid = self.grid(*x.shape[1:3])
         # torch's default initial range of a convolution, which DeiT keeps: +-1/sqrt(inputs).
         kernel_init = nn.initializers.lecun_normal() if self.kernels == "xavier" else (
             nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"))

@@ -10,13 +10,18 @@ import numpy as np
 
 from imgcls_jax.errors import CheckpointError
 
+Grid = tuple[int, int]  # rows and columns of patches
 
-def fit(path: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """`value` in the shape of the model's leaf, or None where no rule knows how."""
+
+def fit(path: str, value: np.ndarray, shape: tuple[int, ...], grid: Grid | None = None,
+        found: Grid | None = None) -> np.ndarray | None:
+    """`value` in the shape of the model's leaf, or None where no rule knows how. grid, found: see
+    `positions`; a table of as many positions may still be of another grid."""
+    if path.endswith("/positions") and value.ndim == 3 and value.shape[-1] == shape[-1] and (
+            grid or value.shape != tuple(shape)):
+        return positions(value, shape[1], grid, found)
     if value.shape == tuple(shape):
         return value
-    if path.endswith("/positions") and value.ndim == 3 and value.shape[-1] == shape[-1]:
-        return positions(value, shape[1])
     # Of the dense kernels only that of patches is a stem; others may have 3 * n * n inputs too.
     if path.endswith("/patches/kernel" if value.ndim == 2 else "/kernel") and (
             value.ndim == len(shape)):
@@ -24,26 +29,41 @@ def fit(path: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | No
     return None
 
 
-def positions(table: np.ndarray, tokens: int) -> np.ndarray:
-    """f[1,N,D] -> f[1,tokens,D], for square grids: bicubic with antialiasing, extra tokens kept.
+def positions(table: np.ndarray, tokens: int, grid: Grid | None = None,
+              found: Grid | None = None) -> np.ndarray:
+    """f[1,N,D] -> f[1,tokens,D]: bicubic with antialiasing, class and distillation tokens kept.
 
-    As timm/layers/pos_embed.py (resample_abs_pos_embed). Rows beyond the largest square number are
-    class or distillation tokens.
+    grid, found: the patches of the model and of the table, for which None means a square. What is
+    beyond them are the other tokens. CheckpointError where the table is not of such a grid.
+    As timm/layers/pos_embed.py (resample_abs_pos_embed).
     """
-    def split(count):
-        return next((extra for extra in (0, 1, 2)
-                     if math.isqrt(count - extra) ** 2 == count - extra), None)
+    count = table.shape[1]
+    grid = grid or _square(tokens)
+    extra = tokens - math.prod(grid) if grid else None
+    old = found or (_square(count, extra) if extra is not None else None)
+    if grid is None or old is None or count - math.prod(old) != extra:
+        said = f" of {old[0]} x {old[1]} patches" if old else ""
+        wanted = f" for {grid[0]} x {grid[1]} patches" if grid else ""
+        raise CheckpointError(
+            f"a table of {count} positions{said} cannot be resized to {tokens}{wanted}",
+            where="positions", fix="say the rows and columns of patches that the weights were "
+            "trained with, config.init.grid=(rows, columns), or add positions to "
+            "config.init.reset")
+    if tuple(old) == tuple(grid):
+        return table
+    patches = table[:, extra:].reshape(1, *old, -1).astype(np.float32)
+    patches = jax.image.resize(patches, (1, *grid, patches.shape[-1]), "cubic")
+    patches = np.asarray(patches).reshape(1, math.prod(grid), -1).astype(table.dtype)
+    return np.concatenate((table[:, :extra], patches), 1)
 
-    extra = split(table.shape[1])
-    if extra is None or math.isqrt(tokens - extra) ** 2 != tokens - extra:
-        raise CheckpointError(f"a table of {table.shape[1]} positions cannot be resized to "
-                              f"{tokens}", where="positions",
-                              fix="use square images, or add positions to config.init.reset")
-    old, new = math.isqrt(table.shape[1] - extra), math.isqrt(tokens - extra)
-    grid = table[:, extra:].reshape(1, old, old, -1).astype(np.float32)
-    grid = np.asarray(jax.image.resize(grid, (1, new, new, grid.shape[-1]), "cubic"))
-    grid = grid.reshape(1, new * new, -1).astype(table.dtype)
-    return np.concatenate((table[:, :extra], grid), 1)
+
+def _square(count: int, extra: int | None = None) -> Grid | None:
+    """The square grid of a table, with 0 to 2 other tokens where their number is not known."""
+    for others in (0, 1, 2) if extra is None else (extra,):
+        side = math.isqrt(max(count - others, 0))
+        if side and side * side == count - others:
+            return side, side
+    return None
 
 
 def stem(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -19,7 +19,8 @@ from imgcls_jax.types import Layout, ModelSpec, Weights
 class Found:
     """Leaves by our paths; what the source lacks for the model, and what else it holds.
 
-    arguments: those of the model that follow from the source.
+    arguments: those of the model that follow from the source. grid: rows and columns of the patches
+    that its table of positions is for; None: a square, as far as is known.
     """
 
     leaves: Mapping[str, np.ndarray]
@@ -27,6 +28,7 @@ class Found:
     extra: tuple[str, ...]
     source: str
     arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    grid: adapt.Grid | None = None
 
 
 def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
@@ -127,12 +129,14 @@ def _of_file(path: Path, spec: ModelSpec, wanted: Mapping) -> Found:
                  f"{path} ({publisher} layout)", _told(tensors, spec)["model"])
 
 
-def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] = ()) -> dict:
+def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] = (),
+         grid: adapt.Grid | None = None) -> dict:
     """The variables `fresh`, replaced by what was found.
 
     Leaves whose path begins with one of `reset` keep their values. A table of positions and a stem
-    are adapted to another size, which is logged. Raises CheckpointError that lists all that is
-    missing, not wanted, or of another shape.
+    are adapted to another size, which is logged. grid: rows and columns of the model's patches, if
+    it has positions. Raises CheckpointError that lists all that is missing, not wanted, or of
+    another shape.
     """
     wanted = tree.flatten(fresh)
     kept = {p for p in wanted if reset and p.split("/", 1)[1].startswith(tuple(reset))}
@@ -142,7 +146,7 @@ def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] 
             values[path] = leaf
         elif path in found.leaves:
             value = found.leaves[path]
-            fitted = adapt.fit(path, value, leaf.shape)
+            fitted = adapt.fit(path, value, leaf.shape, grid, found.grid)
             if fitted is None:
                 differ.append(f"{path}: the model has {list(leaf.shape)}, the weights "
                               f"{list(value.shape)}")

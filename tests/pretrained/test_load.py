@@ -237,10 +237,32 @@ def test_a_vit_for_gray_larger_images_of_other_classes_keeps_all_but_three_leave
                                apply(without_head[0], np.repeat(image, 3, -1)), atol=1e-4)
 
 
-@pytest.mark.parametrize("tokens", [1 + 200, 30])
-def test_positions_of_no_square_are_refused(tokens):
-    with pytest.raises(CheckpointError, match="197 positions"):
-        adapt.positions(np.zeros((1, 197, 4), np.float32), tokens)
+GRIDS = [((14, 14), (7, 28)), ((14, 14), (28, 7)), ((14, 14), (3, 5)), ((7, 28), (14, 14)),
+         ((16, 16), (8, 32)), ((8, 8), (4, 16)), ((8, 32), (16, 16)), ((12, 20), (10, 24))]
+
+
+@pytest.mark.parametrize("old, new", GRIDS)
+@pytest.mark.parametrize("extra", [0, 1, 2])
+def test_a_table_of_any_rectangle_is_resized_as_pillow_resizes_an_image(old, new, extra):
+    """Pillow's bicubic on f32 is that of torch with antialiasing, which timm uses."""
+    table = np.random.default_rng(0).normal(size=(1, extra + np.prod(old), 2)).astype(np.float32)
+    fitted = adapt.fit("params/positions", table, (1, extra + np.prod(new), 2), new,
+                       None if old[0] == old[1] else old)
+    np.testing.assert_array_equal(fitted[:, :extra], table[:, :extra])
+    channels = np.moveaxis(table[0, extra:].reshape(*old, 2), -1, 0)
+    expected = np.stack([Image.fromarray(channel).resize(new[::-1], Image.Resampling.BICUBIC)
+                         for channel in channels], -1)
+    np.testing.assert_allclose(fitted[0, extra:].reshape(*new, 2), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens, grid, found", [
+    (1 + 200, None, None), (30, None, None),  # no square
+    (1 + 200, (10, 20), (7, 27)), (1 + 200, (10, 20), (14, 15)),  # 197 is not 1 + 7 * 27
+    (2 + 200, (10, 20), None)])  # with two tokens beside the patches, 195 are no square
+def test_positions_of_an_unknown_grid_are_refused(tokens, grid, found):
+    with pytest.raises(CheckpointError, match="197 positions") as error:
+        adapt.positions(np.zeros((1, 197, 4), np.float32), tokens, grid, found)
+    assert "config.init.grid" in error.value.fix
 
 
 def test_a_vit_file_of_an_older_torchvision_has_its_old_names_understood():
