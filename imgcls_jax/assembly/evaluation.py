@@ -58,7 +58,7 @@ def make(c: Mapping, net: Net, task: Task, data: feed.Feed, mesh, normalise: Cal
                 jax.eval_shape(predict, net.shapes, jax.ShapeDtypeStruct(
                     (1, *size, net.sample[-1]), jnp.uint8))
             here, there = (grid(net.module, each) for each in (size, net.sample[1:3]))
-            if here != there and "positions" in net.shapes["params"]:
+            if here and there and here != there and "positions" in net.shapes["params"]:
                 # As many patches: the shapes fit, and each would get the position of another.
                 raise ConfigError(f"images of {here[0]} x {here[1]} patches do not fit positions "
                                   f"learned for {there[0]} x {there[1]}", where=where,

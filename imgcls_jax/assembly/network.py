@@ -122,7 +122,7 @@ def grid(module, image_size) -> tuple[int, int] | None:
     return module.grid(*image_size) if hasattr(module, "grid") else None
 
 
-def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> load.Found:
+def find(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> load.Found:
     """As load.read; of a workdir, with the grid of its images."""
     found = load.read(weights, spec, wanted)
     place, _ = load.locate(weights, spec.name)
@@ -143,7 +143,7 @@ def initial(choice: Mapping, fresh: dict, net: Net) -> dict:
         if not any(path.startswith(prefix) for path in inside):
             raise ConfigError(f"no variable begins with {prefix!r}", where="config.init.reset",
                               fix=near(prefix, {path.split("/")[0] for path in inside}))
-    found = read(weights, spec, wanted)
+    found = find(weights, spec, wanted)
     found = dataclasses.replace(found, grid=tuple(told)) if told else found
     return load.into(fresh, found, spec, reset=reset, grid=grid(net.module, net.sample[1:3]))
 
@@ -189,7 +189,7 @@ def teacher(weights: str, task: Task, sample: tuple, mean, std, dtype: str):
         return module.apply(variables, images, train=False)
 
     def read():
-        found = read(weights, spec, tree.flatten(shapes))
+        found = find(weights, spec, tree.flatten(shapes))
         return load.into(shapes, found, spec, grid=grid(module, sample[1:3]))
 
     return apply, shapes, read
