@@ -5,6 +5,7 @@ During the download the file is NAME.part; NAME.part.version holds the server's 
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import http.client
 import logging
@@ -70,7 +71,7 @@ def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda don
         earlier = os.fstat(file.fileno()).st_size
         for again in (True, False) if earlier else (False,):
             _fetch(weights, path, file, tell)
-            found = _digest(part, weights)
+            found = _digest(part, _kind(weights))
             if found.startswith(_published(weights)):
                 break
             _start_over(file, part)
@@ -91,13 +92,23 @@ def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda don
     return path
 
 
+def check(path: Path, weights: Weights):
+    """CheckpointError if a file with the name of published weights does not have their hash."""
+    if not _published(weights):
+        return
+    status = path.stat()
+    found = _remembered(path, _kind(weights), status.st_size, status.st_mtime_ns)
+    if not found.startswith(_published(weights)):
+        raise CheckpointError(f"the file is not the published one: its {_differs(found, weights)}",
+                              where=str(path),
+                              fix=f"rename it if it is yours; else remove it and download "
+                                  f"{weights.file}")
+
+
 def _there(path: Path, weights: Weights) -> bool:
     if not path.exists():
         return False
-    found = _digest(path, weights)
-    if not found.startswith(_published(weights)):
-        raise CheckpointError(f"the existing file is another one: its {_differs(found, weights)}",
-                              where=str(path), fix=f"move it away, then download {weights.file}")
+    check(path, weights)
     return True
 
 
@@ -115,9 +126,15 @@ def _kind(weights: Weights) -> str:
     return "md5" if weights.md5 and not weights.sha256 else "sha256"
 
 
-def _digest(path: Path, weights: Weights) -> str:
+def _digest(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, _kind(weights)).hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
+
+
+@functools.lru_cache(64)
+def _remembered(path: Path, kind: str, size: int, changed: int) -> str:
+    """The digest of a file for as long as it does not change."""
+    return _digest(path, kind)
 
 
 def _check_address(address: str):

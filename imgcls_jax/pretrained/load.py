@@ -35,12 +35,16 @@ def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
     """(workdir or file, what is published about it) that `weights` means for a model.
 
     weights: a workdir, a file, or the name of published weights, such as "resnet50/imagenet1k_v2"
-    or "imagenet1k_v2". A published file is recognised by its name. Raises CheckpointError if it
-    does not exist or has not been downloaded; ConfigError for an unknown name.
+    or "imagenet1k_v2". A published file is recognised by its name, and must have the published
+    hash. Raises CheckpointError if it has another, does not exist or has not been downloaded;
+    ConfigError for an unknown name.
     """
     place, known = Path(weights), catalogue.weights(model)
     if place.is_file():
-        return place, next((w for w in known.values() if fetch.place(w).name == place.name), None)
+        named = next((w for w in known.values() if fetch.place(w).name == place.name), None)
+        if named:
+            fetch.check(place, named)
+        return place, named
     if (place / "checkpoints").is_dir():
         return place, None
     name = str(weights)
@@ -53,6 +57,7 @@ def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
     if not place.is_file():
         raise CheckpointError(f"the weights {model}/{tag} are not downloaded", where=str(place),
                               fix=f"imgcls weights get {model}/{tag}, or put {found.file} there")
+    fetch.check(place, found)
     return place, found
 
 

@@ -291,3 +291,24 @@ def test_the_preprocessing_of_weights_follows_from_their_crop(resize, crop_mode,
     weights = Weights(file="", layout="timm", image_size=224, resize=resize, crop_mode=crop_mode,
                       interpolation="bicubic", top1=None, top5=None, licence="")
     assert [(way["name"], way["size"]) for way in load.transforms(weights)] == expected
+
+
+@pytest.mark.parametrize("name, weights, published", [
+    ("alexnet-owt-7be5be79.pth", "alexnet/imagenet1k_v1", "begins with 7be5be79"),
+    ("vgg16_weights_tf_dim_ordering_tf_kernels.h5", "vgg16/keras_imagenet",
+     "64373286793e3c8b2b4e3219cbf3544b")])  # an md5
+def test_a_file_with_the_name_of_published_weights_must_be_them(
+        tmp_path, monkeypatch, name, weights, published):
+    monkeypatch.setenv("IMGCLS_WEIGHTS", str(tmp_path))
+    model, _, tag = weights.partition("/")
+    file = tmp_path / name
+    file.write_bytes(b"other numbers")
+    for place in (file, weights, tag):
+        with pytest.raises(CheckpointError, match=f"not the published one: its .* {published}"):
+            load.locate(place, model)
+    assert main(["convert", f"--model={model}", f"--weights={file}",
+                 f"--workdir={tmp_path / 'w'}"]) == CheckpointError.code
+    assert main(["reproduce", weights, f"--data={tmp_path}"]) == CheckpointError.code
+    assert not (tmp_path / "w").exists()
+    own = file.rename(tmp_path / f"own_{name}")  # a file of another name is one's own
+    assert load.locate(own, model) == (own, None)
