@@ -70,14 +70,19 @@ def _threshold(text: str | None, workdir: Path):
     except ValueError:
         path = workdir / "evaluations" / f"{text}.npz"
         try:
-            with np.load(path) as found:
-                return found["thresholds"]
+            with np.load(path) as file:
+                found = file["thresholds"]
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ConfigError(f"there are no thresholds of an evaluation {text!r}",
                               where=f"--threshold ({path})",
                               fix="give a number from 0 to 1, or name one of the evaluator "
                                   "`thresholds`: imgcls eval --workdir=W "
                                   "--config.evals.NAME=\"{'name': 'thresholds'}\"") from error
+        if not np.isfinite(found).all():
+            raise ConfigError(f"the thresholds of {text!r} are not finite numbers",
+                              where=f"--threshold ({path})",
+                              fix="evaluate a checkpoint whose probabilities are finite") from None
+        return found
     if not 0 <= number <= 1:
         raise ConfigError(f"--threshold={number} is not a probability", where="command line",
                           fix="give a number from 0 to 1")

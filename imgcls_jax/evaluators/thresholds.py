@@ -1,6 +1,7 @@
 """For each class the probability threshold with the best F-score."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,8 @@ def thresholds(parts: Parts, *, fit: str = "", beta: float = 1.0):
         occurs = right.any(0)
 
         def macro(limits):
+            if not np.isfinite(limits).all() or not np.isfinite(chances).all():
+                return math.nan
             scores = f_beta(chances >= limits, right, 1.0)
             return float(scores[occurs].mean()) if occurs.any() else float("nan")
 
@@ -61,7 +64,10 @@ def f_beta(said: np.ndarray, right: np.ndarray, beta: float) -> np.ndarray:
 
 
 def best(chances: np.ndarray, right: np.ndarray, beta: float) -> float:
-    """The threshold of probabilities f64[N] with the largest F-beta; the highest if equal."""
+    """The threshold of probabilities f64[N] with the largest F-beta; the highest if equal. NaN if
+    one of them is not finite."""
+    if not np.isfinite(chances).all():
+        return math.nan
     if not right.any():
         return 0.5
     order = np.argsort(-chances, kind="stable")

@@ -38,6 +38,12 @@ def mean(chosen: Sequence[tuple[Path, int]]) -> tuple[dict, dict, bool]:
                                   f"the checkpoint's classes are not those of {first}",
                                   where=f"{folder}, step {step}",
                                   fix="average checkpoints of one model and one set of classes")
+        broken = [path for path, leaf in tree.flatten(variables).items()
+                  if not np.isfinite(np.asarray(leaf, np.float64)).all()]
+        if broken:
+            raise CheckpointError(f"{len(broken)} arrays hold values that are not finite, the "
+                                  f"first {broken[0]}", where=f"{folder}, step {step}",
+                                  fix="leave this checkpoint out")
         total = jax.tree.map(np.add, total, variables)
         item, averaged = found, weights["ema"] is not None
     averages = jax.tree.map(lambda s, leaf: (s / len(chosen)).astype(leaf.dtype), total, shapes)

@@ -1,14 +1,25 @@
 """The evaluations of a run: when they are due, what they found, and whether to stop early."""
 
 import concurrent.futures
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import near
 from imgcls_jax.training import programs, workdir
 from imgcls_jax.training.log import Log, duration
 from imgcls_jax.types import Run, TrainState
+
+
+def best_row(rows: Iterable[Mapping], metric: str, mode: str, *, tie=max) -> Mapping | None:
+    """The row of a history with the highest (mode="max") or lowest metric; of equal ones the last
+    (tie=max) or the first. One that is not finite is no best: None if all are."""
+    sign = 1 if mode == "max" else -1
+    finite = [row for row in rows if math.isfinite(row.get(metric, math.nan))]
+    top = max((sign * row[metric] for row in finite), default=None)
+    equal = [row for row in finite if sign * row[metric] == top]
+    return tie(equal, key=lambda row: row["step"]) if equal else None
 
 
 class Evaluations:
@@ -62,13 +73,14 @@ class Evaluations:
         stop = self.run.stop
         if stop is None:
             return None
-        sign = 1 if stop.mode == "max" else -1
-        scores = [(sign * row[stop.metric], -row["step"]) for row in self.history
-                  if stop.metric in row]
-        if not scores or step + max(scores)[1] < stop.patience:
+        measured = [row for row in self.history if stop.metric in row]
+        best = best_row(measured, stop.metric, stop.mode, tie=min)
+        since = (best or measured[0])["step"] if measured else step
+        if step - since < stop.patience or not measured:
             return None
-        return (f"{stop.metric} has not {'risen' if sign > 0 else 'fallen'} "
-                f"since step {-max(scores)[1]}")
+        change = "risen" if stop.mode == "max" else "fallen"
+        said = f"has not {change}" if best else "is not a finite number"
+        return f"{stop.metric} {said} since step {since}"
 
     def _at(self, step: int) -> dict:
         """The last row of the history, if it is of this step."""

@@ -10,6 +10,7 @@ import jax
 from imgcls_jax import config as configs
 from imgcls_jax import environment, tree
 from imgcls_jax.training import workdir
+from imgcls_jax.training.evaluations import best_row
 from imgcls_jax.training.log import read_rows
 from imgcls_jax.types import Run
 
@@ -42,10 +43,7 @@ def summarise(run: Run, history: list[dict], stopped: str | None, directory: Pat
     results = {"step": last["step"], "model": run.spec.name, "eval": evals,
                "workdir": str(directory)}
     best = run.checkpoint.best
-    rows = [row for row in history if best in row]
-    if rows:
-        sign = 1 if run.checkpoint.best_mode == "max" else -1
-        top = max(rows, key=lambda row: (sign * row[best], row["step"]))
+    if best and (top := best_row(history, best, run.checkpoint.best_mode)):
         results["best"] = {"step": top["step"], best: top[best]}
     return results | ({"stopped": stopped} if stopped else {})
 

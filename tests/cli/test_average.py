@@ -24,14 +24,14 @@ def run_of(*overrides):
     return build(config.load("digits", (*SMALL, *overrides)).config)
 
 
-def save(run, folder, steps, seed=0):
+def save(run, folder, steps, seed=0, low=0.5):
     """A checkpoint of random weights at each step; step -> variables, f64."""
     rng, made = np.random.default_rng(seed), {}
     folder.mkdir(exist_ok=True)
     keeper = Checkpoints(folder / "checkpoints", keep=9)
     for step in steps:
         state = run.init()
-        values = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype),
+        values = jax.tree.map(lambda leaf: (low + rng.random(leaf.shape)).astype(leaf.dtype),
                               {"params": state.params, "model_state": state.model_state})
         if state.ema is not None:
             values["ema"] = jax.tree.map(lambda leaf: leaf + 1, dict(values))
@@ -84,6 +84,15 @@ def test_the_newest_of_one_run(runs, tmp_path, capsys):
     assert ema is None and step == 3
     assert item["classes"] == list(map(str, range(10))) and "a/2" in item["stopped"]
     assert "2 checkpoints" in capsys.readouterr().out
+
+
+def test_weights_that_are_not_finite_are_never_averaged(runs, tmp_path, capsys):
+    _, b, _, _ = runs
+    save(run_of(), tmp_path / "broken", (3,), low=np.nan)
+    assert command.main(["average", str(b), str(tmp_path / "broken"), "--batch_norm=0",
+                         f"--workdir={tmp_path / 'w'}"]) == 4
+    assert f"{tmp_path / 'broken'}, step 3" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
 
 
 def test_one_step_of_several_runs(runs, tmp_path):

@@ -30,6 +30,10 @@ def test_no_cut_is_better(beta, levels):
                                    np.nanmax(curve), rtol=1e-9)
 
 
+def test_a_probability_that_is_not_a_number_gives_no_threshold():
+    assert np.isnan(best(np.array([0.2, np.nan, 0.9]), np.array([True, False, True]), 1.0))
+
+
 def test_a_class_that_never_occurs_keeps_one_half():
     assert best(np.array([0.2, 0.9]), np.array([False, False]), 1.0) == 0.5
 
