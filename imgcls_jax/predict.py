@@ -8,15 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from imgcls_jax import features, tasks, tree
 from imgcls_jax.assembly import network, trained
 from imgcls_jax.assembly.trained import Trained
 from imgcls_jax.checkpoint import reading
 from imgcls_jax.data.batches import eval_batches
+from imgcls_jax.data.decoding import pillow
 from imgcls_jax.data.decoding.tensorflow import tensorflow
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.pretrained import catalogue
 from imgcls_jax.registry import near
 from imgcls_jax.types import Lookup
@@ -30,16 +33,19 @@ class Model(Trained):
         return jax.jit(functools.partial(self.module.apply, train=False))
 
     @functools.cached_property
-    def _apply_bytes(self):
+    def _normalise(self):
         p = self.preprocessing
-        normalise = network.normaliser(p["mean"], p["std"], str(self.module.dtype))
+        return network.normaliser(p["mean"], p["std"], str(self.module.dtype))
+
+    @functools.cached_property
+    def _apply_levels(self):
         probabilities = tasks.probabilities(self.kind)
         return jax.jit(lambda variables, x: probabilities(
-            self.module.apply(variables, normalise(x), train=False)))
+            self.module.apply(variables, self._normalise(x), train=False)))
 
     def features(self, images) -> np.ndarray:
-        """f32[B,H,W,C], normalised already -> f32[B,D]: what the head receives."""
-        return np.asarray(self._featurise(self.variables, images)[""])
+        """Images as of `logits` -> f32[B,D]: what the head receives."""
+        return np.asarray(self._featurise(self.variables, self._seen(images))[""])
 
     def intermediates(self, images, pattern: str) -> dict[str, np.ndarray]:
         """Outputs of the submodules whose whole path matches the regex `pattern`, by path.
@@ -48,7 +54,7 @@ class Model(Trained):
         ConfigError if none matches.
         """
         found = jax.jit(functools.partial(features.intermediates, self.module, pattern=pattern))(
-            self.variables, images)
+            self.variables, self._seen(images))
         if not found:
             paths = {path.rsplit("/", 1)[0] for path in tree.flatten(self.variables["params"])}
             raise ConfigError(f"no submodule is called {pattern!r}", where="intermediates",
@@ -60,50 +66,92 @@ class Model(Trained):
         return jax.jit(functools.partial(features.head_input, self.module, self.spec.head))
 
     def logits(self, images) -> np.ndarray:
-        """f32[B,H,W,C], normalised already -> f32[B,K], or f32[B,1] of a binary task."""
-        return np.asarray(self._apply(self.variables, images))
+        """f32[B,H,W,C], normalised already -> f32[B,K], or f32[B,1] of a binary task.
+
+        Images as of a call, which are not floats, go through the preprocessing of evaluation first.
+        """
+        return np.asarray(self._apply(self.variables, self._seen(images)))
 
     def __call__(self, images, *, batch_size: int = 64) -> np.ndarray:
-        """Paths, encoded bytes or u8[H,W,C] arrays -> probabilities f32[N,K], as the task has them.
+        """Images -> probabilities f32[N,K], as the task has them.
 
-        Each goes through the preprocessing of evaluation. DataError names a file that cannot be
-        decoded.
+        images: one, or several in any iterable or u8[N,H,W,C], of paths, encoded bytes, Pillow's
+        images, and u8[H,W] or u8[H,W,C] with C of 1 to 4. Each goes through the preprocessing of
+        evaluation. DataError names an image that cannot be decoded, or is none.
         """
-        items = [images] if isinstance(images, str | bytes | Path) else list(images)
-        if not items:
-            return np.zeros((0, len(self.labels)), np.float32)
-        out = []
-        for batch in self._batches(items, batch_size):
-            found = np.asarray(self._apply_bytes(self.variables, batch["image"]))
-            out.append(found[batch["mask"] > 0])
-        return np.concatenate(out)
+        found = self._over(images, functools.partial(self._apply_levels, self.variables),
+                           batch_size)
+        return np.zeros((0, len(self.labels)), np.float32) if found is None else found
 
-    def _batches(self, items: list, batch_size: int):
-        transforms = trained.preprocess(self.preprocessing)
-        size = min(batch_size, len(items))
-        return eval_batches(_lookup(items), transforms, batch_size=size,
-                                     rows=slice(0, size), classes=1,
-                                     channels=self.preprocessing["channels"])
+    def _seen(self, images):
+        """What the network sees: floats as they are, other images preprocessed."""
+        if getattr(images, "ndim", 0) == 4 and jnp.issubdtype(images.dtype, jnp.floating):
+            return images
+        found = self._over(images, self._normalise)
+        if found is None:
+            raise DataError("there are no images", where="images", fix="give at least one")
+        return found
+
+    def _over(self, images, compute, batch_size: int = 64) -> np.ndarray | None:
+        """compute(u8[B,H,W,C] as evaluation gives them to the network) of all images, in order."""
+        channels = self.preprocessing["channels"]
+        items = _items(images, channels)
+        kinds = np.array([item.shape[-1] if isinstance(item, np.ndarray) else 0 for item in items])
+        order, found = np.argsort(kinds, kind="stable"), []
+        for kind in np.unique(kinds):  # a pipeline is of files, or of arrays of one depth
+            chosen = order[kinds[order] == kind]
+            size = min(batch_size, len(chosen))
+            batches = eval_batches(_lookup(items, chosen), trained.preprocess(self.preprocessing),
+                                   batch_size=size, rows=slice(0, size), classes=1,
+                                   channels=channels)
+            found += [np.asarray(compute(batch["image"]))[batch["mask"] > 0] for batch in batches]
+        return np.concatenate(found)[np.argsort(order)] if found else None
 
 
-def _lookup(items: Sequence) -> Lookup:
-    """Items as a split whose labels are all 0."""
+def _items(images, channels: int) -> list:
+    """What a user gives as images, as a list of paths, bytes and u8[H,W,C]."""
+    one = isinstance(images, str | bytes | Path | Image.Image)
+    if one or getattr(images, "ndim", 0) in (2, 3):
+        images = [images]
+    return [_item(image, f"image {i}", channels) for i, image in enumerate(images)]
+
+
+def _item(image, where: str, channels: int) -> str | bytes | Path | np.ndarray:
+    if isinstance(image, str | bytes | Path):
+        return image
+    if isinstance(image, Image.Image):
+        return pillow.pixels(image, channels)
+    levels = np.asarray(image)
+    if levels.dtype != np.uint8:
+        raise DataError(f"an array of {levels.dtype} is no image with levels from 0 to 255",
+                        where=where, fix="give u8; of floats in [0, 1], (255 * x).round(); what is "
+                                         "normalised already goes to model.logits")
+    levels = levels[..., None] if levels.ndim == 2 else levels
+    if levels.ndim != 3 or not 1 <= levels.shape[-1] <= 4 or not levels.size:
+        raise DataError(f"an array of shape {levels.shape} is no image", where=where,
+                        fix="give [H,W], or [H,W,C] with 1 to 4 channels")
+    return levels
+
+
+def _lookup(items: Sequence, chosen: np.ndarray) -> Lookup:
+    """Some of the items, all encoded or all arrays, as a split whose labels are all 0."""
+    arrays = isinstance(items[chosen[0]], np.ndarray)
+
     def fetch(index):
-        item = items[int(index)]
+        item = items[chosen[index]]
         return Path(item).read_bytes() if isinstance(item, str | Path) else item
 
     def read(index):
         tf = tensorflow()
-        arrays = isinstance(items[0], np.ndarray)
         image = tf.numpy_function(fetch, [index], tf.uint8 if arrays else tf.string)
-        image.set_shape((None, None, items[0].shape[-1]) if arrays else ())
+        image.set_shape((None, None, items[chosen[0]].shape[-1]) if arrays else ())
         return {"image": image, "label": tf.constant(0, tf.int32)}
 
     def where(index):
-        item = items[index]
-        return str(item) if isinstance(item, str | Path) else f"image {index}"
+        item = items[chosen[index]]
+        return str(item) if isinstance(item, str | Path) else f"image {chosen[index]}"
 
-    return Lookup(len(items), read, where)
+    return Lookup(len(chosen), read, where)
 
 
 def load(workdir: str | Path, *, step: int | str = "latest") -> Model:

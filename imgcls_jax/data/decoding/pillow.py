@@ -24,7 +24,7 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
             if image.width * image.height > PIXEL_LIMIT:
                 raise DataError(f"the image has {image.width} x {image.height} pixels, "
                                 f"over the limit of {PIXEL_LIMIT:,}")
-            return _pixels(image, channels)
+            return pixels(image, channels)
     except Image.DecompressionBombError as error:
         raise DataError(f"the image is over the limit of {PIXEL_LIMIT:,} pixels") from error
     except Image.UnidentifiedImageError as error:
@@ -35,7 +35,8 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
         raise DataError(f"the image is damaged: {error}") from error
 
 
-def _pixels(image: Image.Image, channels: int) -> np.ndarray:
+def pixels(image: Image.Image, channels: int) -> np.ndarray:
+    """An open image, of any mode -> u8[H,W,channels], by the same rule."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16 bits to 255: nearly every pixel would be white.
         deep, key = np.asarray(image).astype(np.int64), image.info.get("transparency")
