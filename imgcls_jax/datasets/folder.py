@@ -5,6 +5,7 @@ DIR may also be a zip or tar archive of such a folder.
 
 import hashlib
 import os
+import unicodedata
 import warnings
 from collections.abc import Iterator
 
@@ -15,8 +16,13 @@ from imgcls_jax.datasets._paths import say
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Source
 
-SPLITS = {b"train": "train", b"validation": "val", b"val": "val", b"test": "test"}
-CLUTTER = (b"thumbs.db", b"desktop.ini", b"__macosx")
+# In any case, such as TRAIN or Testing.
+SPLITS = {b"train": "train", b"training": "train", b"val": "val", b"valid": "val",
+          b"validation": "val", b"dev": "val", b"test": "test", b"testing": "test"}
+USUAL = (b"train", b"val", b"validation", b"test")  # read without a word
+# What Windows, macOS, Synology and file systems leave in folders.
+CLUTTER = (b"thumbs.db", b"ehthumbs.db", b"desktop.ini", b"__macosx", b"icon\r", b"@eadir",
+           b"#recycle", b"#snapshot", b"$recycle.bin", b"system volume information", b"lost+found")
 LAYOUT = "DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg, or DIR/CLASS/*.jpg"
 WRAPPED = 4  # outer folders, each holding one folder and nothing else, that may be skipped
 
@@ -25,22 +31,28 @@ Tree = _layout.Disk | _layout.Packed
 
 
 @DATASETS.register()
-def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int = 3) -> Source:
-    """A class per folder, sorted by name or in the order of DIR/classes.txt; `val` may also be
-    called `validation`. dir: a folder or a zip or tar archive of one, which is read in place; a
-    single folder around the layout is skipped.
+def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int = 3,
+           split_folders: bool = True) -> Source:
+    """A class per folder, sorted by name or in the order of DIR/classes.txt. dir: a folder or a zip
+    or tar archive of one, which is read in place; a single folder around the layout is skipped.
 
-    Without folders for splits, val_fraction of each class becomes `val`, as a function of the seed
-    and the file names; Source.files says which. Images may be in subfolders of a class's folder.
-    Their format is told by their content. Raises DataError for any other layout, an empty class or
-    split, a class that is missing in train, and a file that is not an image.
+    Splits may also be called training, valid, validation, dev and testing, in any case. One folder
+    of such a name that holds images itself, beside others, is a class; of two, or of all with
+    split_folders=False, the user decides. Without folders for splits, val_fraction of each class
+    becomes `val`, as a function of the seed and the file names; Source.files says which.
+
+    Images may be in subfolders of a class's folder, and the folder a link. Their format is told by
+    their content. Names that differ in Unicode form alone (NFC, NFD) are one class. Raises
+    DataError for any other layout, an empty class or split, two names of one folder or class, a
+    class that is missing in train, and a file that is not an image; warns of folders that are not
+    read, and says which unusual name was taken for which split.
     """
     if not 0 <= val_fraction < 1:
         raise ConfigError(f"val_fraction={val_fraction} is out of range",
                           where="config.data.val_fraction",
                           fix="use a share of at least 0 and below 1, such as 0.2")
     tree = _top(_open(os.path.expanduser(dir)))
-    named = _named_splits(tree)
+    named = _named_splits(tree) if split_folders else {}
     if named:
         splits = {split: _scan(tree, name + b"/") for split, name in named.items()}
     else:
@@ -79,46 +91,79 @@ def _folders(tree: Tree, path: bytes) -> list[bytes]:
 
 
 def _top(tree: Tree) -> Tree:
-    """The folder in which the layout begins."""
+    """The folder in which the layout begins. A README, or another file that is no image and not
+    classes.txt, may lie beside the single folder that is stepped into."""
     for _ in range(WRAPPED):
-        found = list(_visible(tree, b""))
-        if len(found) != 1 or found[0][1] != _layout.FOLDER or found[0][0] in SPLITS:
+        inner = _folders(tree, b"")
+        files = [name.lower() for name, kind in _visible(tree, b"") if kind != _layout.FOLDER]
+        if len(inner) != 1 or inner[0].lower() in SPLITS or b"classes.txt" in files or any(
+                name.endswith(_layout.extensions()) for name in files):
             break
-        if not _folders(tree, found[0][0]):  # this folder is a class
+        if not _folders(tree, inner[0]):  # this folder is a class
             break
-        tree = tree.below(found[0][0])
+        tree = tree.below(inner[0])
     return tree
 
 
 def _named_splits(tree: Tree) -> dict[str, bytes]:
     """Split -> its folder, if the upper level consists of splits."""
     found = _folders(tree, b"")
-    candidates = [name for name in SPLITS if name in found]
+    candidates = [name for name in found if name.lower() in SPLITS]
+    others = [name for name in found if name not in candidates]
     whole = [name for name in candidates if _folders(tree, name)]
-    if not whole and b"train" not in candidates and set(found) - set(candidates):
-        return {}  # a class may be called "test"
+    if not whole and (not candidates or (len(candidates) == 1 and others)):
+        return {}  # a class may be called "test" or "train"
     for name in candidates:
         if name not in whole:
             fault(DataError(f"split {say(name)!r} has no class folders", where=tree.say(name),
-                            fix=f"remove it, or lay the images out as {LAYOUT}"))
-    if {b"val", b"validation"} <= set(whole):
-        raise DataError("there are both `val` and `validation`", where=tree.say(b""),
-                        fix="keep one of them")
-    return {SPLITS[name]: name for name in whole}
+                            fix=f"remove it, or lay the images out as {LAYOUT}; if it is a class, "
+                                "set config.data.split_folders=False"))
+    splits: dict[str, bytes] = {}
+    for name in whole:
+        split = SPLITS[name.lower()]
+        if split in splits:
+            raise DataError(f"there are both `{say(splits[split])}` and `{say(name)}`",
+                            where=tree.say(b""), fix="keep one of them, or put them into one")
+        splits[split] = name
+    unusual = [f"{say(name)} as {split}" for split, name in splits.items() if name not in USUAL]
+    if unusual:
+        warnings.warn(f"{tree.say(b'')}: {', '.join(unusual)}", stacklevel=3)
+    if others:
+        warnings.warn(f"{tree.say(b'')}: folders beside the splits are not read: "
+                      f"{[say(name) for name in others][:8]}", stacklevel=3)
+    return splits
 
 
 def _scan(tree: Tree, top: bytes) -> Classes:
-    """The images of every class folder below `top`. A folder linked twice is read once."""
+    """The images of every class folder below `top`, by its name in Unicode's composed form. A link
+    to a folder above it is left out."""
     seen = {tree.identity(top)}
-    found = {}
+    found: Classes = {}
+    folders: dict = {}  # (what, identity or name) -> the class folder that has it
     for name, kind in sorted(_visible(tree, top)):
         path = top + name
         if kind == _layout.FILE and name.lower().endswith(_layout.extensions()):
             fault(DataError("an image is not in a class folder", where=tree.say(path),
                             fix=f"lay the images out as {LAYOUT}"))
-        if kind == _layout.FOLDER and tree.identity(path) not in seen:
-            found[name] = sorted(_images(tree, path, seen))
+        if kind != _layout.FOLDER or tree.identity(path) == tree.identity(top):
+            continue
+        for same in (("folder", tree.identity(path)), ("name", _composed(name))):
+            if same in folders:
+                fault(DataError(f"{say(folders[same])!r} and {say(name)!r} are one {same[0]}",
+                                where=tree.say(path), fix="remove one of them, or move its images"))
+                break
+            folders[same] = name
+        else:
+            found[_composed(name)] = sorted(_images(tree, path, seen))
     return found
+
+
+def _composed(name: bytes) -> bytes:
+    """In Unicode's form NFC: macOS writes "é" as two characters, others mostly as one."""
+    try:
+        return unicodedata.normalize("NFC", name.decode()).encode()
+    except UnicodeDecodeError:
+        return name
 
 
 def _images(tree: Tree, path: bytes, seen: set) -> Iterator[bytes]:
@@ -184,7 +229,7 @@ def _order(train: Classes, tree: Tree) -> list[bytes]:
     listed = tree.text(b"classes.txt")
     if listed is None:
         return sorted(train)
-    names = [line.strip() for line in listed.splitlines() if line.strip()]
+    names = [_composed(line.strip()) for line in listed.splitlines() if line.strip()]
     if sorted(names) != sorted(train):
         differing = sorted(say(name) for name in set(names) ^ set(train))
         fault(DataError(f"classes.txt and the folders of train differ: {differing[:8]}",

@@ -240,3 +240,104 @@ def test_a_wrong_folder_is_refused_with_its_place_and_a_remedy(split_folder, fau
         folder(split_folder)
     assert str(split_folder) in error.value.where and error.value.fix
     assert error.value.where.endswith(where.strip("."))
+
+
+# ---- names of splits ----------------------------------------------------------------------------
+
+LAYOUTS = [  # (folders of the upper level, the splits that they are)
+    (("Train", "Val"), "train val"), (("TRAIN", "TEST"), "train test"),
+    (("Training", "Testing"), "train test"), (("train", "valid"), "train val"),
+    (("train", "dev"), "train val"), (("training", "Validation", "testing"), "train val test"),
+    (("train", "Valid", "test"), "train val test"), (("train",), "train")]
+
+
+def laid_out(root, *folders):
+    for folder_ in folders:
+        for label, name in enumerate(("ant", "bee")):
+            write(f"{root}/{folder_}/{name}/0.png", (label, len(folder_), 0))
+            write(f"{root}/{folder_}/{name}/1.png", (label, len(folder_), 1))
+
+
+@pytest.mark.filterwarnings("ignore:.* as (train|val|test)")
+@pytest.mark.parametrize("above", ["", "images", "archive/images"])
+@pytest.mark.parametrize("names, splits", LAYOUTS)
+def test_splits_are_recognised_by_any_of_their_usual_names(tmp_path, names, splits, above):
+    laid_out(tmp_path / above, *names)
+    (tmp_path / "README.md").write_text("photographs")  # beside the folder that is stepped into
+    source = folder(tmp_path)
+    assert (source.classes, source.sizes) == (("ant", "bee"), dict.fromkeys(splits.split(), 4))
+    for name, split in zip(names, splits.split(), strict=True):
+        opened = datasets.split(source, split)
+        assert opened.where(0) == f"{tmp_path / above / name}/ant/0.png"
+
+
+def test_what_was_taken_for_what_is_said_where_it_is_unusual(split_folder):
+    (split_folder / "train").rename(split_folder / "Training")
+    laid_out(split_folder, "extra")
+    with pytest.warns(UserWarning) as told:
+        folder(split_folder)
+    said = [str(one.message) for one in told]
+    assert said == [f"{split_folder}: Training as train",
+                    f"{split_folder}: folders beside the splits are not read: ['extra']"]
+
+
+@pytest.mark.parametrize("names", [("bus", "train"), ("Test", "bus", "car"), ("bus", "valid")])
+def test_one_class_may_be_called_like_a_split(tmp_path, names):
+    for name in names:
+        for i in range(5):
+            write(f"{tmp_path}/{name}/{i}.png")
+    source = folder(tmp_path)
+    assert source.classes == names and source.sizes == {"train": 4 * len(names),
+                                                        "val": len(names)}
+
+
+@pytest.mark.parametrize("names", [("Train", "Val"), ("train", "test", "bus"), ("TRAIN",)])
+def test_folders_of_images_that_are_called_like_splits_are_refused_unless_stated(tmp_path, names):
+    for name in names:
+        for i in range(5):
+            write(f"{tmp_path}/{name}/{i}.png")
+    with pytest.raises(DataError, match="has no class folders") as error:
+        folder(tmp_path)
+    assert "config.data.split_folders=False" in error.value.fix
+    assert folder(tmp_path, split_folders=False).classes == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("names", [("train", "Train"), ("val", "validation"), ("dev", "valid"),
+                                   ("test", "testing")])
+def test_two_folders_of_one_split_are_refused(tmp_path, names):
+    laid_out(tmp_path, *names, *(() if "train" in names else ("train",)))
+    with pytest.raises(DataError, match="there are both"):
+        folder(tmp_path)
+
+
+def test_a_class_may_be_a_link_and_two_names_of_one_folder_are_refused(tmp_path):
+    laid_out(tmp_path / "photos", "train")
+    write(f"{tmp_path}/elsewhere/0.png")
+    (tmp_path / "photos/train/cat").symlink_to(tmp_path / "elsewhere")
+    assert folder(tmp_path / "photos").classes == ("ant", "bee", "cat")
+    (tmp_path / "photos/train/dog").symlink_to(tmp_path / "photos/train/bee")
+    with pytest.raises(DataError, match="'bee' and 'dog' are one folder"):
+        folder(tmp_path / "photos")
+
+
+def test_names_that_differ_in_unicode_form_are_one_class(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    write(f"{tmp_path}/train/{decomposed}/0.png")
+    write(f"{tmp_path}/val/{composed}/0.png")
+    source = folder(tmp_path)
+    assert source.classes == (composed,) and source.sizes == {"train": 1, "val": 1}
+    assert datasets.split(source, "train").where(0) == f"{tmp_path}/train/{decomposed}/0.png"
+    (tmp_path / "classes.txt").write_text(decomposed + "\n")
+    assert folder(tmp_path).classes == (composed,)
+    write(f"{tmp_path}/train/{composed}/1.png")
+    with pytest.raises(DataError, match="are one name"):
+        folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "#recycle", "$RECYCLE.BIN", ".ipynb_checkpoints",
+                                  "System Volume Information", "lost+found", "__MACOSX"])
+def test_what_systems_leave_in_folders_is_no_class(split_folder, name):
+    for place in ("", "train", "train/ant"):
+        write(f"{split_folder}/{place}/{name}/x.png")
+    source = folder(split_folder)
+    assert (source.classes, source.sizes) == (("ant", "bee"), {"train": 6, "val": 4})
