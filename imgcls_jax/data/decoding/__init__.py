@@ -2,10 +2,11 @@
 
 Pixels are those of Pillow's `convert("RGB")`; with one channel, Pillow's integer luma of them.
 Transparent pixels (alpha channel, palette with alpha or color key) are composed onto white: Pillow
-would drop the transparency and show the colors below. 16 bits are shifted to 8. The EXIF
-orientation is ignored, as torchvision, timm and TFDS do, and so are color profiles. Of an
-animation the first frame is taken. The first bytes of a file decide its format. A file whose header
-declares more than `pillow.PIXEL_LIMIT` = 100 million pixels is refused.
+would drop the transparency and show the colors below. 16 bits are shifted to 8; gray of 32 bits,
+signed or of floats must have levels from 0 to 255, which are rounded. The EXIF orientation is
+ignored, as torchvision, timm and TFDS do, and so are color profiles. Of an animation the first
+frame is taken. The first bytes of a file decide its format. A file whose header declares more than
+`pillow.PIXEL_LIMIT` = 100 million pixels is refused.
 
 TensorFlow decodes JPEG of 1 or 3 components with `INTEGER_ACCURATE`, which equals Pillow, and PNG
 of 8 bits, gray or color, whose pixels directly follow the header, which equals Pillow too; Pillow

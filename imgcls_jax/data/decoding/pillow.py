@@ -37,22 +37,46 @@ def decode(data: bytes, channels: int = 3) -> np.ndarray:
 
 def pixels(image: Image.Image, channels: int) -> np.ndarray:
     """An open image, of any mode -> u8[H,W,channels], by the same rule."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow's own conversion clips 16 bits to 255: nearly every pixel would be white.
-        deep, key = np.asarray(image).astype(np.int64), image.info.get("transparency")
-        image = Image.fromarray(np.clip(deep >> 8, 0, 255).astype(np.uint8))
-        if isinstance(key, int):  # the gray level that is transparent
-            image.putalpha(Image.fromarray(np.where(deep == key, 0, 255).astype(np.uint8)))
+    raw = image.tile[0][3] if getattr(image, "tile", None) else ""  # how a file stores a pixel
+    raw = raw if isinstance(raw, str) else raw[0]
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _eight_bits(image)
     image.load()
     key = image.info.get("transparency")
-    if isinstance(key, tuple) and max(key) > 255:  # of 16 bits, while the pixels now have 8
-        image.info["transparency"] = tuple(level >> 8 for level in key)
+    if key is not None and raw in ("L;2", "L;4", "RGB;16B"):  # Pillow leaves it as in the file
+        image = image.copy()
+        image.info["transparency"] = (tuple(level >> 8 for level in key) if raw == "RGB;16B" else
+                                      key * (255 // (2 ** int(raw[2:]) - 1)))
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     image = image.convert("RGB")
     return np.asarray(image) if channels == 3 else np.asarray(image.convert("L"))[..., None]
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Gray of 16 bits, 32 bits or floats, in the mode L or LA.
+
+    Pillow's own conversion clips 16 bits to 255: nearly every pixel would be white.
+    """
+    deep, key = np.asarray(image), image.info.get("transparency")
+    if image.mode != "F" and (image.mode != "I" or image.format in ("PNG", "PPM")):
+        levels = np.clip(deep.astype(np.int64) >> 8, 0, 255)
+    else:
+        low, high = deep.min(), deep.max()
+        if not (low >= 0 and high <= 255):  # nor NaN
+            raise DataError(f"pixels of {image.mode} (32 bits or signed) from {low:g} to {high:g}: "
+                            "which level is white is not known, so they must be 0 to 255")
+        levels = np.rint(deep)
+        if high <= 1 and (levels != deep).any():
+            raise DataError("pixels are floats from 0 to 1, and levels must be 0 to 255")
+    made = Image.fromarray(levels.astype(np.uint8))
+    if isinstance(key, int):  # the gray level that is transparent
+        made.putalpha(Image.fromarray(np.where(deep == key, 0, 255).astype(np.uint8)))
+    return made
 
 
 FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR,
