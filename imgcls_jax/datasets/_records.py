@@ -56,7 +56,8 @@ def index(files: Sequence[str]) -> list[np.ndarray]:
     """u64[n,2] for each TFRecord file: offset and length of the data of each record.
 
     Read from FILE.index.npy if every file has one, else found once by following the lengths.
-    DataError for a file that ends within a record or holds none.
+    DataError for a file that ends within a record or holds none, and for an index that is not of
+    its file.
     """
     def make(folder):
         found = [_hop(path) for path in files]
@@ -65,10 +66,28 @@ def index(files: Sequence[str]) -> list[np.ndarray]:
 
     beside = [path + INDEX for path in files]
     if all(map(os.path.isfile, beside)):
-        return [np.load(path, mmap_mode="r") for path in beside]
+        return [_beside(path) for path in files]
     folder = _paths.learn(_paths.learned(files, {"records": 1}), make)
     ends = np.load(folder / "counts.npy").cumsum()
     return np.split(np.load(folder / "index.npy", mmap_mode="r"), ends[:-1])
+
+
+def _beside(path: str) -> np.ndarray:
+    """The index next to a file: from its first byte to its last, each record once, in order."""
+    try:
+        rows = np.load(path + INDEX, mmap_mode="r")
+        if rows.dtype != np.uint64 or rows.ndim != 2 or rows.shape[1] != 2 or not len(rows):
+            raise ValueError("it is not of u64[n,2]")
+        begins = rows[:, 0] - np.uint64(HEADER)
+        ends = rows[:, 0] + rows[:, 1] + np.uint64(FOOTER)  # a wild length wraps, and fits nowhere
+        whole = begins[0] == 0 and ends[-1] == os.path.getsize(path) and (begins < ends).all()
+        if not whole or (begins[1:] != ends[:-1]).any():
+            raise ValueError("its records do not fill the file")
+    except (OSError, ValueError) as error:
+        raise DataError(f"the index is not of its file: {error}", where=path + INDEX,
+                        fix="remove it: the index is then made again, and kept elsewhere"
+                        ) from error
+    return rows
 
 
 def _hop(path: str) -> np.ndarray:

@@ -148,6 +148,34 @@ def test_an_index_beside_the_files_is_used(tmp_path):
     assert_same(found[:1], [read_all(globbed, "train")])
 
 
+WRONG = {
+    "lacks_a_row": lambda rows: np.delete(rows, 3, 0),
+    "lacks_the_last": lambda rows: rows[:-1],
+    "a_row_twice": lambda rows: np.insert(rows, 3, rows[3], 0),
+    "another_order": lambda rows: rows[::-1],
+    "wild_length": lambda rows: np.where(np.arange(len(rows) * 2).reshape(-1, 2) == 5, 2**62, rows),
+    "shifted": lambda rows: rows + np.uint64([1, 0]),
+    "no_rows": lambda rows: rows[:0],
+    "signed": lambda rows: rows.astype(np.int64),
+    "flat": lambda rows: rows[:, 0],
+    "objects": lambda rows: rows.astype(object),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_index_that_is_not_of_its_file_is_refused(tmp_path, wrong):
+    prepare(tmp_path)
+    for path in tmp_path.glob("*.tfrecord"):
+        lengths = [len(record.numpy()) for record in tf.data.TFRecordDataset(str(path))]
+        begins = 12 + np.cumsum([0] + [length + 16 for length in lengths[:-1]])
+        rows = np.stack([begins, lengths], 1).astype(np.uint64)
+        np.save(f"{path}.index.npy", rows if "00001" not in path.name else WRONG[wrong](rows))
+    split = DATASETS.get("prepared")(dir=str(tmp_path), by_index=True)
+    with pytest.raises(DataError, match="not of its file") as error:
+        datasets.split(split, "train")
+    assert error.value.where.endswith("train-00001-of-00003.tfrecord.index.npy")
+
+
 def test_a_flipped_bit_costs_one_record_by_index(tmp_path):
     prepare(tmp_path)
     path = tmp_path / "train-00001-of-00003.tfrecord"
