@@ -1,10 +1,10 @@
 """Every loss beside torch, torchvision and timm, value and gradient, as recorded by
 experiments/parity/losses.py; beside numpy where these have none; and at logits of +-100."""
 
+import functools
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,14 +41,20 @@ def both(name, logits, targets, **options):
             jax.grad(lambda x: loss(x, targets, **options).sum())(logits))
 
 
+@functools.cache
+def of_every_case(dtype):
+    """Case -> what `both` gives, all in one program."""
+    with jax.enable_x64(True):
+        logits, targets = jax.tree.map(lambda a: np.asarray(a, dtype), (WITH["logits"], TARGETS))
+        return jax.jit(lambda logits, targets: {
+            case: both(name, logits, targets[kind], **options)
+            for case, (name, kind, options) in CASES.items()})(logits, targets)
+
+
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("float64", 1e-12)])
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradient_are_the_references(case, dtype, tolerance):
-    name, kind, options = CASES[case]
-    with jax.enable_x64(True):
-        found = both(name, jnp.asarray(WITH["logits"], dtype), jnp.asarray(TARGETS[kind], dtype),
-                     **options)
-    for ours, part in zip(found, ("loss", "gradient"), strict=True):
+    for ours, part in zip(of_every_case(dtype)[case], ("loss", "gradient"), strict=True):
         theirs = WITH[f"{case}_{part}"]
         assert ours.dtype == dtype and ours.shape == theirs.shape
         # Of the largest: f32 holds a loss of 10 to 1e-6.
@@ -78,8 +84,7 @@ def test_values_are_the_papers_where_no_library_has_them(name):
     targets = TARGETS["multihot"] if name == "sigmoid_poly" else ONE_HOT
     options = dict(prior=PRIOR) if name == "logit_adjusted" else {}
     with jax.enable_x64(True):
-        x = jnp.asarray(WITH["logits"])
-        loss, gradient = both(name, x, jnp.asarray(targets), **options)
+        loss, gradient = jax.jit(functools.partial(both, name, **options))(WITH["logits"], targets)
         np.testing.assert_allclose(loss, by_hand(name, WITH["logits"], targets), rtol=1e-9)
         step = 1e-6
         for k in range(5):
@@ -89,7 +94,7 @@ def test_values_are_the_papers_where_no_library_has_them(name):
                                        rtol=1e-5, atol=1e-8)
 
 
-OPTIONS = {"logit_adjusted": [dict(prior=PRIOR)], "softmax_focal": [dict(gamma=0.5), dict(gamma=0)],
+OPTIONS = {"softmax_focal": [dict(gamma=0.5), dict(gamma=0)],
            "focal": [dict(gamma=0.5)], "asymmetric": [dict(clip=0, gamma_negative=0.5), dict(clip=0,
                                                       gamma_negative=0, gamma_positive=0)],
            "softmax_asymmetric": [dict(gamma_positive=0.5, gamma_negative=0)]}
@@ -98,21 +103,23 @@ OPTIONS = {"logit_adjusted": [dict(prior=PRIOR)], "softmax_focal": [dict(gamma=0
 @pytest.mark.parametrize("name", LOSSES.names())
 def test_extreme_logits_have_finite_losses_and_gradients(name):
     logits = np.array([[100, -100, 0], [-100, -100, 100], [100, 100, -100], [0, 0, 0]], np.float32)
+    chosen = ([dict(prior=PRIOR[:3])] if name == "logit_adjusted" else
+              [*OPTIONS.get(name, []), {}])
+    run = jax.jit(lambda logits, targets: [both(name, logits, targets, **options)
+                                           for options in chosen])
     for targets in (np.eye(3)[[0, 1, 2, 0]], np.eye(3)[[1, 2, 0, 1]]):
-        for options in [*OPTIONS.get(name, []), *([{}] if name != "logit_adjusted" else [])]:
-            if "prior" in options:
-                options = dict(prior=PRIOR[:3])
-            for value in both(name, logits, jnp.asarray(targets, jnp.float32), **options):
+        for options, found in zip(chosen, run(logits, targets.astype(np.float32)), strict=True):
+            for value in found:
                 assert np.isfinite(value).all(), (options, value)
 
 
 def test_one_output_and_several_equal_the_same_loss_of_each():
     x, y = (a.astype(np.float32) for a in (WITH["logits"], TARGETS["multihot"]))
-    for name in LOSSES.names():
-        if "binary" in LOSSES.facts(name)["tasks"]:
-            whole = LOSSES.get(name)(x, y)
-            parts = [LOSSES.get(name)(x[:, [k]], y[:, [k]]) for k in range(5)]
-            np.testing.assert_allclose(whole, sum(parts), rtol=1e-5)
+    of_outputs = [name for name in LOSSES.names() if "binary" in LOSSES.facts(name)["tasks"]]
+    run = jax.jit(lambda x, y: {name: LOSSES.get(name)(x, y) for name in of_outputs})
+    whole, parts = run(x, y), [run(x[:, [k]], y[:, [k]]) for k in range(5)]
+    for name in of_outputs:
+        np.testing.assert_allclose(whole[name], sum(part[name] for part in parts), rtol=1e-5)
 
 
 def test_focal_without_focus_is_cross_entropy():
