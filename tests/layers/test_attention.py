@@ -24,30 +24,33 @@ def test_values_and_gradients_are_those_of_the_formula(queries):
     with jax.enable_x64(True):
         arguments = qkv("float64", queries)
         weight = np.random.default_rng(1).normal(size=arguments[0].shape)
-        ours, theirs = (jax.value_and_grad(lambda *a, f=f: (f(*a) * weight).sum(), (0, 1, 2))(
-            *arguments) for f in (attention.attend, plain))
+        ours, theirs = (jax.jit(jax.value_and_grad(
+            lambda *a, f=f: (f(*a) * weight).sum(), (0, 1, 2)))(*arguments)
+            for f in (attention.attend, plain))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
                      ours, theirs)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_parts_computed_anew_change_neither_names_nor_numbers_and_are_not_kept(count):
+def test_parts_computed_anew_change_neither_names_nor_numbers_and_are_not_kept(
+        count, random_variables):
     with jax.enable_x64(True):
         x = np.random.default_rng(0).normal(size=(3, 7, 16))
         plain, recomputed = (attention.SelfAttention(2, "float64", recomputed=n)
                              for n in (0, count))
-        variables = plain.init(jax.random.key(0), x)
+        variables = random_variables(plain, x)
         weight = np.random.default_rng(1).normal(size=x.shape)
 
         def loss(module):
             return lambda v, x: (module.apply(v, x) * weight).sum()
 
-        one, other = (jax.value_and_grad(loss(module), (0, 1))(variables, x)
+        one, other = (jax.jit(jax.value_and_grad(loss(module), (0, 1)))(variables, x)
                       for module in (plain, recomputed))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
                      one, other)
-        kept = [sum(leaf.size for leaf in jax.tree.leaves(jax.vjp(loss(module), variables, x)[1]))
-                for module in (plain, recomputed)]
+        kept = [sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(
+            lambda v, x, module=module: jax.vjp(loss(module), v, x)[1], variables, x)))
+            for module in (plain, recomputed)]
         assert kept[0] - kept[1] >= count * (x.size - 16)  # biases take their place
 
 
@@ -55,8 +58,9 @@ def test_scores_of_hundreds_do_not_overflow():
     q, k, v = qkv("float32", scale=30.0)
     scores = np.einsum("bqhd,bnhd->bhqn", q, k)
     assert scores.max() > 1000
-    np.testing.assert_allclose(attention.attend(q, k, v), plain(q, k, v), rtol=1e-3, atol=1e-3)
-    gradient = jax.grad(lambda q: attention.attend(q, k, v).sum())(q)
+    gradient = jax.jit(jax.grad(lambda q: attention.attend(q, k, v).sum()))(q)
+    np.testing.assert_allclose(*jax.jit(lambda *qkv: (attention.attend(*qkv), plain(*qkv)))(
+        q, k, v), rtol=1e-3, atol=1e-3)
     assert np.isfinite(gradient).all()
 
 
