@@ -49,7 +49,7 @@ def config(kind, **changes):
             dict(name="synthetic", held_out=64, size=8, classes=2 if kind == "binary" else 4))
     return {
         "seed": 0, "data": data, "transforms": (), "eval_transforms": (), "device_transforms": (),
-        "model": dict(name="vit_mini", patch_size=8, width=16, depth=1, heads=2, stem=()),
+        "model": dict(name="vit_mini", patch_size=8, width=16, depth=0, heads=2, stem=()),
         "init": None, "task": kind, "loss": {}, "step": dict(name="supervised"),
         "batch_size": BATCH, "total": dict(steps=3), "optimizer": dict(name="adamw"),
         "schedule": dict(name="constant", base=1e-2), "weight_decay": None, "clip": None,

@@ -144,7 +144,9 @@ def test_decay_in_every_mode_changes_what_it_is_on_alone(name):
     def updates(decay):
         params, optimizer = built(dict(name=name), decay)
         gradients = jax.tree.map(np.cos, params)
-        return tree.flatten(optimizer.update(gradients, optimizer.init(params), params)[0])
+        run = jax.jit(lambda params: optimizer.update(
+            gradients, optimizer.init(params), params)[0], compiler_options=FAST)
+        return tree.flatten(run(params))
 
     with jax.enable_x64(True):
         plain = updates(None)

@@ -35,7 +35,7 @@ def drawn(kind: str, case: str, seed: int, count: int = 80):
     return logits, targets
 
 
-def of(metric, logits, targets, size=33):
+def of(metric, logits, targets, size=40):
     """The metric of rows that come in batches."""
     parts = [jax.device_get(metric.rows(logits[i:i + size], targets[i:i + size]))
              for i in range(0, len(logits), size)]

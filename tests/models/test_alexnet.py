@@ -49,7 +49,7 @@ def test_original_normalises_the_first_two_maps_before_they_are_pooled(random_va
     module = AlexNet(0, (8, 4, 4, 4, 4), True, (2.0, 0.5), hidden=8)
     v = random_variables(module, x)
     seen = lambda m, _: m.name in ("conv1", "conv2")  # noqa: E731
-    _, state = module.apply(v, x, capture_intermediates=seen)
+    _, state = jax.jit(lambda v: module.apply(v, x, capture_intermediates=seen))(v)
     first = np.maximum(state["intermediates"]["conv1"]["__call__"][0], 0)
     first = normalised(first, 2.0, 5, 0.5, 0.75)
     windows = np.lib.stride_tricks.sliding_window_view(first, (3, 3), (1, 2))[:, ::2, ::2]
@@ -84,15 +84,16 @@ def test_units_are_dropped_in_training_alone(original, random_variables):
     module = AlexNet(0, (4, 4, 4, 4, 4), original, hidden=2000)
     v = random_variables(module, x)
     v["params"]["fc2"] = jax.tree.map(jnp.abs, v["params"]["fc2"])  # so that ReLU gives no zero
-    trained = module.apply(v, x, train=True, rngs={"dropout": jax.random.key(0)})
+    trained = jax.jit(lambda v: module.apply(v, x, train=True, rngs={
+        "dropout": jax.random.key(0)}))(v)
     dropped = float((trained == 0).mean())
     assert abs(dropped - (0.5 if original else 0.0)) < 0.05  # torchvision drops before fc1, fc2
-    plain = module.apply(v, x)
+    plain = jax.jit(module.apply)(v, x)
     assert not (plain == 0).any()
     assert not np.allclose(plain, trained, rtol=0.01)
 
 
-@pytest.mark.daily(1)
+@pytest.mark.nightly
 @pytest.mark.parametrize("original", [False, True])
 def test_gradients_are_finite(original, random_variables):
     x = images(67)

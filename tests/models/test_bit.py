@@ -53,6 +53,7 @@ def test_zeros_stand_around_the_image_where_the_stem_is_pooled(random_variables)
     assert (pooled[:, 0] >= 0).all() and (pooled < 0).any()
 
 
+@pytest.mark.nightly
 def test_paths_drop_in_training_by_the_linear_rule():
     rates = training.drop_path_rates(bit_r50x1(5, width=32, drop_path=0.3),
                                      training.images(2, 32, 32, 3))

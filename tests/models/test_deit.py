@@ -67,6 +67,7 @@ def test_a_token_without_a_position_is_not_in_the_table():
     assert table(deit_ti16_distilled(5)) == (1, 6, 192)
 
 
+@pytest.mark.nightly
 def test_paths_drop_at_one_rate_in_deit3_and_by_the_linear_rule_in_deit():
     x = training.images(2, 32, 32, 3)
     assert training.drop_path_rates(deit3_b16(5), x) == [0.2] * 24

@@ -14,7 +14,7 @@ def small(version, blocks=(1, 2), **options):
     return KerasResNet(3, blocks, version, width=4, **{"norm_group": 2, **options})
 
 
-@pytest.mark.daily(1)
+@pytest.mark.nightly
 @pytest.mark.parametrize("version", [1, 2])
 def test_all_train(version, random_variables):
     x = training.images(4, 16, 16, 1)

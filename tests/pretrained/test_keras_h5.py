@@ -1,5 +1,6 @@
 """Files of Keras: real ones of two versions, damaged ones, and ones that lead elsewhere."""
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -131,12 +132,14 @@ def test_channels_are_turned_and_rows_of_the_first_dense_layer_are_sorted():
 # ---- from a file to a workdir ---------------------------------------------------------------
 
 
+@functools.cache
 def shapes(model="keras_resnet50", **options):
     module = MODELS.get(model)(1000, **options)
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
     return jax.eval_shape(module.init, jax.random.key(0), images)
 
 
+@functools.cache
 def narrow():
     """(leaves by path, tensors of Keras in its order) of a narrow keras_resnet50."""
     rng = np.random.default_rng(0)
@@ -207,7 +210,7 @@ def test_a_converted_file_is_normalised_as_keras_normalises(tmp_path):
 
 
 def test_a_wrong_file_ends_the_command_with_4_and_names_tensors(tmp_path, capsys):
-    tensors = narrow()[1]
+    tensors = dict(narrow()[1])
     del tensors["conv3_block1_0_conv/bias"]
     write(tmp_path / "w.h5", tensors, "new")
     assert main(["convert", "--model=keras_resnet50", f"--weights={tmp_path / 'w.h5'}",

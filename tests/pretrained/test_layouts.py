@@ -1,15 +1,14 @@
 """Every layout of every model: each of our leaves has names of its own there, and comes back."""
 
-import functools
 import re
 
-import jax
 import numpy as np
 import pytest
 
 from imgcls_jax import tree
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import names
+from tests import abstract
 
 
 def cases():
@@ -23,11 +22,8 @@ def cases():
             seen.add(kind)
 
 
-@functools.cache
-def shapes(model: str, arguments: tuple) -> dict[str, tuple[int, ...]]:
-    size = MODELS.facts(model)["image_size"]
-    wanted = jax.eval_shape(MODELS.get(model)(1000, **dict(arguments)).init, jax.random.key(0),
-                            jax.ShapeDtypeStruct((1, size, size, 3), np.float32))
+def shapes(model: str, **arguments) -> dict[str, tuple[int, ...]]:
+    _, wanted = abstract.init(model, **arguments)
     return {path: leaf.shape for path, leaf in tree.flatten(wanted).items()}
 
 
@@ -47,7 +43,7 @@ def test_every_leaf_has_its_names_and_comes_back_bit_for_bit(model, publisher):
     layout = MODELS.facts(model)["layouts"][publisher]
     told = {key: value for _, part, values in layout.tells if part == "model"
             for key, value in values.items()}
-    found = shapes(model, tuple(sorted(told.items())))
+    found = shapes(model, **told)
     every = [name for path in found for name in names.theirs(path, layout)]
     assert len(set(every)) == len(every) >= len(found)
     rng = np.random.default_rng(0)

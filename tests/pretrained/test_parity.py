@@ -9,19 +9,20 @@ ALONE = 150_000_000  # parameters: larger ones take up to 16 GB of memory
 
 
 def compared():
-    """Every case at every size; by default and nightly the least ones, at their least size."""
-    found, least = [], compare.least()
+    """Every case at every size; by default the least of each publisher, and nightly the least
+    ones, at their least size."""
+    found, least, seen = [], compare.least(), set()
     for case, facts in compare.cases().items():
         for size in facts.sizes:
-            small = facts.params < compare.SMALL
+            publisher = case.partition("_")[0]
             first = case in least and size == min(facts.sizes)
             found.append(pytest.param(case, size, marks=(
-                () if first and small else pytest.mark.nightly(
+                () if first and publisher not in seen else pytest.mark.nightly(
                     rotating=not first, alone=facts.params > ALONE))))
+            seen |= {publisher} if first else set()
     return found
 
 
-@pytest.mark.daily(6)
 @pytest.mark.parametrize("case, size", compared())
 def test_logits_are_the_references(case, size):
     found = compare.compare(case, size)
