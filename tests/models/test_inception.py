@@ -84,8 +84,10 @@ def test_any_size_makes_the_auxiliary_head_and_training_says_what_it_needs():
 
 
 def test_images_under_75_pixels_are_refused():
+    halving = small(blocks=("6a", "7a"))
+    assert shapes(halving, 75)
     with pytest.raises(ConfigError, match="does not fit"):
-        shapes(small(blocks=("6a", "7a")), 74)
+        shapes(halving, 74)
 
 
 @pytest.mark.parametrize("aux", [False, True])

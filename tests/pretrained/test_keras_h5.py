@@ -17,6 +17,7 @@ from imgcls_jax.errors import CheckpointError, EnvironmentFailure
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import catalogue, files, keras_h5, load, names
 from imgcls_jax.types import Layout, ModelSpec
+from tests import abstract
 
 RECORDED = Path(__file__).parent / "files" / "keras.npz"
 WIDTH = 8
@@ -98,7 +99,7 @@ def test_what_is_written_has_the_names_and_shapes_of_keras(case):
                 if not name.startswith("normalization")}
     model = compare.ours(case)[0]
     leaves = {path: np.random.default_rng(0).random(leaf.shape, np.float32)
-              for path, leaf in tree.flatten(shapes(model)).items()}
+              for path, leaf in tree.flatten(abstract.init(model)[1]).items()}
     layout = MODELS.facts(model)["layouts"]["keras"]
     tensors = names.to_tensors(leaves, layout)
     assert {name: ",".join(map(str, v.shape)) for name, v in tensors.items()} == expected
@@ -133,8 +134,9 @@ def test_channels_are_turned_and_rows_of_the_first_dense_layer_are_sorted():
 
 
 @functools.cache
-def shapes(model="keras_resnet50", **options):
-    module = MODELS.get(model)(1000, **options)
+def shapes():
+    """Of a narrow keras_resnet50."""
+    module = MODELS.get("keras_resnet50")(1000, width=WIDTH)
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
     return jax.eval_shape(module.init, jax.random.key(0), images)
 
@@ -144,7 +146,7 @@ def narrow():
     """(leaves by path, tensors of Keras in its order) of a narrow keras_resnet50."""
     rng = np.random.default_rng(0)
     leaves = {path: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-              for path, leaf in tree.flatten(shapes(width=WIDTH)).items()}
+              for path, leaf in tree.flatten(shapes()).items()}
     layout = MODELS.facts("keras_resnet50")["layouts"]["keras"]
     tensors = names.to_tensors(leaves, layout)
     return leaves, {f"{layer}/{leaf}": tensors[f"{layer}/{leaf}"] for layer in layout.order
@@ -192,7 +194,7 @@ def write(path: Path, tensors, kind: str):
 def test_each_format_gives_the_same_variables(kind, tmp_path):
     leaves, tensors = narrow()
     write(tmp_path / "w.h5", tensors, kind)
-    fresh = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes(width=WIDTH))
+    fresh = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes())
     spec = _spec("keras_resnet50")
     made = load.into(fresh, load.read(tmp_path / "w.h5", spec, tree.flatten(fresh)), spec)
     for path, value in tree.flatten(made).items():
