@@ -35,7 +35,8 @@ def drawn(kind):
 def test_counts_equal_a_stable_sort(kind):
     logits, labels, mask = drawn(kind)
     metric = topk("multiclass", k=(1, 2, 5, 12))
-    sums = jax.device_get(metric.update(logits, np.eye(12, dtype=np.float32)[labels], mask))
+    sums = jax.device_get(jax.jit(metric.update)(logits, np.eye(12, dtype=np.float32)[labels],
+                                                 mask))
     assert sums.pop("seen") == mask.sum()
     assert sums == counts(logits, labels, mask, (1, 2, 5, 12))
 
@@ -43,7 +44,7 @@ def test_counts_equal_a_stable_sort(kind):
 def test_the_class_of_soft_targets_is_their_largest():
     targets = np.array([[0.2, 0.5, 0.3], [0.45, 0.35, 0.2]], np.float32)
     logits = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]], np.float32)
-    assert topk("multiclass", k=(1,)).update(logits, targets, np.ones(2))["top1"] == 1
+    assert jax.jit(topk("multiclass", k=(1,)).update)(logits, targets, np.ones(2))["top1"] == 1
 
 
 def test_any_of_several_valid_labels_will_do_and_examples_without_one_are_left_out():
@@ -53,7 +54,7 @@ def test_any_of_several_valid_labels_will_do_and_examples_without_one_are_left_o
     counted = mask & targets.any(1)
     assert counted.sum() < mask.sum()
     order = np.argsort(-logits, axis=-1, kind="stable")
-    sums = topk("multiclass", k=(1, 2)).update(logits, targets, mask.astype(np.float32))
+    sums = jax.jit(topk("multiclass", k=(1, 2)).update)(logits, targets, mask.astype(np.float32))
     assert sums["seen"] == counted.sum()
     for k in (1, 2):
         hit = np.take_along_axis(targets, order[:, :k], 1).any(1)
@@ -63,8 +64,9 @@ def test_any_of_several_valid_labels_will_do_and_examples_without_one_are_left_o
 def test_counts_of_parts_add_up_to_those_of_the_whole():
     logits, labels, mask = drawn("ties")
     metric, targets = topk("multiclass"), np.eye(12, dtype=np.float32)[labels]
-    whole = metric.update(logits, targets, mask)
-    parts = [metric.update(logits[s], targets[s], mask[s]) for s in np.split(np.arange(300), 3)]
+    update = jax.jit(metric.update)
+    whole = update(logits, targets, mask)
+    parts = [update(logits[s], targets[s], mask[s]) for s in np.split(np.arange(300), 3)]
     assert whole == {name: sum(part[name] for part in parts) for name in whole}
 
 
