@@ -14,10 +14,10 @@ def compared():
     found, least, seen = [], compare.least(), set()
     for case, facts in compare.cases().items():
         for size in facts.sizes:
-            publisher = case.partition("_")[0]
+            publisher, small = case.partition("_")[0], facts.params < compare.SMALL
             first = case in least and size == min(facts.sizes)
             found.append(pytest.param(case, size, marks=(
-                () if first and publisher not in seen else pytest.mark.nightly(
+                () if first and small and publisher not in seen else pytest.mark.nightly(
                     rotating=not first, alone=facts.params > ALONE))))
             seen |= {publisher} if first else set()
     return found
