@@ -4,8 +4,10 @@ import json
 import stat
 import sys
 
+import jax
 import pytest
 
+from imgcls_jax.__main__ import main
 from imgcls_jax.bench import compare
 from imgcls_jax.errors import EnvironmentFailure
 from tests.commands import error_lines, imgcls
@@ -77,10 +79,25 @@ def test_a_step_takes_turns_with_the_other_process(tmp_path):
     assert costs == sorted(costs, reverse=True) and costs[-1] > 0
 
 
-def test_without_torch_the_mending_is_named(tmp_path):
+@pytest.fixture
+def refused(capsys):
+    """refused(*words) -> (exit code, standard error) of `imgcls bench step --beside=timm`."""
+    def run(*words):
+        capsys.readouterr()
+        code = main(["bench", "step", "--model=vit_mini", "--beside=timm", *words])
+        return code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+
+
+def test_without_torch_the_mending_is_named(tmp_path, refused, one_device):
     python = script(tmp_path / "python", WITHOUT_TORCH)
-    code, _, err = imgcls(tmp_path, "bench", "step", "--model=vit_mini", "--beside=timm",
-                          f"--beside_python={python}")
+    code, err = refused(f"--beside_python={python}")
     lines = error_lines(err)
     assert code == 6 and len(lines) == 3, err
     assert "torch cannot be imported" in lines[0] and python in lines[1]
@@ -115,16 +132,14 @@ def test_what_the_other_side_refuses_is_an_error_of_ours(tmp_path):
 @pytest.mark.parametrize("words, named", [
     (("--config=digits",), "--model"), (("--precision=f64",), "precision"),
     (("--config.optimizer.momentum=0.5",), "config.optimizer")])
-def test_unlike_things_are_not_compared(words, named, tmp_path):
-    code, _, err = imgcls(tmp_path, "bench", "step", "--model=vit_mini", "--batch=2",
-                          "--beside=timm", *words)
+def test_unlike_things_are_not_compared(words, named, refused, one_device):
+    code, err = refused("--batch=2", *words)
     assert code == 2 and named in err, err
 
 
-def test_one_device_is_compared(tmp_path):
-    code, _, err = imgcls(tmp_path, "bench", "step", "--model=vit_mini", "--beside=timm",
-                          devices=2)
-    assert code == 2 and "there are 2" in err, err
+def test_one_device_is_compared(refused):
+    code, err = refused()
+    assert code == 2 and "there are 8" in err, err
 
 
 @pytest.mark.parametrize("ours, theirs", [

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from imgcls_jax.__main__ import main
 from imgcls_jax.bench import topology
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
 from tests.commands import error_lines, imgcls
@@ -31,9 +32,10 @@ def test_a_name_of_another_form_shows_some(name, monkeypatch):
 
 @pytest.mark.skipif(bool(LIBTPU), reason="libtpu is there")
 @pytest.mark.parametrize("words", [("check", "--config=digits"), ("bench", "compile")])
-def test_the_commands_say_so_in_three_lines(words, tmp_path):
-    code, _, err = imgcls(tmp_path, *words, "--topology=v5e:2x2")
-    assert code == 6 and len(error_lines(err)) == 3, err
+def test_the_commands_say_so_in_three_lines(words, capsys):
+    assert main([*words, "--topology=v5e:2x2"]) == 6
+    err = capsys.readouterr().err
+    assert len(error_lines(err)) == 3, err
 
 
 def test_a_topology_and_other_devices_exclude_each_other(tmp_path):
