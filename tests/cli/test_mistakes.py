@@ -21,8 +21,8 @@ from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import Lookup
 from tests.commands import environment, error_lines, imgcls
 
-TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=1",
-        "--config.model.heads=2", "--config.model.stem=()", "--config.batch_size=16",
+TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=0",
+        "--config.model.stem=()", "--config.batch_size=16",
         "--config.total.steps=4", "--config.log.every.steps=1",
         "--config.checkpoint.every.steps=2", "--config.schedule.warmup.steps=1", "--quiet")
 
@@ -317,7 +317,7 @@ def test_an_unwritable_disk_found_by_a_real_command(tmp_path):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
     code = limit + "import sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
         "from imgcls_jax.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    words = again(tmp_path / "w", "--config.model.width=64")
+    words = again(tmp_path / "w", "--config.model.width=64", "--config.model.depth=1")
     done = subprocess.run([sys.executable, "-c", code, *words],
                           env=environment("off") | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
                           capture_output=True, text=True)

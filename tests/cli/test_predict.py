@@ -13,8 +13,8 @@ from imgcls_jax.__main__ import main
 from imgcls_jax.cli import predict
 from tests.commands import error_lines
 
-TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=1",
-        "--config.model.heads=2", "--config.model.stem=()", "--config.model.patch_size=8",
+TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=0",
+        "--config.model.stem=()", "--config.model.patch_size=8",
         "--config.batch_size=16", "--config.total.steps=40", "--config.schedule.warmup=None",
         "--config.schedule.base=0.01", "--config.optimizer.name=adamw",
         "--config.transforms[0].name=resize", "--config.transforms[0].size=8",

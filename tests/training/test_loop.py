@@ -1,7 +1,6 @@
 """The loop: what it leaves in the workdir, when it stops, and what may change on the way."""
 
 import json
-import shutil
 
 import jax
 import pytest
@@ -12,8 +11,9 @@ from imgcls_jax.checkpoint import reading, saving
 from imgcls_jax.training import loop
 from imgcls_jax.training.log import read_rows
 
+# Patches, positions, a norm and a head: of the loop a network of no blocks says as much.
 WORDS = ("train", "--config=digits", "--config.model.name=vit_mini", "--config.model.width=16",
-         "--config.model.depth=1", "--config.model.heads=2", "--config.model.stem=()",
+         "--config.model.depth=0", "--config.model.stem=()",
          "--config.batch_size=32", "--config.schedule.warmup.steps=1",
          "--config.log.every.steps=2", "--config.evals.test.every.steps=4",
          "--config.checkpoint.every.steps=4", "--quiet")
@@ -35,10 +35,38 @@ def rows(workdir):
     return [row for _, row in read_rows(workdir / "metrics.jsonl")]
 
 
+EIGHT = ("--config.total.steps=8", "--config.checkpoint.best=test/top1")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "w"
-    return workdir, train(workdir, "--config.total.steps=8", "--config.checkpoint.best=test/top1")
+    return workdir, train(workdir, *EIGHT)
+
+
+def cut(workdir, step):
+    """The same run, but for a preemption at a step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving.Checkpoints, "reached_preemption", lambda self, at: at == step)
+        assert main([*WORDS, *EIGHT, f"--workdir={workdir}"]) == 75
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """(workdir, results, steps that the guarded loop began at) of a run cut off at step 4. While
+    it goes on, nothing may cross to the device unasked."""
+    workdir = tmp_path_factory.mktemp("resumed") / "w"
+    cut(workdir, 4)
+    run_steps, entered = loop._Loop.run_steps, []
+
+    def guarded(self, state, start, compiling):
+        entered.append(start)
+        with jax.transfer_guard_host_to_device("disallow"):
+            return run_steps(self, state, start, compiling)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Loop, "run_steps", guarded)
+        return workdir, train(workdir, *EIGHT), entered
 
 
 def test_the_results_are_those_of_the_last_step(run):
@@ -50,14 +78,10 @@ def test_the_results_are_those_of_the_last_step(run):
     assert results["best"]["test/top1"] == max(scores.values()) and set(scores) == {4, 8}
 
 
-def test_a_run_that_goes_on_from_a_checkpoint_ends_with_the_same_weights_bit_for_bit(run, tmp_path):
-    workdir = tmp_path / "w"
-    shutil.copytree(run[0], workdir)
-    shutil.rmtree(workdir / "checkpoints" / "8")
-    assert train(workdir, "--config.total.steps=8", "--config.checkpoint.best=test/top1")[
-        "eval"] == run[1]["eval"]
+def test_a_run_that_goes_on_from_a_checkpoint_ends_with_the_same_weights_bit_for_bit(run, resumed):
+    assert resumed[1]["eval"] == run[1]["eval"]
     once, again = (tree.flatten(reading.restore_weights(folder / "checkpoints", 8)[0])
-                   for folder in (run[0], workdir))
+                   for folder in (run[0], resumed[0]))
     assert {path: leaf.tobytes() for path, leaf in once.items()} == {
         path: leaf.tobytes() for path, leaf in again.items()}
 
@@ -115,28 +139,29 @@ def test_a_longer_run_goes_on_and_no_step_is_told_twice(tmp_path):
 
 def test_it_stops_early_and_stays_stopped(tmp_path):
     workdir = tmp_path / "w"
-    words = ("--config.total.steps=40", "--config.stop.metric=test/top1",
-             "--config.stop.patience.steps=8", "--config.schedule.base=0.0")
-    results = train(workdir, *words)  # at a learning rate of 0 nothing ever rises
-    assert results["step"] == 12 and "has not risen since step 4" in results["stopped"]
-    assert reading.choose(workdir / "checkpoints") == 12
-    assert train(workdir, *words) == results
-    more = train(workdir, *words[:2], "--config.stop.patience.steps=12", words[3])
-    assert more["step"] == 16, "asked for more patience, it goes on"
+    words = ("--config.total.steps=8", "--config.stop.metric=test/loss", "--config.stop.mode=max",
+             "--config.evals.test.every.steps=2")
+    results = train(workdir, *words, "--config.stop.patience.steps=2")  # a loss only falls
+    assert results["step"] == 4 and "has not risen since step 2" in results["stopped"]
+    assert reading.choose(workdir / "checkpoints") == 4
+    assert train(workdir, *words, "--config.stop.patience.steps=2") == results
+    more = train(workdir, *words, "--config.stop.patience.steps=4")
+    assert more["step"] == 6, "asked for more patience, it goes on"
 
 
-@pytest.mark.daily(1)
-@pytest.mark.parametrize("step", [4, 8])  # the last step among them
-def test_an_evaluation_that_a_preemption_cut_off_is_made_up_for(run, step, tmp_path, monkeypatch):
-    words = ("--config.total.steps=8", "--config.checkpoint.best=test/top1",
-             f"--workdir={tmp_path / 'w'}")
-    with monkeypatch.context() as patch:
-        patch.setattr(saving.Checkpoints, "reached_preemption", lambda self, at: at == step)
-        assert main([*WORDS, *words]) == 75
-    assert main([*WORDS, *words]) == 0
-    results = json.loads((tmp_path / "w" / "results.json").read_text())
+def assert_made_up_for(run, workdir, results):
     assert {**results, "workdir": ""} == {**run[1], "workdir": ""}
-    assert [row["step"] for row in rows(tmp_path / "w") if "test/top1" in row] == [4, 8]
+    assert [row["step"] for row in rows(workdir) if "test/top1" in row] == [4, 8]
+
+
+def test_an_evaluation_that_a_preemption_cut_off_is_made_up_for(run, resumed):
+    assert_made_up_for(run, *resumed[:2])
+
+
+@pytest.mark.nightly
+def test_so_is_that_of_the_last_step(run, tmp_path):
+    cut(tmp_path / "w", 8)
+    assert_made_up_for(run, tmp_path / "w", train(tmp_path / "w", *EIGHT))
 
 
 def test_a_metric_that_no_evaluation_gives_is_told_with_the_nearest(tmp_path, capsys):
@@ -148,7 +173,7 @@ def test_a_metric_that_no_evaluation_gives_is_told_with_the_nearest(tmp_path, ca
 def test_running_a_finished_run_again_keeps_its_record(run):
     workdir, _ = run
     before = (workdir / "record.json").read_bytes()
-    train(workdir, "--config.total.steps=8", "--config.checkpoint.best=test/top1")
+    train(workdir, *EIGHT)
     assert (workdir / "record.json").read_bytes() == before
 
 
@@ -161,15 +186,7 @@ def test_the_average_is_what_is_evaluated(tmp_path):
     assert plain["eval"]["test"]["loss"] != pytest.approx(start["eval"]["test"]["loss"], rel=1e-3)
 
 
-def test_nothing_crosses_to_the_device_unasked_in_the_loop(tmp_path, monkeypatch):
-    """Batches are put there ahead of the step: a hidden transfer would make each step wait."""
-    run_steps, entered = loop._Loop.run_steps, []
-
-    def guarded(*arguments):
-        entered.append(True)
-        with jax.transfer_guard_host_to_device("disallow"):
-            return run_steps(*arguments)
-
-    monkeypatch.setattr(loop._Loop, "run_steps", guarded)
-    train(tmp_path / "w", "--config.total.steps=3")
-    assert entered
+def test_nothing_crosses_to_the_device_unasked_in_the_loop(resumed):
+    """Batches are put there ahead of the step: a hidden transfer would make each step wait. One
+    would have ended the guarded run."""
+    assert resumed[2] == [4] and resumed[1]["step"] == 8

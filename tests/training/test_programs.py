@@ -11,8 +11,8 @@ from imgcls_jax.training.log import read_rows
 from imgcls_jax.training.loop import train
 
 PHASES = {"jit(_state)": "init", "jit(step)": "train step", "jit(count)": "evaluation"}
-WORDS = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=1",
-         "--config.model.heads=2", "--config.model.stem=()", "--config.batch_size=32",
+WORDS = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=0",
+         "--config.model.stem=()", "--config.batch_size=32",
          "--config.schedule.warmup.steps=1", "--config.log.every.steps=2",
          "--config.evals.test.every.steps=4", "--config.checkpoint.every.steps=4")
 
