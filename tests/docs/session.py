@@ -1,4 +1,5 @@
-"""Runs a page as its reader does, block after block, in a process and a folder of its own:
+"""Runs a page as its reader does, block after block, in a folder of its own, by this command in a
+process of its own:
 
 python -m tests.docs.session PAGE FOLDER
 
@@ -155,12 +156,12 @@ def prepare(folder: Path):
         f"{path},{'rose' if name == 'rose' else 'other'},{split}\n" for path, name, split in rows))
 
 
-def shrink():
+def shrink(put=setattr):
     """Residual networks of one block, transformers of one layer: the others compile for long."""
     residual, transformer = resnet.ResNet, vit.ViT
-    resnet.ResNet = lambda classes, blocks, **options: residual(classes, (1,), **options)
-    vit.ViT = lambda classes, patch, width, depth, *rest, **options: transformer(
-        classes, patch, width, 1, *rest, **options)
+    put(resnet, "ResNet", lambda classes, blocks, **options: residual(classes, (1,), **options))
+    put(vit, "ViT", lambda classes, patch, width, depth, *rest, **options: transformer(
+        classes, patch, width, 1, *rest, **options))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,18 @@ def test_commands_are_ones_that_the_command_line_takes(page):
             ast.parse(block.text)
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, marks=() if page == "README.md" else (
-    pytest.mark.nightly)) for page in RUN])
+def test_the_front_page_does_what_it_says(tmp_path, monkeypatch):
+    """In the process of the tests, which has imported what a reader's would."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATA_CACHE", "WEIGHTS"):
+        monkeypatch.setenv(f"IMGCLS_{name}", str(tmp_path / name))
+    session.prepare(tmp_path)
+    session.shrink(monkeypatch.setattr)
+    session.run("README.md")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("page", [page for page in RUN if page != "README.md"])
 def test_a_page_does_what_it_says(page, tmp_path, tmp_path_factory):
     done = session.start(page, tmp_path, tmp_path_factory.getbasetemp() / "compiled")
     assert done.returncode == 0, done.stdout[-3000:]
