@@ -192,7 +192,7 @@ def test_other_threads_that_trace_the_same_names_change_no_number():
     try:
         for thread in threads:
             thread.start()
-        for _ in range(20):
+        for _ in range(6):
             found = draw(Stack(16))
             for path, leaf in tree.flatten(wanted).items():
                 np.testing.assert_array_equal(tree.flatten(found)[path], leaf, err_msg=path)

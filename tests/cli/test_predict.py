@@ -15,11 +15,11 @@ from tests.commands import error_lines
 
 TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=0",
         "--config.model.stem=()", "--config.model.patch_size=8",
-        "--config.batch_size=16", "--config.total.steps=40", "--config.schedule.warmup=None",
-        "--config.schedule.base=0.01", "--config.optimizer.name=adamw",
+        "--config.batch_size=16", "--config.total.steps=20", "--config.schedule.warmup=None",
+        "--config.schedule.base=0.03", "--config.optimizer.name=adamw",
         "--config.transforms[0].name=resize", "--config.transforms[0].size=8",
-        "--config.log.every.steps=40", "--config.evals.val.every.steps=20",
-        "--config.checkpoint.every.steps=20", "--quiet")
+        "--config.log.every.steps=20", "--config.evals.val.every.steps=10",
+        "--config.checkpoint.every.steps=10", "--quiet")
 LABELS = ("red", "red|dark", "dark|green", "green")
 
 

@@ -17,7 +17,7 @@ from tests.evaluators.splits import CLASSES, SPLITS, VARIABLES, features, made, 
 (IMAGES, LABELS), (TRAIN, TRAIN_LABELS) = SPLITS[None], SPLITS["train"]
 X, Y = features(TRAIN).astype(np.float64), TRAIN_LABELS
 QUERIES = features(IMAGES).astype(np.float64)
-devices = pytest.mark.parametrize("devices", [1, 8])
+devices = pytest.mark.parametrize("devices", [8, pytest.param(1, marks=pytest.mark.nightly)])
 
 
 @devices

@@ -17,7 +17,7 @@ from tests.evaluators.splits import CLASSES, KERNEL, SPLITS, TASK, VARIABLES, fe
 
 tta = augmentation.test_time_augmentation
 IMAGES, LABELS = SPLITS[None]
-devices = pytest.mark.parametrize("devices", [1, 8])
+devices = pytest.mark.parametrize("devices", [8, pytest.param(1, marks=pytest.mark.nightly)])
 
 
 def softmax(logits):
@@ -73,8 +73,10 @@ def views(images, flip, shift, crop):
 
 
 @devices
-@pytest.mark.parametrize("mean", ["probabilities", "logits"])
-@pytest.mark.parametrize("flip, shift, crop", [(True, 0, 0), (False, 1, 0), (True, 0, 3)])
+@pytest.mark.daily(3)
+@pytest.mark.parametrize("mean, flip, shift, crop", [
+    ("probabilities", True, 0, 0), ("logits", False, 1, 0), ("probabilities", True, 0, 3),
+    ("logits", True, 0, 0), ("probabilities", False, 1, 0), ("logits", True, 0, 3)])
 def test_views_are_averaged(flip, shift, crop, mean, devices):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (45, 5, 6, 3), np.uint8), rng.integers(0, CLASSES, 45)

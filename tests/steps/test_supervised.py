@@ -46,6 +46,7 @@ def plain(key, images, targets):
     return images, targets
 
 
+@functools.cache  # of the parts that are given: several tests look at one program
 def make(module, accumulate=1, *, augment=plain, ema=None, optimizer=None, seed=3, step=None,
          teacher=None):
     """(compiled step, first state)."""
@@ -95,8 +96,8 @@ def test_one_step_is_gradient_descent_on_the_mean_loss():
 
 @pytest.mark.parametrize("accumulate", [3, 12])
 def test_without_batch_norm_microbatches_change_nothing(accumulate):
-    whole, parts = (make(Net(), n)[0](make(Net())[1], BATCH) for n in (1, accumulate))
-    close(whole, parts)
+    whole, state = make(Net())
+    close(whole(state, BATCH), make(Net(), accumulate)[0](state, BATCH))
 
 
 def test_a_microbatch_is_every_kth_example_and_running_statistics_move_once():
@@ -112,8 +113,7 @@ def test_a_microbatch_is_every_kth_example_and_running_statistics_move_once():
 def test_each_microbatch_is_normalised_by_itself():
     step, state = make(Net(norm=True), 3)
     loss = step(state, BATCH)[1]["loss"]
-    _, single = make(Net(norm=True))
-    one = make(Net(norm=True))[0]
+    one, single = make(Net(norm=True))
     parts = [one(single, {k: v[i::3] for k, v in BATCH.items()})[1]["loss"] for i in range(3)]
     np.testing.assert_allclose(loss, sum(parts), rtol=1e-6)
 
