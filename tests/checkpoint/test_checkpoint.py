@@ -466,7 +466,8 @@ def save(directory, point):
     checkpoints.wait()
 
 create = atomicity.CommitFileTemporaryPath.create
-for point in sys.argv[2:]:  # JAX has no threads before its first array: a fork is safe, and saves imports
+# JAX has no threads before its first array: a fork is safe, and saves imports.
+for point in sys.argv[2:]:
     child = os.fork()
     if not child:
         save(os.path.join(sys.argv[1], point, "checkpoints"), point)

@@ -41,7 +41,7 @@ def test_the_benchmark_is_the_15_corruptions_of_four_archives():
 
 
 def test_a_run_has_it_on_imagenet_c_and_refuses_it_elsewhere():
-    c = config.load("imagenet/resnet:resnet50").config
+    c = config.load("imagenet/resnet:resnet18").config
     choice = {"name": "corruption_error", "transforms": ({"name": "center_crop", "size": 224},)}
     c["evals"] = {"c": {**choice, "data": {"name": "imagenet_c"}}}
     c["checkpoint"]["best"] = None
