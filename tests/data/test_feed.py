@@ -170,7 +170,8 @@ def test_a_cache_reads_every_file_once(photos, tmp_path, place):
         np.testing.assert_array_equal(host_batches(built(*given), 1)[0]["image"], plain[0]["image"])
 
 
-@pytest.mark.parametrize("change", ["gone", "cut", "another size"])
+@pytest.mark.daily(1)
+@pytest.mark.parametrize("change", ["cut", "gone", "another size"])
 def test_a_file_that_changes_under_a_run_is_let_go_or_named(photos, change):
     place = photos / "photos/train/bee/7.png"
     given = (*FOLDER, f"data.dir={photos}/photos", "data.max_bad_fraction=0.1", "data.channels=3",

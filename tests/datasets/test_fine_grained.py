@@ -151,8 +151,9 @@ def annotations(rows) -> bytes:
     return matlab(annotations=table[None])
 
 
-@pytest.mark.parametrize("home", ["", "stanford_cars/"])
-@pytest.mark.parametrize("place", ["", "devkit/"])
+@pytest.mark.daily(2)
+@pytest.mark.parametrize("home, place", [("", "devkit/"), ("stanford_cars/", ""), ("", ""),
+                                         ("stanford_cars/", "devkit/")])
 def test_cars_are_read_from_the_devkit(home, place, tmp_path, monkeypatch):
     made.sizes(monkeypatch, train=2, test=3)
     images = {f"cars_{split}/{name}": made.jpeg(1000 * len(split) + label)
@@ -217,10 +218,14 @@ def test_inaturalist_is_read_by_its_annotations(year, tmp_path, monkeypatch):
     monkeypatch.setitem(inaturalist.PUBLISHED, year,
                         (3, {split: len(found) for split, found in expected.items()}))
     made.write(tmp_path, {**listed, **images})
-    for _ in range(2):  # read, and then as it was kept
-        source = DATASETS.get("inaturalist")(year=year, data_dir=str(tmp_path))
-        assert source.classes == NAMES
-        check(source, expected)
+    source = DATASETS.get("inaturalist")(year=year, data_dir=str(tmp_path))
+    check(source, expected)
+    kept = DATASETS.get("inaturalist")(year=year, data_dir=str(tmp_path))
+    assert source.classes == kept.classes == NAMES
+    for split in expected:
+        assert made.paths(kept, split) == made.paths(source, split)
+        np.testing.assert_array_equal(*(datasets.labels(one, split, "")
+                                        for one in (kept, source)))
 
 
 def test_the_species_of_2018_are_named_in_a_file_of_their_own(tmp_path, monkeypatch):

@@ -264,6 +264,7 @@ print(json.dumps({"size": split.size, "seconds": opened, "kib": peak() - before,
 """
 
 
+@pytest.mark.nightly
 def test_a_billion_rows_open_at_once(place):
     """Against a sparse index, which the same code opens as one that was made."""
     from imgcls_jax.datasets import _manifest_index

@@ -41,21 +41,25 @@ def cut(count, name="cutmix", **arguments):
 
 @pytest.mark.daily(1)
 @pytest.mark.parametrize("alpha", [1.0, 0.3])
-def test_boxes_are_drawn_as_torchvisions_and_targets_mixed_by_their_exact_area(alpha):
-    images, own = cut(4000, alpha=alpha, mode="elem")
+def test_a_share_p_has_boxes_as_torchvisions_and_targets_mixed_by_their_exact_area(alpha):
+    images, own = cut(4000, alpha=alpha, mode="elem", p=0.75)
     assert set(np.unique(images)) == {0, 1}  # pixels are one or the other
     np.testing.assert_allclose(own, 1 - images.mean((1, 2)), atol=1e-6)
+    assert (own[~images.any((1, 2))] == 1).all()
     ours, theirs = boxes(images), RECORDED[f"cutmix: alpha={alpha:g}"].astype(int)
 
     def facts(box):
         top, bottom, left, right = box.T
         area = (bottom - top) * (right - left)
-        some = area > 0  # the place of an empty box is not seen
-        sides = top, bottom, left, right, bottom - top, right - left
-        return [area, *(x[some] for x in sides)]
+        # A box of less than a pixel each way, or cut off to nothing, is not seen.
+        return [fact[area > 0] for fact in (area, top, bottom, left, right, bottom - top,
+                                            right - left)]
 
-    for one, other in zip(facts(ours), facts(theirs), strict=True):
+    ours, theirs = facts(ours), facts(theirs)
+    for one, other in zip(ours, theirs, strict=True):
         assert scipy.stats.ks_2samp(one, other).pvalue > 0.001
+    seen = 0.75 * len(theirs[0]) / 4000
+    assert scipy.stats.binomtest(len(ours[0]), 4000, seen).pvalue > 0.001
 
 
 def test_one_box_for_the_batch_from_the_example_before():
@@ -72,14 +76,6 @@ def test_one_box_for_the_batch_from_the_example_before():
     assert 0 < area < 1
     np.testing.assert_allclose(
         targets, (1 - area) * np.eye(5) + area * np.roll(np.eye(5), 1, 0), atol=1e-6)
-
-
-def test_a_share_of_examples_is_cut():
-    images, own = cut(2000, alpha=1.0, p=0.25, mode="elem")
-    changed = images.any((1, 2))
-    assert (own[~changed] == 1).all()
-    # A box of less than a pixel each way, or cut off to nothing, is not seen: 2.3% of them.
-    assert scipy.stats.binomtest(int(changed.sum()), 2000, 0.25 * 0.977).pvalue > 0.001
 
 
 @pytest.mark.daily(1)

@@ -14,8 +14,10 @@ IMAGES = RNG.normal(size=(5, 4, 4, 3)).astype(np.float32)
 PARTNER = [4, 0, 1, 2, 3]
 
 
+@pytest.mark.daily(2)
 @pytest.mark.parametrize("arguments", [
-    dict(alpha=0.8), dict(alpha=0.8, larger=False), dict(alpha=0.8, mode="elem")])
+    dict(alpha=0.8), dict(alpha=0.8, larger=False, mode="elem"), dict(alpha=0.8, larger=False),
+    dict(alpha=0.8, mode="elem")])
 def test_images_and_targets_are_mixed_by_the_same_weight(arguments):
     targets = np.eye(5, dtype=np.float32)
     mixed_images, mixed_targets = jax.jit(DEVICE_TRANSFORMS.get("mixup")(**arguments))(

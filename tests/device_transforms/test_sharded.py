@@ -23,7 +23,10 @@ ARGUMENTS = {
     "random_crop": [dict(size=(9, 10))],
     "randaugment": [dict()],
     "trivial_augment_wide": [dict()]}
-CASES = [(name, arguments) for name, all in ARGUMENTS.items() for arguments in all]
+DEFAULT = {"mixup", "flip", "pad_crop"}  # the first case of each; they compile in a second or two
+CASES = [pytest.param(name, arguments, id=f"{name} {arguments}", marks=() if name in DEFAULT
+                      and not number else pytest.mark.nightly)
+         for name, all in ARGUMENTS.items() for number, arguments in enumerate(all)]
 MIXES = {"mixup", "cutmix", "mixup_or_cutmix"}
 
 
@@ -49,8 +52,7 @@ def test_every_transform_is_tested_here():
     assert set(ARGUMENTS) == set(DEVICE_TRANSFORMS.names())
 
 
-@pytest.mark.daily(2)
-@pytest.mark.parametrize("name, arguments", CASES, ids=[f"{n} {a}" for n, a in CASES])
+@pytest.mark.parametrize("name, arguments", CASES)
 def test_eight_devices_give_what_one_gives_and_no_image_goes_further_than_next_door(
         name, arguments):
     transform = DEVICE_TRANSFORMS.get(name)(**arguments)

@@ -10,7 +10,8 @@ from imgcls_jax.transforms import TRANSFORMS
 EVERY = {
     "auto_augment": {}, "auto_augment/svhn": dict(policy="svhn", fill=(1, 2, 3)),
     "auto_augment_timm": {}, "auto_augment_timm/v0": dict(policy="v0r", std=0.5),
-    "augmix": {}, "augmix_timm": dict(depth=2), "color_jitter": dict(brightness=0.4, hue=0.1),
+    "augmix": dict(interpolation="nearest"), "augmix/bilinear": {},
+    "augmix_timm": dict(depth=2), "color_jitter": dict(brightness=0.4, hue=0.1),
     "cutout": dict(size=8), "flip": dict(axis="vertical"), "gaussian_blur": {},
     "gaussian_blur/torchvision": dict(kernel_size=5, p=0.8), "grayscale": dict(p=0.5),
     "lighting": {}, "randaugment": {}, "randaugment_timm": {},
@@ -21,10 +22,20 @@ EVERY = {
     "trivial_augment_wide": {},
 }
 UNCHANGED = {"grayscale", "lighting"}  # an image of one channel
+# Their operations are those of auto_augment_timm, augmix and randaugment_torchvision; randaugment
+# runs in a graph in test_randaugment.py.
+ALIKE = {"auto_augment", "augmix_timm", "randaugment", "randaugment_timm", "trivial_augment_wide"}
 
 
-def in_a_graph(transform, image, seeds, known=False):
-    """One result per seed; known: whether the graph knows the size of the image."""
+def every_transform(further=frozenset()):
+    """Those of `further`, and a transform with other arguments, are nightly."""
+    return pytest.mark.parametrize("key", [
+        pytest.param(key, marks=pytest.mark.nightly if "/" in key or key in further else ())
+        for key in EVERY])
+
+
+def graph(transform, image, seeds, known=False):
+    """A dataset of one result per seed; known: whether the graph knows the size of the image."""
     @tf.autograph.experimental.do_not_convert
     def example(seed):
         pixels = tf.constant(image)
@@ -35,7 +46,7 @@ def in_a_graph(transform, image, seeds, known=False):
     data = tf.data.Dataset.range(seeds, output_type=tf.int32).map(example)
     shape = image.shape if known else (None, None, image.shape[-1])
     assert data.element_spec["image"] == tf.TensorSpec(shape, tf.uint8)
-    return [example["image"] for example in data.as_numpy_iterator()]
+    return data
 
 
 def eagerly(transform, image, seeds):
@@ -48,30 +59,34 @@ def transform_of(key):
     return TRANSFORMS.bind(dict(name=key.split("/")[0], **EVERY[key]), key)()
 
 
-@pytest.mark.parametrize("key", EVERY)
-def test_a_transform_keeps_type_and_shape_and_is_a_function_of_its_seed(key):
+@every_transform(ALIKE)
+def test_in_a_graph_it_keeps_type_and_shape_and_does_what_it_does_eagerly(key):
     image = np.random.default_rng(0).integers(0, 256, (19, 26, 3), np.uint8)
     transform = transform_of(key)
-    first, again = in_a_graph(transform, image, 12), eagerly(transform, image, 12)
+    first = [made["image"] for made in graph(transform, image, 12).as_numpy_iterator()]
+    again = eagerly(transform, image, 12)
     for one, other in zip(first, again, strict=True):
         assert one.shape == image.shape and one.dtype == np.uint8
         np.testing.assert_array_equal(one, other)
     assert len({one.tobytes() for one in first}) > 1
 
 
-@pytest.mark.parametrize("key", EVERY)
-def test_an_image_of_one_channel_stays_one(key):
+@every_transform()
+def test_an_image_of_one_channel_stays_one_and_is_a_function_of_the_seed(key):
     image = np.random.default_rng(0).integers(0, 256, (19, 26, 1), np.uint8)
     results = eagerly(transform_of(key), image, 12)
-    assert {one.shape for one in results} == {image.shape}
+    assert {(one.shape, one.dtype) for one in results} == {(image.shape, np.dtype(np.uint8))}
+    np.testing.assert_array_equal(eagerly(transform_of(key), image, 4), results[:4])
     changed = any((one != image).any() for one in results)
     assert changed != (key in UNCHANGED)
 
 
-@pytest.mark.parametrize("key", ["augmix", "auto_augment", "cutout", "random_erasing", "rotation"])
-def test_a_known_size_stays_known(key):
+@pytest.mark.parametrize("name, arguments", [
+    ("augmix", dict(all_operations=False, interpolation="nearest")), ("auto_augment", {}),
+    ("cutout", dict(size=8)), ("random_erasing", dict(p=1.0)), ("rotation", dict(degrees=15))])
+def test_a_known_size_stays_known(name, arguments):
     image = np.random.default_rng(1).integers(0, 256, (12, 17, 1), np.uint8)
-    in_a_graph(transform_of(key), image, 2, known=True)
+    graph(TRANSFORMS.get(name)(**arguments), image, 1, known=True)
 
 
 @pytest.mark.parametrize("key", EVERY)

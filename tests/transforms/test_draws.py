@@ -111,9 +111,10 @@ def test_trivial_augment():
     with_probability(rows[..., 1] > 0, 0.5)
 
 
+@pytest.mark.daily(2)
 @pytest.mark.parametrize("draw, policy, arguments, column", [
-    (auto_augment.draw, "imagenet", (), 1), (auto_augment.draw, "cifar10", (), 1),
-    (auto_augment.draw, "svhn", (), 1), (auto_augment_timm.draw, "v0", (0.0, 10), 1)])
+    (auto_augment.draw, "imagenet", (), 1), (auto_augment_timm.draw, "v0", (0.0, 10), 1),
+    (auto_augment.draw, "cifar10", (), 1), (auto_augment.draw, "svhn", (), 1)])
 def test_auto_augment_draws_its_lines_and_their_probabilities(draw, policy, arguments, column):
     which, rows = drawn(draw, policy, *arguments)
     names, lines = _policies.names(policy), _policies.POLICIES[policy]
@@ -145,7 +146,8 @@ def test_both_operations_are_of_one_line():
             assert tuple(zip(numbers.tolist(), row.tolist(), strict=True)) in pairs
 
 
-@pytest.mark.parametrize("alpha", [1.0, 0.4])
+@pytest.mark.daily(1)
+@pytest.mark.parametrize("alpha", [0.4, 1.0])
 def test_augmix_draws_weights_depths_and_magnitudes(alpha):
     weights, share, which, rows = drawn(augmix.draw, 13, 4, 3, -1, alpha)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)

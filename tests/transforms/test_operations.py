@@ -97,6 +97,22 @@ def test_blurs_by_boxes_are_exact(name):
         assert not difference(_blur.by_boxes(image, sigma, largest=4.0), expected), sigma
 
 
+def fill_of(channels):
+    return (124, 116, 104) if channels == 3 else 77
+
+
+@functools.cache
+def traced(kind, interpolation, channels):
+    """(image, f64[]) -> image: the operation as tf.data runs it, on images of unknown size."""
+    if interpolation is None:
+        operation = _operations.COLOR[kind]
+    else:
+        def operation(image, value):
+            return _operations.GEOMETRIC[kind](image, value, interpolation, fill_of(channels))
+    return tf.function(operation, autograph=False).get_concrete_function(
+        tf.TensorSpec((None, None, channels), tf.uint8), tf.TensorSpec((), tf.float64))
+
+
 def affine(picture, matrix, interpolation, fill):
     return picture.transform(picture.size, Image.Transform.AFFINE, matrix, FILTERS[interpolation],
                              fillcolor=fill)
@@ -108,7 +124,7 @@ def affine(picture, matrix, interpolation, fill):
 def test_geometry_is_pillows_and_exact_for_the_nearest(name, interpolation):
     image, picture = pair(name)
     height, width, channels = image.shape
-    fill = (124, 116, 104) if channels == 3 else 77
+    fill = fill_of(channels)
     for level in LEVELS:
         # Where the border meets a center of a pixel, its last bit decides: not at 30 degrees.
         cases = {"rotate": (level * 31, lambda v: picture.rotate(
@@ -122,7 +138,7 @@ def test_geometry_is_pillows_and_exact_for_the_nearest(name, interpolation):
                  "translate_y": (level * 0.45 * height, lambda v: affine(
                      picture, (1, 0, 0, 0, 1, v), interpolation, fill))}
         for kind, (value, expected) in cases.items():
-            made = getattr(_geometry, kind)(image, value, interpolation, fill)
+            made = traced(kind, interpolation, channels)(image, tf.constant(value, tf.float64))
             most = 0 if interpolation == "nearest" else 1
             assert difference(made, expected(value)) <= most, (kind, level)
 
@@ -164,18 +180,15 @@ def test_erasing_changes_the_box_alone():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_operation_keeps_the_shape_of_an_image_whose_size_is_not_known(channels):
     """In a graph, as in tf.data; it gives what it gives eagerly."""
-    image = tf.constant(IMAGES["noise"][..., :channels])
-    spec = tf.TensorSpec((None, None, channels), tf.uint8)
-    how = [functools.partial(operation) for operation in _operations.COLOR.values()]
-    how += [functools.partial(lambda image, value, run, kind: run(image, value, kind, 9), run=run,
-                              kind=kind)
-            for run in _operations.GEOMETRIC.values() for kind in FILTERS]
-    rows, traced = tf.constant(1.3, tf.float64), []
-    for operation in how:
-        traced.append(tf.function(operation, autograph=False).get_concrete_function(
-            spec, tf.TensorSpec((), tf.float64)))
-        assert traced[-1].structured_outputs.shape.rank == 3
-        np.testing.assert_array_equal(traced[-1](image, rows), operation(image, rows))
+    image, value = tf.constant(IMAGES["noise"][..., :channels]), tf.constant(1.3, tf.float64)
+    eager = {(name, None): operation(image, value)
+             for name, operation in _operations.COLOR.items()}
+    eager |= {(name, kind): operation(image, value, kind, fill_of(channels))
+              for name, operation in _operations.GEOMETRIC.items() for kind in FILTERS}
+    for (name, kind), expected in eager.items():
+        operation = traced(name, kind, channels)
+        assert operation.structured_outputs.shape.rank == 3
+        np.testing.assert_array_equal(operation(image, value), expected)
 
 
 @pytest.mark.parametrize("eager", [True, False])

@@ -127,6 +127,7 @@ def test_all_weights_with_one_preset_have_it():
 def test_resizing_is_opencvs_for_200_sizes(interpolation):
     number = tf.TensorSpec((), tf.int32)
     resize = tf.function(functools.partial(_opencv.resize, interpolation=interpolation),
+                         autograph=False,
                          input_signature=(tf.TensorSpec((None, None, 3), tf.uint8), number, number))
     made = np.concatenate([resize(*drawn).numpy().reshape(-1)[::257].astype(int)
                            for drawn in pictures.resizes()])

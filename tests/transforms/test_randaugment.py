@@ -23,6 +23,7 @@ GRAY = RGB[..., :1]
 
 def augment(image, seeds, **arguments):
     """One result per seed, in a graph, where the height and width are not known."""
+    @tf.autograph.experimental.do_not_convert
     def example(seed):
         height, width = seed * 0 + image.shape[0], seed * 0 + image.shape[1]
         pixels = tf.constant(image)[:height, :width]

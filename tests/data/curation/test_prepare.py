@@ -16,7 +16,6 @@ from imgcls_jax.data.curation.check import Findings
 from imgcls_jax.data.curation.digests import Digests
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.types import Lookup, Shards, Source
-from tests.commands import imgcls
 
 
 def jpeg(rng, width, height, mode="RGB") -> bytes:
@@ -162,13 +161,13 @@ def test_the_order_is_that_of_the_seed_whatever_the_threads(photos, tmp_path):
 
 
 def test_about_so_many_megabytes_a_file(photos, tmp_path):
-    for i in range(300):
+    for i in range(100):
         name = photos / "train" / "ant" / f"more{i}.bmp"
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (100, 100, 3), np.uint8)).save(
             name)
     prepare(photos, f"--out={tmp_path / 'out'}", "--shard_mb=1")
     files = json.loads((tmp_path / "out/dataset.json").read_text())["splits"]["train"]["files"]
-    assert 8 <= len(files) <= 11
+    assert 3 <= len(files) <= 4
     assert all(0.5e6 < file["bytes"] < 1.5e6 for file in files)
 
 
@@ -328,11 +327,9 @@ def test_what_is_there_is_neither_written_again_nor_overwritten(photos, tmp_path
     assert out.read_text() == "mine"
 
 
-def test_the_command_itself(photos, tmp_path):
-    code, out, err = imgcls(tmp_path / "cache", "data", "prepare", photos,
-                            f"--out={tmp_path / 'out'}", "--short_side=24")
-    assert code == 0, err
-    assert out.splitlines()[0].startswith("train      24 examples in 1 files")
+def test_it_tells_how_many_examples_and_files_it_wrote(photos, tmp_path, capsys):
+    prepare(photos, f"--out={tmp_path / 'out'}", "--short_side=24")
+    assert capsys.readouterr().out.startswith("train      24 examples in 1 files")
     assert len(read(tmp_path / "out", "val")) == 6
 
 

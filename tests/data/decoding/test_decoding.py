@@ -111,7 +111,8 @@ def graphs():
         return height // 5, width // 7, height // 2, width // 3
 
     def path(function):
-        return tf.function(function, input_signature=[tf.TensorSpec((), tf.string)])
+        return tf.function(function, input_signature=[tf.TensorSpec((), tf.string)],
+                           autograph=False)
 
     return {(name, channels): path(function) for channels in (1, 3) for name, function in (
         ("whole", lambda data, c=channels: decoding.decode(data, c)),
@@ -172,7 +173,7 @@ def test_a_crop_of_a_jpeg_is_exact_at_every_place_of_it():
     data = FILES["jpeg_420"]
     expected, rng = reference(data), np.random.default_rng(2)
 
-    @tf.function(input_signature=[tf.TensorSpec((4,), tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec((4,), tf.int32)], autograph=False)
     def crop(box):
         return decoding.decode_and_crop(data, 3, lambda height, width: tf.unstack(box))
 
@@ -271,6 +272,7 @@ for decode in (lambda data: decoding.decode(data, 3),
 """
 
 
+@pytest.mark.nightly
 def test_decompression_bombs_are_refused_before_they_take_memory():
     made = subprocess.run([sys.executable, "-c", BOMBS], capture_output=True, text=True,
                           timeout=120, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3",
