@@ -302,6 +302,7 @@ def test_phases_of_the_host_alone_are_one_program(tmp_path):
     assert log.count("compiled in") == 1 and log.count("the next phase") == 2
 
 
+@pytest.mark.usefixtures("two_blocks")
 def test_phases_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="2 phases and"):
         network("loss.smoothing={'phases': (0.1, 0.2)}")

@@ -117,7 +117,8 @@ def test_folders_are_known_and_leading_dots_dropped(tmp_path):
 
 @pytest.mark.parametrize("kind", ["many.tar", "many.zip"])
 def test_thousands_of_members_from_many_threads(kind, tmp_path):
-    members = {f"{i}.png": b"%d" % i * (i % 50) for i in range(3_000)}
+    count = 10_500 if kind == "many.tar" else 2_000  # from 10,000 on a tar keeps its index
+    members = {f"{i}.png": b"%d" % i * (i % 50) for i in range(count)}
     (write_tar if kind == "many.tar" else write_zip)(tmp_path / kind, members)
     for _ in range(2):  # the second time, a tar comes from the kept index
         archive = Archive(tmp_path / kind)

@@ -120,8 +120,9 @@ def pack(root, path):
     return path
 
 
-@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
-@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.daily(2)
+@pytest.mark.parametrize("kind, drawn", [("a.zip", False), ("a.tar", True), ("a.zip", True),
+                                         ("a.tar", False)])
 def test_an_archive_is_what_its_folder_is(kind, drawn, split_folder, tmp_path_factory):
     for i in range(9):
         write(f"{split_folder}/train/ant/deeper/x{i}.png", (i, 0, 0))

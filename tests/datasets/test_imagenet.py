@@ -55,9 +55,10 @@ def lay_out(root, layout):
                           data for name, data in VAL.items()})
 
 
-LAYOUTS = ("flat", "folders", "validation", "tar")
+LAYOUTS = ("flat", "tar", "folders", "validation")
 
 
+@pytest.mark.daily(2)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_imagenet_is_read_as_it_is_distributed(layout, tmp_path, monkeypatch):
     made.sizes(monkeypatch, train=len(TRAIN), validation=len(VAL))
@@ -145,7 +146,8 @@ def test_a_flat_validation_folder_with_other_names_is_refused(tmp_path):
 # ---- test sets of the same classes --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("packed", ["folder", "itself", "tar", "tar.gz"])
+@pytest.mark.daily(2)
+@pytest.mark.parametrize("packed", ["folder", "tar.gz", "itself", "tar"])
 def test_imagenet_v2_has_numbers_for_folders(packed, tmp_path, monkeypatch):
     """Sorted as text, folder 10 would be class 2."""
     made.sizes(monkeypatch, test=7)
@@ -178,8 +180,10 @@ SETS = {"imagenet_a": ("imagenet-a", 7_500, 200), "imagenet_r": ("imagenet-r", 3
         "imagenet_sketch": ("sketch", 50_889, None)}
 
 
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.daily(3)
+@pytest.mark.parametrize("name, packed", [
+    ("imagenet_a", True), ("imagenet_r", False), ("imagenet_sketch", True),
+    ("imagenet_a", False), ("imagenet_r", True), ("imagenet_sketch", False)])
 def test_sets_of_wordnet_folders_keep_the_labels_of_the_1000_classes(name, packed, tmp_path,
                                                                       monkeypatch):
     folder, size, count = SETS[name]
@@ -218,6 +222,7 @@ BUILDERS = {
                     "imagenetv2-top-images.tar.gz", "imagenetv2-top-images-format-val", "w:gz")}
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("name", BUILDERS)
 def test_test_sets_prepared_by_their_real_tfds_builders(name, tmp_path, monkeypatch):
     url, folder, mode = BUILDERS[name]
@@ -272,6 +277,7 @@ def test_imagenet_c_knows_its_19_corruptions():
         assert error.value.fix
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_real_labels_are_many_and_images_without_any_are_left_out(layout, tmp_path, monkeypatch):
     made.sizes(monkeypatch, validation=3)
@@ -302,7 +308,8 @@ WIDE = {f"n0{code}/n0{code}_{i}.JPEG": (made.jpeg(10 * label + i), label)
         for label, code in enumerate(("0004475", "0120010", "1440764")) for i in (1, 2)}
 
 
-@pytest.mark.parametrize("packed", ["processed", "class tars", "one tar", "folders"])
+@pytest.mark.daily(2)
+@pytest.mark.parametrize("packed", ["processed", "one tar", "class tars", "folders"])
 def test_imagenet21k_as_folders_class_tars_or_one_tar(packed, tmp_path, monkeypatch):
     release = "winter21_processed" if packed == "processed" else "winter21"
     monkeypatch.setitem(imagenet21k.PUBLISHED, release, (3, {"train": 6, "validation": 6}))

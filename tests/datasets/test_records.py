@@ -88,6 +88,7 @@ KINDS = {"tfrecord": Shards, "tfrecord by_index": Lookup, "array_record": Lookup
          "prepared": Shards, "prepared by_index": Lookup, "prepared array_record": Lookup}
 
 
+@pytest.mark.daily(4)
 @pytest.mark.parametrize("kind", KINDS)
 def test_examples_come_in_order_with_their_labels(kind, tmp_path):
     made = source(kind, tmp_path)
@@ -117,6 +118,7 @@ def test_names_offset_and_keys_are_arguments(tmp_path):
     np.testing.assert_array_equal(read_all(made, "train")["label"], np.arange(22) % 3)
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("kind", ["tfrecord", "array_record"])
 def test_multilabel_is_floats_or_numbers(kind, tmp_path):
     dense = np.array([[n % 2, 1, n % 3 == 0] for n in range(22)], np.float32)

@@ -50,8 +50,10 @@ def check(source, expected):
         assert made.examples(source, split) == images
 
 
-@pytest.mark.parametrize("packed", ["folder", "itself", "tar.gz"])
-@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.daily(3)
+@pytest.mark.parametrize("name, packed", [
+    ("cifar10", "folder"), ("cifar10", "tar.gz"), ("cifar100", "itself"),
+    ("cifar10", "itself"), ("cifar100", "folder"), ("cifar100", "tar.gz")])
 def test_cifar_is_read_from_its_binary_files(name, packed, tmp_path, monkeypatch):
     files, expected = cifar(name)
     made.sizes(monkeypatch, **{split: len(images) for split, images in expected.items()})
@@ -71,6 +73,7 @@ def test_the_batches_of_cifar10_keep_their_order(tmp_path, monkeypatch):
     assert [image.tobytes() for image in read["image"]] == list(expected["train"])
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("name", BATCHES)
 def test_cifar_prepared_by_the_real_tfds_builder(name, tmp_path, monkeypatch):
     files, expected = cifar(name)
@@ -121,8 +124,9 @@ def digits(train=12, test=5):
     return files, expected
 
 
-@pytest.mark.parametrize("home", ["", "raw"])
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+@pytest.mark.daily(2)
+@pytest.mark.parametrize("name, home", [("mnist", ""), ("fashion_mnist", "raw"),
+                                        ("mnist", "raw"), ("fashion_mnist", "")])
 def test_mnist_is_read_from_its_idx_files(name, home, tmp_path, monkeypatch):
     files, expected = digits()
     made.sizes(monkeypatch, train=12, test=5)

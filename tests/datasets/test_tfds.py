@@ -122,6 +122,7 @@ def test_imagenet_is_known_without_its_data(tmp_path):
     assert f"tfds build imagenet2012 --data_dir={tmp_path}" in error.value.fix
 
 
+@pytest.mark.daily(1)
 def test_the_command_checks_and_prepares_it(prepared, tmp_path, capsys):
     """In both formats, by its name: counts, a damaged file, and the same images as records."""
     file_format, place = prepared

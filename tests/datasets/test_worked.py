@@ -64,7 +64,8 @@ def radiographs(folder: str) -> dict[str, bytes]:
             **{folder.format(i % 3 + 1) + name: png(i) for i, name in enumerate(PATIENTS)}}
 
 
-@pytest.mark.parametrize("folder", ["images/", "images_{:03d}/images/"])
+@pytest.mark.daily(1)
+@pytest.mark.parametrize("folder", ["images_{:03d}/images/", "images/"])
 def test_findings_are_read_and_patients_lie_together(folder, tmp_path, monkeypatch):
     made.sizes(monkeypatch, train=4, test=2)
     made.write(tmp_path, radiographs(folder))
@@ -167,6 +168,7 @@ def faces() -> dict[str, bytes]:
             "pairsDevTest.txt": b"1\nDi\t1\t2\nCem_K\t2\tDi\t1\n"}
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("packed", [False, True])
 def test_faces_are_split_by_person_and_pairs_are_neighbours(packed, tmp_path, monkeypatch):
     made.sizes(monkeypatch, train=4, test=4, pairs=8, pairs_dev_test=4)

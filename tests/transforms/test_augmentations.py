@@ -10,7 +10,7 @@ from imgcls_jax.transforms import TRANSFORMS
 EVERY = {
     "auto_augment": {}, "auto_augment/svhn": dict(policy="svhn", fill=(1, 2, 3)),
     "auto_augment_timm": {}, "auto_augment_timm/v0": dict(policy="v0r", std=0.5),
-    "augmix": dict(interpolation="nearest"), "augmix/bilinear": {},
+    "augmix": dict(all_operations=False, interpolation="nearest"), "augmix/bilinear": {},
     "augmix_timm": dict(depth=2), "color_jitter": dict(brightness=0.4, hue=0.1),
     "cutout": dict(size=8), "flip": dict(axis="vertical"), "gaussian_blur": {},
     "gaussian_blur/torchvision": dict(kernel_size=5, p=0.8), "grayscale": dict(p=0.5),
@@ -63,8 +63,8 @@ def transform_of(key):
 def test_in_a_graph_it_keeps_type_and_shape_and_does_what_it_does_eagerly(key):
     image = np.random.default_rng(0).integers(0, 256, (19, 26, 3), np.uint8)
     transform = transform_of(key)
-    first = [made["image"] for made in graph(transform, image, 12).as_numpy_iterator()]
-    again = eagerly(transform, image, 12)
+    first = [made["image"] for made in graph(transform, image, 8).as_numpy_iterator()]
+    again = eagerly(transform, image, 8)
     for one, other in zip(first, again, strict=True):
         assert one.shape == image.shape and one.dtype == np.uint8
         np.testing.assert_array_equal(one, other)
@@ -74,16 +74,16 @@ def test_in_a_graph_it_keeps_type_and_shape_and_does_what_it_does_eagerly(key):
 @every_transform()
 def test_an_image_of_one_channel_stays_one_and_is_a_function_of_the_seed(key):
     image = np.random.default_rng(0).integers(0, 256, (19, 26, 1), np.uint8)
-    results = eagerly(transform_of(key), image, 12)
+    results = eagerly(transform_of(key), image, 8)
     assert {(one.shape, one.dtype) for one in results} == {(image.shape, np.dtype(np.uint8))}
-    np.testing.assert_array_equal(eagerly(transform_of(key), image, 4), results[:4])
+    np.testing.assert_array_equal(eagerly(transform_of(key), image, 2), results[:2])
     changed = any((one != image).any() for one in results)
     assert changed != (key in UNCHANGED)
 
 
 @pytest.mark.parametrize("name, arguments", [
-    ("augmix", dict(all_operations=False, interpolation="nearest")), ("auto_augment", {}),
-    ("cutout", dict(size=8)), ("random_erasing", dict(p=1.0)), ("rotation", dict(degrees=15))])
+    ("augmix", dict(all_operations=False, interpolation="nearest")),
+    pytest.param("auto_augment", {}, marks=pytest.mark.nightly), ("cutout", dict(size=8)), ("random_erasing", dict(p=1.0)), ("rotation", dict(degrees=15))])
 def test_a_known_size_stays_known(name, arguments):
     image = np.random.default_rng(1).integers(0, 256, (12, 17, 1), np.uint8)
     graph(TRANSFORMS.get(name)(**arguments), image, 1, known=True)

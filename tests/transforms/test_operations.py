@@ -94,23 +94,42 @@ def test_blurs_by_boxes_are_exact(name):
     for sigma in (0.1, 0.3, 0.5, 0.9, 1.2, 1.41, 1.42, 1.7, 2.0, 3.3):
         expected = picture.filter(ImageFilter.GaussianBlur(sigma))
         assert not difference(_blur.by_boxes(image, sigma, largest=sigma), expected), sigma
-        assert not difference(_blur.by_boxes(image, sigma, largest=4.0), expected), sigma
+        made = traced_blur(image.shape[-1])(image, tf.constant(sigma, tf.float64))
+        assert not difference(made, expected), sigma
 
 
 def fill_of(channels):
     return (124, 116, 104) if channels == 3 else 77
 
 
-@functools.cache
-def traced(kind, interpolation, channels):
-    """(image, f64[]) -> image: the operation as tf.data runs it, on images of unknown size."""
+def operations(interpolation):
+    """(image, f64[]) -> image by name: all of this interpolation, or those of color for None."""
     if interpolation is None:
-        operation = _operations.COLOR[kind]
-    else:
-        def operation(image, value):
-            return _operations.GEOMETRIC[kind](image, value, interpolation, fill_of(channels))
-    return tf.function(operation, autograph=False).get_concrete_function(
-        tf.TensorSpec((None, None, channels), tf.uint8), tf.TensorSpec((), tf.float64))
+        return _operations.COLOR
+    return {name: lambda image, value, run=run: run(image, value, interpolation,
+                                                    fill_of(image.shape[-1]))
+            for name, run in _operations.GEOMETRIC.items()}
+
+
+@functools.cache
+def traced(interpolation, channels):
+    """(image, values f64[N]) -> N images: the operations as tf.data runs them, on images of
+    unknown size, each with its value."""
+    found = operations(interpolation).values()
+
+    def every(image, values):
+        return [run(image, value) for run, value in zip(found, tf.unstack(values), strict=True)]
+
+    return tf.function(every, autograph=False).get_concrete_function(
+        tf.TensorSpec((None, None, channels), tf.uint8), tf.TensorSpec(len(found), tf.float64))
+
+
+@functools.cache
+def traced_blur(channels):
+    """(image, sigma) -> image, of any sigma up to 4."""
+    return tf.function(functools.partial(_blur.by_boxes, largest=4.0), autograph=False,
+                       input_signature=[tf.TensorSpec((None, None, channels), tf.uint8),
+                                        tf.TensorSpec((), tf.float64)])
 
 
 def affine(picture, matrix, interpolation, fill):
@@ -137,9 +156,11 @@ def test_geometry_is_pillows_and_exact_for_the_nearest(name, interpolation):
                      picture, (1, 0, v, 0, 1, 0), interpolation, fill)),
                  "translate_y": (level * 0.45 * height, lambda v: affine(
                      picture, (1, 0, 0, 0, 1, v), interpolation, fill))}
-        for kind, (value, expected) in cases.items():
-            made = traced(kind, interpolation, channels)(image, tf.constant(value, tf.float64))
-            most = 0 if interpolation == "nearest" else 1
+        most = 0 if interpolation == "nearest" else 1
+        results = traced(interpolation, channels)(
+            image, tf.constant([cases[kind][0] for kind in operations(interpolation)], tf.float64))
+        for kind, made in zip(operations(interpolation), results, strict=True):
+            value, expected = cases[kind]
             assert difference(made, expected(value)) <= most, (kind, level)
 
 
@@ -181,14 +202,12 @@ def test_erasing_changes_the_box_alone():
 def test_every_operation_keeps_the_shape_of_an_image_whose_size_is_not_known(channels):
     """In a graph, as in tf.data; it gives what it gives eagerly."""
     image, value = tf.constant(IMAGES["noise"][..., :channels]), tf.constant(1.3, tf.float64)
-    eager = {(name, None): operation(image, value)
-             for name, operation in _operations.COLOR.items()}
-    eager |= {(name, kind): operation(image, value, kind, fill_of(channels))
-              for name, operation in _operations.GEOMETRIC.items() for kind in FILTERS}
-    for (name, kind), expected in eager.items():
-        operation = traced(name, kind, channels)
-        assert operation.structured_outputs.shape.rank == 3
-        np.testing.assert_array_equal(operation(image, value), expected)
+    for interpolation in (None, *FILTERS):
+        run, eager = traced(interpolation, channels), operations(interpolation)
+        assert all(made.shape.rank == 3 for made in run.structured_outputs)
+        for made, operation in zip(run(image, tf.repeat(value, len(eager))), eager.values(),
+                                   strict=True):
+            np.testing.assert_array_equal(made, operation(image, value))
 
 
 @pytest.mark.parametrize("eager", [True, False])

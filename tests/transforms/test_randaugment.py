@@ -145,8 +145,11 @@ def test_the_seed_alone_decides():
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3, 1)])
 def test_the_smallest_images_keep_their_shape(shape):
-    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
-    assert {made.shape for made in augment(image, 60)} == {shape}
+    example = {"image": tf.reshape(tf.range(np.prod(shape)), shape), "channels": shape[-1]}
+    example["image"] = tf.cast(example["image"], tf.uint8)
+    transform = randaugment()
+    assert {tuple(transform(example, tf.constant([seed, 7]))["image"].shape)
+            for seed in range(60)} == {shape}
 
 
 def test_one_level_or_few_pixels_are_not_stretched():

@@ -1,5 +1,7 @@
 """Resizing as Pillow does it, of 200 random sizes."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +11,7 @@ from imgcls_jax.data.decoding import pillow
 from imgcls_jax.transforms import TRANSFORMS
 
 
+@functools.cache
 def picture(height: int, width: int, channels: int, seed: int) -> np.ndarray:
     """Smooth parts, edges and noise."""
     rng = np.random.default_rng(seed)

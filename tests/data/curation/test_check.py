@@ -54,6 +54,13 @@ def photos(clean_folder, tmp_path):
 
 
 @pytest.fixture
+def few(tmp_path):
+    """20 images to train on and 8 to evaluate on."""
+    write_folder(tmp_path / "photos", 5, 2)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
 def check(capsys):
     """check(code, *words) -> what `imgcls data check --json` prints."""
     def run(code, *words):
@@ -194,37 +201,37 @@ def test_20_of_20_flipped_bytes_that_still_decode_are_found_by_digests(photos, c
     assert wheres(found["notes"], photos) == {"val/bee/new.jpg": "not in manifest.json"}
 
 
-def test_a_manifest_of_somebody_else_is_left_alone(photos, check):
-    (photos / "manifest.json").write_text('{"name": "app"}')
-    (note,) = check(0, photos)["notes"]
-    assert note["where"] == str(photos / "manifest.json")
+def test_a_manifest_of_somebody_else_is_left_alone(few, check):
+    (few / "manifest.json").write_text('{"name": "app"}')
+    (note,) = check(0, few)["notes"]
+    assert note["where"] == str(few / "manifest.json")
 
 
 # ---- rows 40, 41, 46, 47: layouts, names, links ---------------------------------------------
 
 
-def test_all_faults_of_a_folder_are_told_at_once(photos, check):
-    (photos / "train/ant/notes.doc").write_text("x")
-    (photos / "train/ant/gone.png").symlink_to(photos / "nowhere")
-    os.mkfifo(photos / "train/bee/pipe")
-    (photos / "train/lost.jpg").write_bytes((photos / "train/ant/00.jpg").read_bytes())
-    (photos / "train/empty").mkdir()
-    (photos / "val/only").mkdir()
-    shutil.copy(photos / "val/ant/00.jpg", photos / "val/only/0.jpg")
-    (photos / "train/ant/01.jpg").write_bytes(b"")
-    (photos / "train/cat/loop").symlink_to(photos / "train")
-    found = check(3, photos)
-    errors = wheres(found["errors"], photos)
+def test_all_faults_of_a_folder_are_told_at_once(few, check):
+    (few / "train/ant/notes.doc").write_text("x")
+    (few / "train/ant/gone.png").symlink_to(few / "nowhere")
+    os.mkfifo(few / "train/bee/pipe")
+    (few / "train/lost.jpg").write_bytes((few / "train/ant/00.jpg").read_bytes())
+    (few / "train/empty").mkdir()
+    (few / "val/only").mkdir()
+    shutil.copy(few / "val/ant/00.jpg", few / "val/only/0.jpg")
+    (few / "train/ant/01.jpg").write_bytes(b"")
+    (few / "train/cat/loop").symlink_to(few / "train")
+    found = check(3, few)
+    errors = wheres(found["errors"], few)
     assert set(errors) == {"train/ant/notes.doc", "train/ant/gone.png", "train/bee/pipe",
                            "train/lost.jpg", ".", "val/only", "train/ant/01.jpg"}
     assert len(found["errors"]) == 7 and "'empty' has no images" in errors["."]
-    assert found["splits"]["train"]["examples"] == 160
+    assert found["splits"]["train"]["examples"] == 20
 
 
-def test_classes_of_one_image_and_those_without_validation(photos, check):
-    (photos / "train/one").mkdir()
-    (photos / "train/one/x.jpg").write_bytes(photo(np.random.default_rng(1)))
-    (note,) = check(0, photos)["notes"]
+def test_classes_of_one_image_and_those_without_validation(few, check):
+    (few / "train/one").mkdir()
+    (few / "train/one/x.jpg").write_bytes(photo(np.random.default_rng(1)))
+    (note,) = check(0, few)["notes"]
     assert note == {"what": "has one example to train on", "where": "class 'one'"}
 
 
@@ -236,9 +243,9 @@ def test_classes_of_one_image_and_those_without_validation(photos, check):
     (lambda root: [shutil.rmtree(path) for path in (root / "val").iterdir()], "no split 'val'"),
     (lambda root: shutil.move(root / "val", root / "dev"), "no split 'val'"),
 ])
-def test_a_wrong_layout_is_told_with_the_one_that_is_wanted(photos, check, spoil, says):
-    spoil(photos)
-    found = check(3, photos)
+def test_a_wrong_layout_is_told_with_the_one_that_is_wanted(few, check, spoil, says):
+    spoil(few)
+    found = check(3, few)
     assert any(says in row["what"] and "DIR/train/CLASS/*.jpg" in row["fix"]
                for row in found["errors"])
     assert "layout" in found or any("val/" in row for row in found["found"])
@@ -261,18 +268,18 @@ def test_a_folder_of_classes_is_split_by_its_seed(tmp_path, check):
         "train": 32, "val": 8}
 
 
-def test_odd_names_are_told_with_escapes(photos, capsys, check):
-    root = os.fsencode(photos)
+def test_odd_names_are_told_with_escapes(few, capsys, check):
+    root = os.fsencode(few)
     names = [b"caf\xe9.jpg", b"new\nline.jpg", "\U0001f600.jpg".encode(), b"a" * 250 + b".jpg",
              b"tab\t.jpg", b'"quote,.jpg', b"=1+1.jpg", b"\x1b[31m.jpg"]
     for i, name in enumerate(names):
         with open(os.path.join(root, b"train", b"ant", name), "wb") as file:
             file.write(photo(np.random.default_rng(100 + i)))
-    found = check(0, photos)
-    assert found["splits"]["train"]["examples"] == 160 + 8
+    found = check(0, few)
+    assert found["splits"]["train"]["examples"] == 20 + 8
     assert {row["where"].rpartition("/")[2] for row in found["notes"]} == {
         r"caf\xe9.jpg", "new\nline.jpg", "tab\t.jpg", "\x1b[31m.jpg"}
-    assert command.main(["data", "check", str(photos)]) == 0
+    assert command.main(["data", "check", str(few)]) == 0
     out = capsys.readouterr().out
     assert r"new\nline.jpg" in out and r"\x1b[31m.jpg" in out
     assert all(line.isprintable() for line in out.splitlines())
@@ -503,10 +510,10 @@ def test_data_that_is_not_there_is_told_for_each_split(registered, check):
 # ---- the command ----------------------------------------------------------------------------
 
 
-def test_a_config_names_the_data_and_the_split_that_is_evaluated(photos, check):
-    found = check(0, f"--config=finetune:data={photos}")
+def test_a_config_names_the_data_and_the_split_that_is_evaluated(few, check):
+    found = check(0, f"--config=finetune:data={few}")
     assert set(found["splits"]) == {"train", "val"}
-    found = check(3, f"--config=finetune:data={photos}", "--config.data.eval=test")
+    found = check(3, f"--config=finetune:data={few}", "--config.data.eval=test")
     assert "'test'" in found["errors"][0]["what"]
     found = check(0, "synthetic", "--config.data.classes=3", "--splits=validation")
     assert list(found["splits"]) == ["validation"] and found["classes"] == 3

@@ -282,7 +282,8 @@ def test_a_damaged_record_is_skipped_alone(tmp_path, registered):
     assert len(read(tmp_path / "out", "train")) == 89
 
 
-@pytest.mark.parametrize("kind", ["lookup", "shards"])
+@pytest.mark.daily(1)
+@pytest.mark.parametrize("kind", ["shards", "lookup"])
 def test_a_run_that_was_cut_off_goes_on(photos, tmp_path, registered, monkeypatch, kind):
     registered(sharded(tmp_path))
     words = [photos if kind == "lookup" else "planted", "--shards=3"]
