@@ -200,9 +200,11 @@ BAD_IMAGES = {"zero bytes": b"", "not an image": b"<html>", "truncated": JPEG[:-
               "damaged": png(3)[:50]}
 
 
-@pytest.mark.daily(5)
-@pytest.mark.parametrize("mode, what", [*(("eval", what) for what in BAD_IMAGES),
-                                        *(("train", what) for what in BAD_IMAGES)])
+@pytest.mark.daily(3)
+@pytest.mark.parametrize("mode, what", [
+    ("eval", "not an image"), ("train", "zero bytes"), ("eval", "truncated"), ("eval", "damaged"),
+    ("eval", "zero bytes"), ("train", "not an image"), ("train", "truncated"),
+    ("train", "damaged")])
 def test_a_bad_image_is_named_after_the_good_batches(what, mode):
     images = [png(i) for i in range(12)]
     images[9] = BAD_IMAGES[what]

@@ -150,7 +150,8 @@ def test_bad_images_are_left_out_and_listed(photos, tmp_path):
     assert "1 bad examples left out" in (tmp_path / "w/train.log").read_text()
 
 
-@pytest.mark.parametrize("place", ["memory", "folder"])
+@pytest.mark.daily(1)
+@pytest.mark.parametrize("place", ["folder", "memory"])
 def test_a_cache_reads_every_file_once(photos, tmp_path, place):
     given = (*FOLDER, f"data.dir={photos}/photos", "data.channels=3",
              f"data.cache={'memory' if place == 'memory' else tmp_path / 'cache'}")

@@ -53,14 +53,14 @@ def without_files(name):
     return lambda place: DATASETS.get(name)()
 
 
-KINDS = {"digits": without_files("digits"), "synthetic": without_files("synthetic"),
-         "tfds tfrecord": of_tfds("tfrecord"), "tfds array_record": of_tfds("array_record"),
-         "folder": of_folder, "zip": of_zip, "tar": of_tar, "manifest": of_manifest,
+KINDS = {"digits": without_files("digits"), "tfds tfrecord": of_tfds("tfrecord"),
+         "tfds array_record": of_tfds("array_record"), "folder": of_folder, "tar": of_tar,
+         "manifest": of_manifest, "synthetic": without_files("synthetic"), "zip": of_zip,
          **{kind: lambda place, kind=kind: test_records.source(kind, place)
             for kind in test_records.KINDS}}
 
 
-@pytest.mark.daily(8)
+@pytest.mark.daily(6)
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_are_a_function_of_the_step(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("IMGCLS_DATA_CACHE", str(tmp_path / "cache"))

@@ -128,6 +128,7 @@ def test_food_is_read_by_its_lists_and_its_own_order(home, tmp_path, monkeypatch
             made.pixels(data[name]): label[name.split("/")[0]] for name in lists[listed]}
 
 
+@pytest.mark.nightly
 def test_food_prepared_by_the_real_tfds_builder(tmp_path, monkeypatch):
     made.sizes(monkeypatch, train=2, validation=1)
     lists = {"train": {"cheese_plate": ["cheese_plate/1"], "cheesecake": ["cheesecake/2"]},
@@ -242,6 +243,7 @@ def test_the_species_of_2018_are_named_in_a_file_of_their_own(tmp_path, monkeypa
     check(source, expected)
 
 
+@pytest.mark.nightly
 def test_inaturalist_2017_prepared_by_the_real_tfds_builder(tmp_path, monkeypatch):
     known = DATASETS.get("inaturalist")(year=2017).classes
     assert len(known) == len(set(known)) == 5_089

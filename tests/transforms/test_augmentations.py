@@ -22,9 +22,10 @@ EVERY = {
     "trivial_augment_wide": {},
 }
 UNCHANGED = {"grayscale", "lighting"}  # an image of one channel
-# Their operations are those of auto_augment_timm, augmix and randaugment_torchvision; randaugment
-# runs in a graph in test_randaugment.py.
-ALIKE = {"auto_augment", "augmix_timm", "randaugment", "randaugment_timm", "trivial_augment_wide"}
+# Their operations and how they run are those of auto_augment_timm and augmix; randaugment runs in a
+# graph in test_randaugment.py.
+ALIKE = {"auto_augment", "augmix_timm", "randaugment", "randaugment_timm",
+         "randaugment_torchvision", "trivial_augment_wide"}
 
 
 def every_transform(further=frozenset()):

@@ -221,7 +221,8 @@ def timm_boxes(rng, height, width, count, scale, ratio):
     return found + [(0, 0, 0, 0)] * (count - len(found))
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.daily(1)
+@pytest.mark.parametrize("count", [3, 1])
 def test_erased_boxes_are_distributed_as_timms(count):
     shape, scale, ratio = (40, 61), (0.02, 1 / 3), (0.3, 1 / 0.3)
     rng = np.random.default_rng(0)

@@ -123,6 +123,7 @@ def test_all_weights_with_one_preset_have_it():
     assert seen == known, "experiments/parity/preprocessing.py says how to record a new preset"
 
 
+@pytest.mark.daily(3)
 @pytest.mark.parametrize("interpolation", _opencv.INTERPOLATIONS)
 def test_resizing_is_opencvs_for_200_sizes(interpolation):
     number = tf.TensorSpec((), tf.int32)

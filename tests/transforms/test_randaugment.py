@@ -86,7 +86,7 @@ def which(made, image, references, half):
     return "Cutout"
 
 
-@pytest.mark.daily(1)
+@pytest.mark.nightly
 @pytest.mark.parametrize("magnitude, image", [(0, RGB), (3, GRAY), (9.7, RGB), (20, RGB)],
                          ids=["0", "3, gray", "9.7", "20"])
 def test_every_result_is_pillows(magnitude, image):

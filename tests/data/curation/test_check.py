@@ -453,7 +453,8 @@ def test_10_of_10_flipped_bits_cost_their_record_alone(records, check):
     assert found["splits"]["train"]["examples"] == 40
 
 
-@pytest.mark.parametrize("fault", ["within", "boundary", "empty", "missing", "more"])
+@pytest.mark.daily(3)
+@pytest.mark.parametrize("fault", ["within", "missing", "more", "boundary", "empty"])
 def test_a_file_of_records_that_is_cut_off_is_told_with_both_counts(records, check, fault):
     paths = records(told=19 if fault == "more" else None)
     marks = bounds(paths[1])
