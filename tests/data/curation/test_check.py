@@ -241,7 +241,7 @@ def test_classes_of_one_image_and_those_without_validation(few, check):
     (lambda root: [path.unlink() for path in root.glob("val/*/*")], "'val' is empty"),
     (lambda root: shutil.rmtree(root / "train"), "no class folders"),
     (lambda root: [shutil.rmtree(path) for path in (root / "val").iterdir()], "no split 'val'"),
-    (lambda root: shutil.move(root / "val", root / "dev"), "no split 'val'"),
+    (lambda root: shutil.move(root / "val", root / "other"), "no split 'val'"),
 ])
 def test_a_wrong_layout_is_told_with_the_one_that_is_wanted(few, check, spoil, says):
     spoil(few)
