@@ -83,9 +83,10 @@ def test_an_image_of_one_channel_stays_one_and_is_a_function_of_the_seed(key):
 
 
 @pytest.mark.parametrize("name, arguments", [
-    ("augmix", dict(all_operations=False, interpolation="nearest")),
-    pytest.param("auto_augment", {}, marks=pytest.mark.nightly), ("cutout", dict(size=8)),
-    ("random_erasing", dict(p=1.0)), ("rotation", dict(degrees=15))])
+    ("color_jitter", dict(brightness=0.4)), ("cutout", dict(size=8)),
+    ("random_erasing", dict(p=1.0)), ("rotation", dict(degrees=15)),
+    pytest.param("augmix", dict(all_operations=False), marks=pytest.mark.nightly),
+    pytest.param("auto_augment", {}, marks=pytest.mark.nightly)])
 def test_a_known_size_stays_known(name, arguments):
     image = np.random.default_rng(1).integers(0, 256, (12, 17, 1), np.uint8)
     graph(TRANSFORMS.get(name)(**arguments), image, 1, known=True)
