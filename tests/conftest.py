@@ -159,7 +159,7 @@ def explicit_ranks(request):
 @pytest.fixture
 def optimized():
     """Programs are compiled as in use, where it matters to a default test."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
