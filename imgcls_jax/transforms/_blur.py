@@ -8,8 +8,9 @@ from imgcls_jax.data.decoding.tensorflow import tensorflow
 def by_boxes(image, sigma, largest: float):
     """Pillow's GaussianBlur(sigma): three box filters along each axis, each rounded to u8.
 
-    sigma: f32[] of at most `largest`, in pixels. Exact (libImaging/BoxBlur.c). A box includes a
-    fraction of one more pixel at both ends; edges are repeated.
+    sigma: f32[] of at most `largest`, in pixels. A box includes a fraction of one more pixel at
+    both ends; edges are repeated (libImaging/BoxBlur.c). Exact where operations run one by one; in
+    a graph, as of tf.data, some values have been seen to differ by one level.
     """
     tf = tensorflow()
     # Weights are multiples of 2^-24, from a box size computed in f32, and sums fill 32 bits: with
