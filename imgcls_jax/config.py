@@ -36,7 +36,8 @@ DEFAULTS = {  # what a config file may leave out
     "log": {"every": {"steps": 50}},
 }
 SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir", "data.cache",
-                  "data.data_dir", "data.on_error", "data.max_bad")
+                  "data.data_dir", "data.path", "data.known", "data.on_change", "data.on_error",
+                  "data.max_bad", "data.max_bad_fraction")
 """Keys that may differ when a workdir is resumed: what was trained so far stays valid, and data
 may have moved."""
 
@@ -81,14 +82,14 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Loaded:
                           fix=near(target, shipped()) + " or give a file")
     claim, doc = None, ""
     if path.suffix == ".json":
-        values = _read_json(path)
+        values = saved(_read_json(path))
     else:
         module = _execute(path)
         values = _get_config(module, variant, spec)
         claims = getattr(module, "CLAIMS", {})
         claim = claims.get(variant or next(iter(claims), None))
         doc = module.__doc__ or ""
-    return Loaded(override(complete(plain(values)), overrides), spec, claim, doc)
+    return Loaded(current(override(complete(plain(values)), overrides)), spec, claim, doc)
 
 
 def _read_json(path: Path) -> dict:
@@ -223,6 +224,31 @@ def diff(old, new) -> list[str]:
 def complete(config: Mapping) -> dict:
     """The config with DEFAULTS for the keys that it leaves out, in alphabetical order."""
     return dict(sorted({**DEFAULTS, **config}.items()))
+
+
+def current(config: Mapping) -> dict:
+    """The config with the rule by which this version takes parts of splits written into its data:
+    by that a saved config is told from one of before there was this rule."""
+    return {**config, "data": {"parts": "mixed", **config["data"]}}
+
+
+def saved(values) -> dict:
+    """A config that a run has saved, as plain data. What it says nothing of, because it is from an
+    earlier version, is set to what that version did."""
+    config = plain(values)
+    data = config.get("data")
+    return as_before(config) if isinstance(data, dict) and "parts" not in data else config
+
+
+def as_before(config: Mapping) -> dict:
+    """The config with splits and parts of them as they were before `data.parts` was known."""
+    def older(data: Mapping) -> dict:
+        return {**data, "parts": "listed"} | (
+            {"draw": "count"} if data.get("name") == "folder" else {})
+
+    evals = {name: {**choice, "data": older(choice["data"])} if choice and choice.get("data") else
+             choice for name, choice in config.get("evals", {}).items()}
+    return {**config, "data": older(config["data"]), "evals": evals}
 
 
 def check(config: Mapping):

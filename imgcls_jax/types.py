@@ -1,7 +1,7 @@
 """The central types: what the parts of a run hand to each other."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 import flax.struct
@@ -19,7 +19,6 @@ hosts. A mean is taken once, at the end."""
 
 class Batch(TypedDict, total=False):
     """One global batch of B images. `id` never reaches a device."""
-
     image: Array  # u8[B,H,W,C]: a quarter of the bytes of f32; normalised on the device
     label: Array  # i32[B], or f32[B,K] for multilabel
     mask: Array  # f32[B]: 0 for padding
@@ -29,7 +28,6 @@ class Batch(TypedDict, total=False):
 @flax.struct.dataclass
 class TrainState:
     """All that a step reads and training changes, arrays only: no function, key or iterator."""
-
     step: Array  # i32[]: steps done
     params: Tree
     model_state: Tree  # every other collection that lives on: {"batch_stats": ...}
@@ -51,7 +49,6 @@ class TrainState:
 @dataclasses.dataclass(frozen=True)
 class Weights:
     """A published set of weights, and the preprocessing it was measured with."""
-
     file: str  # address it is published at
     layout: str  # whose names its tensors have, as in ModelSpec.layouts
     image_size: int
@@ -129,6 +126,7 @@ class Lookup:
     labels: () -> i32[size] or f32[size,K], all labels without reading an image; None where that
       cannot be, and then neither balanced sampling nor a subset of the classes.
     version: index -> what changes when its file does (`_paths.version`); None: not encoded.
+    listed: () -> (names bytes[size], the same wherever the data lies, labels or None); unread.
     """
 
     size: int
@@ -136,6 +134,7 @@ class Lookup:
     where: Callable[[int], str]
     labels: Callable[[], Array] | None = None
     version: Callable[[int], str] | None = None
+    listed: Callable[[], tuple[Sequence[bytes], Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +176,8 @@ class Source:
     kind: "multiclass" (labels i32[]) or "multilabel" (f32[K] of 0 and 1).
     image_size: (H, W) where all images have one size, else None. files: which files each split
     holds, where the dataset itself has split them; saved with the run. subset: the classes that
-    occur, where published results compare the logits of these alone, as for ImageNet-A.
+    occur, where published results compare the logits of these alone, as for ImageNet-A. mixed:
+    parts of splits are drawn, not cut, because examples may lie in order of their classes.
     """
 
     name: str
@@ -189,6 +189,7 @@ class Source:
     image_size: tuple[int, int] | None = None
     files: Mapping[str, tuple[str, ...]] | None = None
     subset: tuple[int, ...] | None = None
+    mixed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,7 +251,6 @@ class _Counts:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogOptions(_Counts):
     """config.log: a line and a row of metrics.jsonl every so many steps. wandb: a project."""
-
     every: int = 50
     wandb: str | None = None
 
@@ -269,7 +269,6 @@ class CheckpointOptions(_Counts):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StopOptions(_Counts):
     """config.stop: the run ends when `metric` has not improved for `patience` steps."""
-
     metric: str
     patience: int
     mode: Literal["max", "min"] = "max"
@@ -278,7 +277,6 @@ class StopOptions(_Counts):
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Everything built: what the loop receives. No config is in it, but as a record."""
-
     config: Mapping[str, Any]  # for the record only
     claim: Mapping[str, Any] | None
     source: Source
@@ -304,5 +302,6 @@ class Run:
     stop: StopOptions | None
     preprocessing: Mapping[str, Any]  # eval transforms, mean, std, channels, image size
     bad_samples: Any = None  # deque of rows for bad_samples.jsonl, which the loop empties
+    examples: Any = None  # data.listing.Examples: which ones there are
     phases: tuple[tuple[int, "Run"], ...] = ()  # (first step, what then runs), where several
     constants: Callable[[], Tree] | None = None  # () -> those of the state, where there are any

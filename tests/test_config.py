@@ -138,6 +138,19 @@ def test_a_variant_of_the_wrong_type_is_refused():
         config.parse_variant("size=big", size=0)
 
 
+def test_a_config_of_before_keeps_its_splits_and_their_parts(digits):
+    folder = {"name": "folder", "dir": "photos"}
+    now = {**digits, "data": {**folder, "parts": "mixed"},
+           "evals": {"val": None, "other": {"name": "classification", "data": folder}}}
+    assert config.saved(now) == now
+    before = config.saved({**now, "data": folder})
+    listed = {**folder, "parts": "listed", "draw": "count"}
+    assert before["data"] == before["evals"]["other"]["data"] == listed
+    assert before["evals"]["val"] is None
+    assert config.saved({**now, "data": {"name": "digits"}})["data"] == {
+        "name": "digits", "parts": "listed"}
+
+
 def test_a_file_elsewhere_and_its_json_load_alike(tmp_path, digits):
     source = (config.folder() / "digits.py").read_text()
     (tmp_path / "mine.py").write_text(source)

@@ -27,6 +27,7 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     """
     config = configs.complete(config)
     configs.check(config)
+    config = configs.current(config)
     data = inputs.fed(config["data"], config["seed"])
     count = durations.phases(config)
     if count == 1:
@@ -96,7 +97,8 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         log=bind(LogOptions, c["log"], "config.log")(), checkpoint=keep, stop=stop,
         preprocessing={"transforms": config["eval_transforms"], "mean": mean, "std": std,
                        "channels": source.channels, "image_size": eval_size},
-        bad_samples=data.bad_samples, constants=learns.constants)
+        bad_samples=data.bad_samples, examples=inputs.examples(data, c["evals"]),
+        constants=learns.constants)
 
 
 def _saving(c: Mapping, evaluations: Mapping) -> tuple[CheckpointOptions, StopOptions | None]:

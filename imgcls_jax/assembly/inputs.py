@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from imgcls_jax.data import feed, resident
+from imgcls_jax.data import feed, listing, resident
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.parallel import transfer
@@ -28,6 +28,15 @@ def fed(choice: Mapping, seed: int) -> feed.Feed:
 def source(choice: Mapping) -> Source:
     """The dataset that config.data names, with all of its classes and examples."""
     return DATASETS.bind(divide(choice, feed.DataOptions)[1], "config.data")()
+
+
+def examples(data: feed.Feed, evals: Mapping) -> listing.Examples:
+    """Those of the training split and of each that an evaluation of config.evals names."""
+    names = dict.fromkeys([data.options.train, *(
+        (choice or {}).get("split") or data.options.eval for choice in evals.values()
+        if not (choice or {}).get("data"))])
+    return listing.Examples(functools.cache(lambda: {
+        name: listing.listing(data.split(name)) for name in names}), data.options.on_change)
 
 
 def chain(choices, registry, where: str) -> list:

@@ -157,7 +157,7 @@ def teacher(weights: str, task: Task, sample: tuple, mean, std, dtype: str):
     choice, kind, classes = {"name": name}, "multiclass", None
     if (Path(weights) / "checkpoints").is_dir():
         saved, _ = reading.read_config(Path(weights) / "checkpoints")
-        config = configs.plain(saved["config"])
+        config = configs.saved(saved["config"])
         choice, kind, classes = config["model"], config["task"], tuple(saved["classes"])
     elif weights.partition("/")[2] not in catalogue.weights(name):
         raise ConfigError(f"{weights!r} is neither a workdir nor published weights", where=where,

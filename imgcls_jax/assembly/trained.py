@@ -36,7 +36,7 @@ class Trained:
 def of_checkpoint(weights: Mapping, saved: Mapping) -> Trained:
     """weights, saved: as of checkpoint.reading.restore_weights; the moving average where there is
     one."""
-    config = configs.plain(saved["config"])
+    config = configs.saved(saved["config"])
     labels, kind = tuple(saved["classes"]), config["task"]
     dtype = processes.compute_dtype(config["precision"])
     module, spec = network.make(config["model"], tasks.outputs(kind, len(labels)), dtype)

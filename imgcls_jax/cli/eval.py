@@ -40,7 +40,7 @@ def main(words, overrides):
 
     directory = Path(FLAGS.workdir) / "checkpoints"
     saved, step = reading.read_config(directory, FLAGS.step)
-    run = build(config.override(config.plain(saved["config"]), overrides))
+    run = build(config.override(config.saved(saved["config"]), overrides))
     if tuple(saved["classes"]) != run.source.classes:
         raise ConfigError("the classes of the data are not those the model was trained with",
                           where=f"config.data ({run.source.name})",

@@ -10,6 +10,7 @@ was stopped and its state is saved: run the same line again.
 """
 
 import contextlib
+import json
 import re
 import shlex
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from absl import flags
 
+from imgcls_jax import config
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError
 
@@ -50,7 +52,8 @@ def run(loaded):
     from imgcls_jax.training.workdir import failure, read_json, write_json
 
     workdir = _workdir(loaded.name, jax.process_count())
-    train(build(loaded.config, claim=loaded.claim), workdir, name=loaded.name, quiet=FLAGS.quiet)
+    chosen = _going_on(loaded.config, workdir / "config.json")
+    train(build(chosen, claim=loaded.claim), workdir, name=loaded.name, quiet=FLAGS.quiet)
     if FLAGS.record and jax.process_index() == 0:
         results = Path("experiments/results")
         try:
@@ -61,6 +64,14 @@ def run(loaded):
         write_json(path, read_json(workdir / "record.json"))
         if not FLAGS.quiet:
             print(f"recorded in {path}")
+
+
+def _going_on(chosen: dict, earlier: Path) -> dict:
+    """The config, with splits as they were drawn where an earlier version began the run."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # looked at by `train`
+        if "parts" not in json.loads(earlier.read_bytes())["data"]:
+            return config.as_before(chosen)
+    return chosen
 
 
 def _import(tensorflow):

@@ -66,7 +66,8 @@ def cached(split: Lookup | Shards, place: str, name: str) -> Lookup:
         image = tf.cond(tf.equal(tf.strings.length(held), 0), first_time, lambda: held)
         return {"image": tf.ensure_shape(image, ()), "label": tf.gather(labels, index)}
 
-    return Lookup(split.size, read, split.where, split.labels, split.version)
+    return Lookup(split.size, read, split.where, split.labels, split.version,
+                  split.listed)
 
 
 class _Memory:

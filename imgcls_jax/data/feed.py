@@ -4,6 +4,7 @@ dataset shares."""
 import collections
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
@@ -23,18 +24,23 @@ from imgcls_jax.types import Batch, Lookup, Shards, Source
 class DataOptions:
     """What config.data may say of any dataset, in addition to the arguments of the dataset itself.
 
-    train, eval: splits, or parts of them. mean, std: per channel, in place of the model's.
+    train, eval: splits, or parts of them. parts: "mixed", those of folders and manifests, whose
+    examples may lie in order of class, are drawn by a fixed permutation; "listed", all are a run of
+    the order in which the examples lie, as record files and published sets always are. mean,
+    std: per channel, in place of the model's.
     sampling: dict(name="class_balanced" or "repeat_factor", ...), how often each example comes.
     repeats: draws of the same image one after the other, each augmented in its own way. only:
     classes to keep, in this order. per_class: examples of each class to train on, drawn by the
     seed. on_device: the images are kept on the accelerator; host transforms run once. cache:
     "memory" or a folder of a fast disk, where encoded images are kept once they have been read.
+    on_change: "accept" lets a run go on with other examples than it was trained with.
     on_error: "skip" lets another example stand in for one that cannot be read, up to max_bad of
     them and max_bad_fraction of the split, each listed in bad_samples.jsonl.
     """
 
     train: str = "train"
     eval: str = "validation"
+    parts: Literal["mixed", "listed"] = "mixed"
     mean: Any = None
     std: Any = None
     sampling: Annotated[Callable, SAMPLERS] | None = None
@@ -43,6 +49,7 @@ class DataOptions:
     per_class: int | None = None
     on_device: bool = False
     cache: str = ""
+    on_change: Literal["fail", "accept"] = "fail"
     on_error: Literal["fail", "skip"] = "fail"
     max_bad: int = 100
     max_bad_fraction: float = 0.001
@@ -101,8 +108,20 @@ class Feed:
 
     def _open(self, name: str) -> Lookup | Shards:
         opened = datasets.split(self.source, name)
+        self._warn_of_missing_classes(name, opened)
         where = self.options.cache
         return cached(opened, where, f"{self.source.name}-{name}") if where else opened
+
+    def _warn_of_missing_classes(self, name: str, opened: Lookup | Shards):
+        """Where a part of a split, such as train[:10%], has no example of some classes."""
+        if ("[" not in name or self.source.kind != "multiclass" or not isinstance(opened, Lookup)
+                or not opened.labels):
+            return
+        absent = np.setdiff1d(np.arange(len(self.source.classes)), np.asarray(opened.labels()))
+        if len(absent):
+            warnings.warn(f"{name} has no example of {len(absent):,} of "
+                          f"{len(self.source.classes):,} classes: "
+                          f"{[self.source.classes[k] for k in absent[:8]]}", stacklevel=4)
 
     @functools.cached_property
     def _faults(self):
@@ -154,7 +173,9 @@ class Feed:
 
 
 def select(source: Source, options: DataOptions, seed: int) -> Source:
-    """The source with `only` and `per_class` of the options."""
+    """The source with `parts`, `only` and `per_class` of the options."""
+    if options.parts == "listed":
+        source = dataclasses.replace(source, mixed=False)
     if options.only:
         source = datasets.only(source, options.only)
     if options.per_class:

@@ -47,16 +47,25 @@ def size(source: Source, name: str) -> int:
 
 
 def split(source: Source, name: str) -> Lookup | Shards:
-    """Opens a split or a part of one. Examples are counted from the beginning of the part."""
+    """Opens a split or a part of one. Examples are counted from the beginning of the part.
+
+    A part is a run of the split's own order; where `source.mixed`, the same run of `shuffled`,
+    sorted. So parts that share no place share no example.
+    """
     whole, first, last = _bounds(source, name)
     opened = source.open(whole)
     if (first, last) == (0, opened.size):
         return opened
+    if isinstance(opened, Lookup) and source.mixed:
+        return _chosen(opened, np.sort(shuffled(opened.size)[first:last]))
     if isinstance(opened, Lookup):
         return Lookup(last - first, lambda index: opened.read(index + first),
                       lambda index: opened.where(index + first),
                       opened.labels and (lambda: opened.labels()[first:last]),
-                      opened.version and (lambda index: opened.version(index + first)))
+                      opened.version and (lambda index: opened.version(index + first)),
+                      opened.listed and (lambda: tuple(
+                          column if column is None else column[first:last]
+                          for column in opened.listed())))
     files, begin = [], 0
     for path, skipped, count in opened.files:
         low, high = max(first - begin, 0), min(last - begin, count)
@@ -64,6 +73,14 @@ def split(source: Source, name: str) -> Lookup | Shards:
             files.append((path, skipped + low, high - low))
         begin += count
     return dataclasses.replace(opened, files=tuple(files))
+
+
+def shuffled(count: int) -> np.ndarray:
+    """i64[count]: one fixed order, so that a part such as train[:10%] holds all classes.
+
+    From raw bits, which stay the same in every NumPy version; its permutations may change.
+    """
+    return np.argsort(np.random.Philox(key=0).random_raw(count), kind="stable")
 
 
 def labels(source: Source, name: str, where: str) -> np.ndarray:
@@ -131,9 +148,15 @@ def _chosen(opened: Lookup, members: np.ndarray, number: np.ndarray | None = Non
         kept = np.asarray(opened.labels())[members]
         return kept if number is None else number[kept]
 
+    def chosen_listed():
+        names, labels = opened.listed()
+        return [names[i] for i in members], (labels if labels is None else
+                                             [labels[i] for i in members])
+
     return Lookup(len(members), read, lambda index: opened.where(int(members[index])),
                   chosen_labels,
-                  opened.version and (lambda index: opened.version(int(members[index]))))
+                  opened.version and (lambda index: opened.version(int(members[index]))),
+                  opened.listed and chosen_listed)
 
 
 def _bounds(source: Source, name: str) -> tuple[str, int, int]:

@@ -213,7 +213,8 @@ def lookup(archive: Archive, numbers: np.ndarray, labels: np.ndarray) -> Lookup:
         return {"image": tf.ensure_shape(data, ()), "label": tf.gather(labels, index)}
 
     return Lookup(len(numbers), read, lambda index: archive.where(int(numbers[index])),
-                  lambda: labels, lambda index: archive.version(int(numbers[index])))
+                  lambda: labels, lambda index: archive.version(int(numbers[index])),
+                  lambda: ([archive.names[number] for number in numbers], labels))
 
 
 class _Disk:

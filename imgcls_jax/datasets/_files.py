@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax.data.decoding.tensorflow import tensorflow
-from imgcls_jax.datasets import _archive, _paths
+from imgcls_jax.datasets import _archive, _paths, shuffled
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup
 
@@ -116,14 +116,6 @@ def images(files: Files, within: bytes = b"") -> np.ndarray:
                                                       files.names[number])), np.int64)
 
 
-def shuffled(count: int) -> np.ndarray:
-    """i64[count]: one fixed order, so that a part such as train[:10%] holds all classes.
-
-    From raw bits, which stay the same in every NumPy version; its permutations may change.
-    """
-    return np.argsort(np.random.Philox(key=0).random_raw(count), kind="stable")
-
-
 def grouped(groups: np.ndarray) -> np.ndarray:
     """i64[n]: an order as of `shuffled` that keeps the members of a group together, in order.
 
@@ -166,7 +158,8 @@ def lookup(files: Files, chosen: np.ndarray, labels: np.ndarray, *, shuffle: boo
 
     kind = np.float32 if labels.dtype == bool else np.int32
     return Lookup(len(chosen), read, lambda index: files.where(int(chosen[index])),
-                  lambda: labels.astype(kind), lambda index: files.version(int(chosen[index])))
+                  lambda: labels.astype(kind), lambda index: files.version(int(chosen[index])),
+                  lambda: ([files.names[number] for number in chosen], labels))
 
 
 def arrays(pixels: np.ndarray, labels: np.ndarray, where: str) -> Lookup:

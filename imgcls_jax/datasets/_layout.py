@@ -90,7 +90,8 @@ class Disk:
                     "label": tf.gather(labels, index)}
 
         return Lookup(len(paths), read, lambda index: self.say(paths[index]), lambda: labels,
-                      lambda index: _paths.version(self._place(paths[index])))
+                      lambda index: _paths.version(self._place(paths[index])),
+                      lambda: (paths, labels))
 
     def _place(self, path: bytes) -> bytes:
         return os.path.join(self.root, path) if path else self.root

@@ -1,7 +1,6 @@
 """The index of a manifest: each row's place in the file and its labels, made in one pass."""
 
 import array
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from imgcls_jax.datasets import _rows
+from imgcls_jax.datasets import _paths, _rows
 from imgcls_jax.errors import DataError
 
 ALIASES = {"validation": "val", "valid": "val"}
@@ -35,7 +34,8 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
         found = labels.read(line, row.get(label_column))
         if not drawn:
             split = _split(rows, line, row.get(rules["split_column"]), rules["splits"])
-        elif trained.issuperset(found) and _share(rules["seed"], path) < rules["val_fraction"]:
+        elif (trained.issuperset(found)
+              and _paths.share(rules["seed"], os.fsencode(path)) < rules["val_fraction"]):
             split = "val"
         else:
             split = "train"
@@ -88,12 +88,6 @@ def _split(rows, line: int, name: Any, allowed: list[str]) -> str:
         raise rows.fault(line, f"the split {name!r} is unknown",
                          f"write one of {allowed}, or name it in config.data.splits")
     return name
-
-
-def _share(seed: int, path: str) -> float:
-    """A number in [0, 1), a hash of both."""
-    text = b"%d:%s" % (seed, path.encode("utf-8", "surrogateescape"))
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
 
 
 class _Labels:

@@ -19,6 +19,11 @@ def say(path: bytes) -> str:
     return path.decode("utf-8", "backslashreplace")
 
 
+def share(seed: int, path: bytes) -> float:
+    """A number in [0, 1), a hash of both: what decides to which split a path belongs."""
+    return int.from_bytes(hashlib.sha256(b"%d:%s" % (seed, path)).digest()[:8], "big") / 2**64
+
+
 def cache() -> Path:
     """$IMGCLS_DATA_CACHE, else ~/.cache/imgcls_jax/data; it may be deleted at any time."""
     return Path(os.environ.get("IMGCLS_DATA_CACHE")

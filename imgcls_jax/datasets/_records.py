@@ -213,7 +213,10 @@ def _lookup(files: Sequence[str], counts: np.ndarray, read: Callable, parse: Cal
     size = int(ends[-1])
     return Lookup(size, read, lambda number: "{}, record {}".format(*place(number)),
                   lambda: _labels(files, size, read, rule),
-                  lambda number: _paths.version(*place(number)))
+                  lambda number: _paths.version(*place(number)),
+                  lambda: ([b"%s, record %d" % (os.fsencode(os.path.basename(file)), record)
+                            for file, count in zip(files, counts, strict=True)
+                            for record in range(count)], None))
 
 
 def _labels(files: Sequence[str], size: int, read: Callable, rule: list) -> np.ndarray:

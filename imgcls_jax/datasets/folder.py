@@ -3,15 +3,17 @@
 DIR may also be a zip or tar archive of such a folder.
 """
 
-import hashlib
+import json
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from imgcls_jax.datasets import DATASETS, _archive, _layout, fault
+from imgcls_jax.datasets import DATASETS, _archive, _layout, _paths, fault
 from imgcls_jax.datasets._paths import say
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Source
@@ -32,14 +34,19 @@ Tree = _layout.Disk | _layout.Packed
 
 @DATASETS.register()
 def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int = 3,
-           split_folders: bool = True) -> Source:
+           split_folders: bool = True, draw: Literal["threshold", "count"] = "threshold",
+           known: str = "") -> Source:
     """A class per folder, sorted by name or in the order of DIR/classes.txt. dir: a folder or a zip
     or tar archive of one, which is read in place; a single folder around the layout is skipped.
 
     Splits may also be called training, valid, validation, dev and testing, in any case. One folder
     of such a name that holds images itself, beside others, is a class; of two, or of all with
-    split_folders=False, the user decides. Without folders for splits, val_fraction of each class
-    becomes `val`, as a function of the seed and the file names; Source.files says which.
+    split_folders=False, the user decides. Without folders for splits, an image is `val` if the hash
+    of the seed and its path, a number in [0, 1), is below val_fraction: whatever is added or
+    removed, the others stay where they are. Of the two or more images of a class one is in `train`
+    and one in `val`, which is the one exception; it is excluded for the images in `known`, the
+    splits.json of an earlier run. draw="count": exactly val_fraction of each class, those of the
+    smallest hashes, as before version 0.2. Source.files says which image is where.
 
     Images may be in subfolders of a class's folder, and the folder a link. Their format is told by
     their content. Names that differ in Unicode form alone (NFC, NFD) are one class. Raises
@@ -56,7 +63,7 @@ def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int 
     if named:
         splits = {split: _scan(tree, name + b"/") for split, name in named.items()}
     else:
-        splits = _draw(_scan(tree, b""), val_fraction, seed)
+        splits = _draw(_scan(tree, b""), val_fraction, seed, draw, _known(known))
     _check(splits, tree)
     classes = _order(splits["train"], tree)
     files = {split: [path for name in classes for path in found.get(name, ())]
@@ -69,7 +76,7 @@ def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int 
     drawn = None if named else {split: tuple(map(say, paths)) for split, paths in files.items()}
     return Source(name="folder", classes=tuple(map(say, classes)),
                   sizes={split: len(paths) for split, paths in files.items()}, open=open_split,
-                  channels=channels, files=drawn)
+                  channels=channels, files=drawn, mixed=True)
 
 
 def _open(path: str) -> Tree:
@@ -185,23 +192,42 @@ def _images(tree: Tree, path: bytes, seen: set) -> Iterator[bytes]:
                             + ", ".join(_layout.FORMATS)))
 
 
-def _draw(classes: Classes, fraction: float, seed: int) -> dict[str, Classes]:
+def _draw(classes: Classes, fraction: float, seed: int, draw: str, known: Mapping[str, str]
+          ) -> dict[str, Classes]:
     """train and val by the hash of each path, independent of the order on disk."""
-    def place(path: bytes) -> bytes:
-        return hashlib.sha256(b"%d:%s" % (seed, path)).digest()
-
-    splits = {"train": {}, "val": {}}
+    splits: dict[str, Classes] = {"train": {}, "val": {}}
     single = [say(name) for name, paths in classes.items() if len(paths) == 1 and fraction]
     if single:
         warnings.warn(f"{len(single)} classes have a single image, which is in train; they are "
                       f"missing in val: {single[:8]}", stacklevel=3)
     for name, paths in classes.items():
-        shuffled = sorted(paths, key=place)
-        held_out = min(max(round(len(paths) * fraction), 1), len(paths) - 1) if fraction else 0
-        held_out = max(held_out, 0)  # for a class without images, which is refused later
-        splits["train"][name] = sorted(shuffled[held_out:])
-        splits["val"][name] = sorted(shuffled[:held_out])
+        shares = {path: _paths.share(seed, path) for path in paths}
+        ordered = sorted(paths, key=shares.__getitem__)
+        # Both halves get an image of two or more; a class without images is refused later.
+        least, most = int(fraction > 0 and len(paths) > 1), max(len(paths) - 1, 0)
+        if draw == "count":
+            held_out = set(ordered[:min(max(round(len(paths) * fraction), least), most)])
+        else:
+            told = {path: known[say(path)] for path in paths if say(path) in known}
+            free = [path for path in ordered if path not in told]
+            kept = {path for path, split in told.items() if split == "val"}
+            count = sum(shares[path] < fraction for path in free)
+            held_out = kept | set(free[:min(max(count, least - len(kept)), most - len(kept))])
+        splits["train"][name] = [path for path in paths if path not in held_out]
+        splits["val"][name] = [path for path in paths if path in held_out]
     return splits if fraction else {"train": splits["train"]}
+
+
+def _known(file: str) -> dict[str, str]:
+    """Path -> split, of a splits.json."""
+    if not file:
+        return {}
+    try:
+        said = json.loads(Path(file).expanduser().read_bytes())
+        return {path: split for split in ("train", "val") for path in said.get(split, ())}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"the splits cannot be read: {error}", where=f"config.data.known={file}",
+                          fix="name the splits.json of a run on this folder") from error
 
 
 def _check(splits: dict[str, Classes], tree: Tree):

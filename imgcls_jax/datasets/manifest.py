@@ -56,7 +56,7 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
         return _lookup(_rows.Rows(path), folder, name, header, root)
 
     return Source(name="manifest", classes=tuple(header["classes"]), sizes=header["sizes"],
-                  open=open_split, channels=channels, kind=header["kind"])
+                  open=open_split, channels=channels, kind=header["kind"], mixed=True)
 
 
 def index_folder(path: str, rules: dict[str, Any]) -> Path:
@@ -90,6 +90,15 @@ def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) 
         dense[np.repeat(np.arange(len(ends)), counts), labels] = 1
         return dense
 
+    def listed():
+        rows_of_split = set(places.tolist())
+        names = [os.fsencode(row[header["path_column"]]) for _, place, row in rows
+                 if place in rows_of_split]
+        if not multilabel:
+            return names, labels
+        numbers = np.split(labels, ends[:-1].astype(np.int64))
+        return names, [b"|".join(b"%d" % number for number in row) for row in numbers]
+
     def read(index):
         tf = tensorflow()
         path, found = tf.numpy_function(lambda i: (image(i), label(i)), [index],
@@ -98,6 +107,6 @@ def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) 
         return {"image": tf.io.read_file(tf.ensure_shape(path, ())), "label": found}
 
     split = Lookup(len(places), read, lambda index: _paths.say(image(index)), all_labels,
-                   lambda index: _paths.version(image(index)))
+                   lambda index: _paths.version(image(index)), listed)
     weakref.finalize(image, os.close, file)
     return split

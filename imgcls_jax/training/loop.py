@@ -146,7 +146,9 @@ class _Loop:
         self.checkpoints.save(step, state, {
             "config": run.config, "classes": run.source.classes, "model": run.spec.name,
             "preprocessing": run.preprocessing, "versions": environment.versions(),
-            "history": self.evaluations.history, "stopped": stopped}, self.evaluations.score(step))
+            "history": self.evaluations.history, "stopped": stopped,
+            "examples": {name: found.facts() for name, found in run.examples.read().items()}},
+            self.evaluations.score(step))
 
     def _last_good(self) -> int | None:
         self.checkpoints.wait()

@@ -9,6 +9,7 @@ import jax
 
 from imgcls_jax import config as configs
 from imgcls_jax import environment, tree
+from imgcls_jax.data import listing
 from imgcls_jax.training import workdir
 from imgcls_jax.training.evaluations import best_row
 from imgcls_jax.training.log import read_rows
@@ -30,6 +31,10 @@ def describe(run: Run, directory: Path):
     workdir.write_json(directory / "labels.json", run.source.classes)
     if run.source.files:
         workdir.write_json(directory / "splits.json", run.source.files)
+    try:
+        listing.write(directory / "examples", run.examples.read())
+    except OSError as error:
+        raise workdir.failure(error, directory / "examples") from error
 
 
 def summarise(run: Run, history: list[dict], stopped: str | None, directory: Path) -> dict:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from imgcls_jax import config as configs
 from imgcls_jax import environment
 from imgcls_jax.checkpoint.saving import Checkpoints
+from imgcls_jax.data import listing
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.types import Run, TrainState
 
@@ -39,8 +40,9 @@ def restore(run: Run, checkpoints: Checkpoints, directory: Path) -> Start:
     if restored is None:
         return Start(run.init(), [], None)
     state, saved, _ = restored
-    changes = configs.diff(configs.plain(saved["config"]), run.config)
+    changes = configs.diff(configs.saved(saved["config"]), run.config)
     _check_same_run(run, changes, tuple(saved["classes"]), directory)
+    _check_same_examples(run, saved.get("examples", {}), directory)
     _warn_of_versions(saved["versions"])
     if run.constants:
         state = dataclasses.replace(state, constants=run.constants())
@@ -62,6 +64,22 @@ def _check_same_run(run: Run, changes: list[str], classes: tuple[str, ...], dire
         raise ConfigError("the classes of the data are not those this workdir was trained with",
                           where=str(directory),
                           fix=f"compare {run.source.name} with {directory / 'labels.json'}")
+
+
+def _check_same_examples(run: Run, before: dict, directory: Path):
+    """ConfigError, or a warning where the run may go on so, if the data has changed."""
+    changes = listing.changes(before, run.examples.read(), directory / "examples",
+                              run.source.classes)
+    if changes and run.examples.on_change == "accept":
+        warnings.warn("the data has changed since the checkpoint: " + "; ".join(changes),
+                      stacklevel=3)
+    elif changes:
+        known = (f", and by --config.data.known={directory / 'splits.json'} every image stays in "
+                 "the split that it was in" if run.source.files else "")
+        raise ConfigError("the data has changed since this workdir was trained: "
+                          + "; ".join(changes), where=str(directory),
+                          fix="restore the data, choose another --workdir, or go on with the data "
+                              f"as it is: --config.data.on_change=accept{known}")
 
 
 def _warn_of_versions(old: dict[str, str]):

@@ -1,11 +1,15 @@
 """Parts of splits: rounded as TFDS rounds them, and the same examples from both kinds."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow_datasets
 from tensorflow_datasets.core import splits as tfds_splits
 
 from imgcls_jax import datasets
+from imgcls_jax.data import feed
+from imgcls_jax.data.feed import DataOptions
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.types import Lookup, Shards, Source
 
@@ -58,3 +62,48 @@ def test_a_part_that_is_none_is_refused(name):
     with pytest.raises(ConfigError) as error:
         datasets.size(LOOKUP, name)
     assert error.value.fix
+
+
+def by_class(classes: int, each: int) -> Source:
+    """A split that lies in order of its classes, as a folder does."""
+    labels = np.repeat(np.arange(classes, dtype=np.int32), each)
+    opened = Lookup(len(labels), lambda index: {"image": index, "label": index},
+                    lambda index: f"{labels[index]}/{index}", lambda: labels)
+    return Source(name="folder", classes=tuple(map(str, range(classes))), mixed=True,
+                  sizes={"train": len(labels)}, open=lambda name: opened)
+
+
+def places(source: Source, name: str) -> list[str]:
+    part = datasets.split(source, name)
+    return [part.where(index) for index in range(part.size)]
+
+
+def test_parts_of_a_folder_hold_all_classes_and_are_a_partition():
+    source = by_class(10, 100)
+    for name in ("train[:50%]", "train[50%:]", "train[:10%]"):
+        assert set(datasets.labels(source, name, "")) == set(range(10))
+    parts = [place for a, b in ((0, 100), (100, 700), (700, 1000))
+             for place in places(source, f"train[{a}:{b}]")]
+    assert sorted(parts) == sorted(places(source, "train"))
+    # A larger part holds the smaller one: curves over the size of the data are of nested sets.
+    assert set(places(source, "train[:10%]")) < set(places(source, "train[:20%]"))
+
+
+def test_the_permutation_is_fixed():
+    """The order of raw draws of Philox4x64 with key 0, which NumPy keeps for ever."""
+    assert datasets.shuffled(10).tolist() == np.argsort(
+        np.random.Philox(key=0).random_raw(10)).tolist() == [
+        0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
+
+
+def test_a_part_by_the_order_of_the_list_is_a_run_of_it():
+    options = DataOptions(parts="listed")
+    listed = feed.select(by_class(4, 5), options, 0)
+    assert places(listed, "train[:5]") == places(listed, "train")[:5]
+
+
+def test_a_part_that_lacks_classes_is_told():
+    source = dataclasses.replace(by_class(4, 5), mixed=False)
+    with pytest.warns(UserWarning, match=r"train\[:50%\] has no example of 2 of 4 classes: "
+                                         r"\['2', '3'\]"):
+        feed.Feed(source, 0, DataOptions()).split("train[:50%]")

@@ -264,8 +264,8 @@ def test_a_folder_of_classes_is_split_by_its_seed(tmp_path, check):
     write_folder(tmp_path, 10, 0)
     found = check(0, tmp_path / "train")
     assert found["layout"] == "CLASS/*, split by a seed"
-    assert {name: split["examples"] for name, split in found["splits"].items()} == {
-        "train": 32, "val": 8}
+    counts = {name: split["examples"] for name, split in found["splits"].items()}
+    assert sum(counts.values()) == 40 and 4 <= counts["val"] <= 12  # each by its own hash
 
 
 def test_odd_names_are_told_with_escapes(few, capsys, check):

@@ -1,0 +1,64 @@
+"""A folder that changes between two starts of the same line of training."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgcls_jax.__main__ import main
+from imgcls_jax.training.workdir import read_json
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(
+                tmp_path / "photos" / name / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def train(photos, steps: int, *more: str) -> int:
+    resize = "--config.{}=({{'name': 'resize', 'size': 8}},)"
+    return main(["train", "--config=digits", "--config.data.name=folder", "--quiet",
+                 f"--config.data.dir={photos}", "--config.data.channels=1",
+                 "--config.data.eval=val",
+                 "--config.model.name=vit_mini", "--config.model.width=8", "--config.model.depth=1",
+                 "--config.model.heads=1", "--config.schedule.warmup=None",
+                 "--config.batch_size=8", f"--config.total.steps={steps}",
+                 resize.format("transforms"), resize.format("eval_transforms"),
+                 "--config.evals={'val': {'name': 'classification'}}",
+                 f"--workdir={photos.parent / 'w'}", *more])
+
+
+def test_a_changed_folder_is_told_and_refused_unless_asked_for(photos, capsys):
+    workdir = photos.parent / "w"
+    assert train(photos, 2) == 0
+    before = read_json(workdir / "splits.json")
+    lost = before["val"][0]
+    shutil.copy(photos / "ant" / "3.png", photos / "ant" / "new.png")
+    (photos / lost).unlink()
+
+    assert train(photos, 4) == 2
+    told = capsys.readouterr().err
+    assert "1 example added (ant/new.png)" in told and f"removed ({lost})" in told
+    assert "--config.data.on_change=accept" in told
+    assert read_json(workdir / "splits.json") == before  # a refused start changes nothing
+    assert read_json(workdir / "results.json")["step"] == 2
+
+    known = f"--config.data.known={workdir / 'splits.json'}"
+    assert train(photos, 4, "--config.data.on_change=accept", known) == 0
+    assert "warning: the data has changed" in capsys.readouterr().err
+    after = read_json(workdir / "splits.json")
+    assert {path: split for split in after for path in after[split]
+            if path not in (lost, "ant/new.png")} == {
+        path: split for split in before for path in before[split] if path != lost}
+    # From here on this is the data of the run, wherever it lies.
+    moved = photos.rename(Path(f"{photos}-moved"))
+    assert train(moved, 6, known) == 0
+    assert json.loads((workdir / "results.json").read_text())["step"] == 6
