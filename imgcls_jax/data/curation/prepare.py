@@ -12,19 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from imgcls_jax.data import listing
 from imgcls_jax.data.curation import examples, recording
 from imgcls_jax.data.curation.progress import Progress
 from imgcls_jax.data.decoding import pillow
 from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
-from imgcls_jax.types import Lookup, Source
+from imgcls_jax.types import Lookup, Shards, Source
 
-PLAN = "plan.json"
+PLAN, NEW_PLAN, EXAMPLES = "plan.json", ".plan.json.tmp", "examples"
 SAMPLE = 64  # examples from which the size of the others is estimated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All that decides the bytes that are written; plan.json holds it, to compare later runs with.
+    """All that decides the bytes that are written, but for the examples; plan.json holds it and a
+    digest of their list, to compare later runs with.
 
     data: what names the dataset, as JSON has it. short_side: pixels; larger images are shrunk until
     their shorter side has so many, None keeps all as they are. quality: of the JPEG of a shrunk
@@ -51,26 +53,38 @@ class Plan:
 def prepare(made: Source, out: Path, plan: Plan, threads: int = 1) -> dict:
     """Writes the dataset to a folder, which appears when it is complete; gives its dataset.json.
 
-    A folder of the same plan is left as it is, and an interrupted run of it is continued. Raises
-    ConfigError where the folder holds anything else, DataError for examples that cannot be read,
-    and EnvironmentFailure where nothing can be written.
+    A folder of the same plan and examples is left as it is, and an interrupted run of them is
+    continued; of its files those are written again whose sources have changed in size or time.
+    Raises ConfigError where the folder holds anything else, or the list of examples has changed,
+    DataError for examples that cannot be read, and EnvironmentFailure where nothing can be written.
     """
-    if (out / PLAN).is_file() and _read(out / PLAN) == plan.json():
+    for name in plan.splits:
+        if not made.sizes[name]:
+            raise DataError(f"the split {name!r} has no examples", where=made.name,
+                            fix="choose others with --splits")
+    opened = {name: made.open(name) for name in plan.splits}
+    listings = {name: listing.listing(split) for name, split in opened.items()}
+    whole = plan.json() | {"examples": {name: found.facts() for name, found in listings.items()}}
+    if (out / PLAN).is_file() and _is_ours(out, plan, listings, made.classes):
         print(f"{out} is prepared already", file=sys.stderr)
-        return _read(out / "dataset.json")
+        return json.loads((out / "dataset.json").read_bytes())
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError("--out holds something else already", where=str(out),
                           fix="name a new folder, or remove this one")
     partial = out.with_name(f"{out.name}.partial")
-    if partial.exists() and _read(partial / PLAN) != plan.json():
-        raise ConfigError("there is an unfinished run with other settings or data",
-                          where=str(partial), fix="repeat its command line, or remove it")
+    begun = partial.exists() and {entry.name for entry in partial.iterdir()} - {EXAMPLES, NEW_PLAN}
+    if begun and not _is_ours(partial, plan, listings, made.classes):
+        raise ConfigError("there is an unfinished run with other settings", where=str(partial),
+                          fix="repeat its command line, or remove it")
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        (partial / PLAN).write_text(json.dumps(plan.json(), indent=1))
+        if not begun:  # the plan comes last: without it nothing else has been written
+            listing.write(partial / EXAMPLES, listings)
+            (partial / NEW_PLAN).write_text(json.dumps(whole, indent=1))
+            (partial / NEW_PLAN).replace(partial / PLAN)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of images a little below the limit of pixels
-            listed = _write(made, partial, plan, threads)
+            listed = _write(made, opened, partial, plan, threads)
         (partial / "progress.jsonl").unlink(missing_ok=True)
         if out.exists():
             out.rmdir()
@@ -83,7 +97,27 @@ def prepare(made: Source, out: Path, plan: Plan, threads: int = 1) -> dict:
     return listed
 
 
-def _write(made: Source, folder: Path, plan: Plan, threads: int) -> dict:
+def _is_ours(folder: Path, plan: Plan, listings: Mapping[str, listing.Listing],
+             classes: Sequence[str]) -> bool:
+    """Whether a folder is of this plan. ConfigError if it is, but of other examples."""
+    said = _read(folder / PLAN)
+    if not isinstance(said, dict):
+        return False
+    before = said.pop("examples", None)
+    if said != plan.json():
+        return False
+    if before is None:  # an earlier version wrote it, which did not know
+        return (folder / "dataset.json").is_file()
+    changes = listing.changes(before, listings, folder / EXAMPLES, classes)
+    if changes:
+        raise ConfigError("the dataset has changed since this was begun: " + "; ".join(changes),
+                          where=str(folder), fix="restore the dataset, or remove this folder and "
+                                                 "prepare it from the beginning")
+    return True
+
+
+def _write(made: Source, opened: Mapping[str, Lookup | Shards], folder: Path, plan: Plan,
+           threads: int) -> dict:
     done, splits, bad = recording.remembered(folder), {}, []
     decode = examples.decoder()
 
@@ -91,10 +125,7 @@ def _write(made: Source, folder: Path, plan: Plan, threads: int) -> dict:
         return encoded(image, decode, plan.short_side, plan.quality)
 
     for number, name in enumerate(plan.splits):
-        if not made.sizes[name]:
-            raise DataError(f"the split {name!r} has no examples", where=made.name,
-                            fix="choose others with --splits")
-        split = made.open(name)
+        split = opened[name]
         shards = plan.shards or _shards(split, encode, plan.shard_mb * 1e6, threads)
         progress, files = Progress(name, split.size), []
         for file in recording.write_split(

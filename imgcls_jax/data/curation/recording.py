@@ -18,6 +18,7 @@ import numpy as np
 
 from imgcls_jax.data.curation import examples
 from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.datasets import _paths
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup, Shards
 
@@ -27,12 +28,14 @@ FRAME = struct.Struct("<QQ")  # place in the order, length
 
 @dataclasses.dataclass
 class File:
-    """One record file as dataset.json has it; bad: the examples that it leaves out."""
+    """One record file as dataset.json has it; bad: the examples that it leaves out; source: what
+    changes when the files that its examples were read from do."""
     file: str
     count: int
     bytes: int
     sha256: str
     bad: list[dict] = dataclasses.field(default_factory=list)
+    source: str = ""
 
 
 def write_split(split: Lookup | Shards, name: str, folder: Path, *, encode: Callable, shards: int,
@@ -41,12 +44,18 @@ def write_split(split: Lookup | Shards, name: str, folder: Path, *, encode: Call
     """Writes record files of equal numbers of examples, within one; gives each when it is written.
 
     encode: (image, label) -> bytes of the image. shards: number of files. seed: of the order. form:
-    "tfrecord" or "array_record". done: files of an earlier run, which stay. skip: leave out an
+    "tfrecord" or "array_record". done: files of an earlier run, which stay unless what
+    they were read from has changed. skip: leave out an
     example that cannot be read; else it raises DataError.
     """
     order = np.random.default_rng(seed).permutation(split.size)
     ends = np.arange(1, shards + 1) * split.size // shards
     names = [f"{name}-{i:05}-of-{shards:05}.{form}" for i in range(shards)]
+    parts = [(file, int(first), int(last))
+             for file, first, last in zip(names, [0, *ends[:-1]], ends, strict=True)]
+    for file, first, last in parts:
+        if file in done and done[file].source != _state(split, order[first:last]):
+            del done[file]
 
     def record(index, image, label):
         return _example(encode(image, label), label, split.where(index))
@@ -57,13 +66,30 @@ def write_split(split: Lookup | Shards, name: str, folder: Path, *, encode: Call
     else:
         rows = _spread(split, record, folder, name, order, ends, threads, done.keys() >= {*names})
 
-    for file, first, last in zip(names, [0, *ends[:-1]], ends, strict=True):
+    for file, first, last in parts:
         if file not in done:
-            done[file] = _write(folder / file, rows(first, last), split, name, form, skip)
+            source = _state(split, order[first:last])  # before reading: a later change is noticed
+            written = _write(folder / file, rows(first, last), split, name, form, skip)
+            done[file] = dataclasses.replace(written, source=source)
             _remember(folder, done[file])
         yield done[file]
     for path in folder.glob(f"{name}-*.unordered"):  # of files that were finished before
         path.unlink()
+
+
+def _state(split: Lookup | Shards, members: np.ndarray) -> str:
+    """A digest of the paths, sizes and times of the files that these examples are in."""
+    found = hashlib.sha256()
+    try:
+        if isinstance(split, Shards):
+            for path, _, _ in split.files:
+                found.update(_paths.version(path).encode("utf-8", "surrogateescape"))
+        elif split.version:
+            for index in members:
+                found.update(split.version(int(index)).encode("utf-8", "surrogateescape"))
+    except OSError as error:  # of a file that is missing; reading it says so
+        found.update(str(error).encode("utf-8", "surrogateescape"))
+    return found.hexdigest()[:32]
 
 
 def _example(image: bytes, label: np.ndarray, name: str) -> bytes:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,16 +45,20 @@ def prepare(*words, code=0):
 
 def read(out, split) -> list[tuple[bytes, list, str]]:
     """(image, label, name) of every record, in the order of the files, by TensorFlow's reader."""
+    files = json.loads((out / "dataset.json").read_text())["splits"][split]["files"]
+    return [record for file in files for record in records(out / file["file"])]
+
+
+def records(file) -> list[tuple[bytes, list, str]]:
     import tensorflow as tf
 
     found = []
-    for file in json.loads((out / "dataset.json").read_text())["splits"][split]["files"]:
-        for record in tf.data.TFRecordDataset(str(out / file["file"])).as_numpy_iterator():
-            feature = tf.train.Example.FromString(record).features.feature
-            label = feature["label"]
-            found.append((feature["image"].bytes_list.value[0],
-                          list(label.int64_list.value) or list(label.float_list.value),
-                          feature["name"].bytes_list.value[0].decode()))
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        label = feature["label"]
+        found.append((feature["image"].bytes_list.value[0],
+                      list(label.int64_list.value) or list(label.float_list.value),
+                      feature["name"].bytes_list.value[0].decode()))
     return found
 
 
@@ -307,8 +312,76 @@ def test_a_run_that_was_cut_off_goes_on(photos, tmp_path, registered, monkeypatc
                for name, when in before.items())
     names = sorted(os.listdir(tmp_path / "out"))
     assert names == sorted(os.listdir(tmp_path / "whole"))
-    for name in names:
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert_same_files(tmp_path / "out", tmp_path / "whole")
+
+
+def assert_same_files(one, other):
+    for path in one.iterdir():
+        if path.is_file():
+            assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+
+
+@pytest.fixture
+def cut_off(photos, tmp_path, monkeypatch):
+    """The words of a run that was cut off after two of its four files."""
+    words = [photos, "--shards=2", f"--out={tmp_path / 'out'}"]
+    write, written = recording._write, []
+
+    def interrupted(path, *arguments):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        return write(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording, "_write", interrupted)
+        prepare(*words, code=130)
+    return words
+
+
+def test_a_folder_that_changed_meanwhile_is_told_and_refused(photos, tmp_path, cut_off, capsys):
+    """Its order is another one: examples would be missing, and others be there twice."""
+    prepare(photos, "--shards=2", f"--out={tmp_path / 'before'}")
+    (photos / "train" / "ant" / "00b.jpg").write_bytes(jpeg(np.random.default_rng(9), 30, 30))
+    (photos / "val" / "bee" / "02.jpg").rename(photos / "val" / "ant" / "02b.jpg")
+    told = ("train: 1 example added (train/ant/00b.jpg); val: 1 example added (val/ant/02b.jpg); "
+            "val: 1 example removed (val/bee/02.jpg)")
+    prepare(*cut_off, code=2)
+    assert told in capsys.readouterr().err
+    prepare(photos, "--shards=2", f"--out={tmp_path / 'before'}", code=2)  # a complete one, too
+    assert told in capsys.readouterr().err
+    (photos / "train" / "ant" / "00b.jpg").unlink()
+    (photos / "val" / "ant" / "02b.jpg").rename(photos / "val" / "bee" / "02.jpg")
+    prepare(*cut_off)
+    assert_same_files(tmp_path / "out", tmp_path / "before")
+
+
+def test_what_was_written_of_an_image_that_changed_is_written_again(photos, tmp_path, cut_off):
+    (first,) = (json.loads(line) for line in (
+        tmp_path / "out.partial" / "progress.jsonl").read_text().splitlines()[:1])
+    there = tmp_path / "out.partial" / first["file"]
+    kept = tmp_path / "out.partial" / "train-00001-of-00002.tfrecord"
+    changed = Path(next(name for _, _, name in records(there)))
+    changed.write_bytes(jpeg(np.random.default_rng(9), 31, 30))
+    before = kept.stat().st_mtime_ns
+    prepare(*cut_off)
+    assert (tmp_path / "out" / kept.name).stat().st_mtime_ns == before
+    prepare(photos, "--shards=2", f"--out={tmp_path / 'now'}")
+    assert_same_files(tmp_path / "out", tmp_path / "now")
+
+
+def test_a_run_that_was_killed_before_its_plan_begins_again(photos, tmp_path):
+    partial = tmp_path / "out.partial"
+    (partial / "examples").mkdir(parents=True)
+    (partial / ".plan.json.tmp").write_text('{"data": ')
+    prepare(photos, f"--out={tmp_path / 'out'}")
+    assert len(read(tmp_path / "out", "train")) == 24 and not partial.exists()
+    (partial).mkdir()
+    (partial / "mine.txt").write_text("of somebody else")
+    prepare(photos, f"--out={tmp_path / 'out'}2", code=0)
+    shutil.rmtree(tmp_path / "out")
+    prepare(photos, f"--out={tmp_path / 'out'}", code=2)
+    assert (partial / "mine.txt").exists()
 
 
 def test_what_is_there_is_neither_written_again_nor_overwritten(photos, tmp_path, capsys):
