@@ -19,7 +19,7 @@ DIGEST = 16  # bytes of BLAKE2b before the image of a cache file
 def cached(split: Lookup | Shards, place: str, name: str) -> Lookup:
     """The same split, each image of which is read only once. place: "memory" or a folder.
 
-    An image is kept under its path, size and time of modification (Lookup.version), so that a file
+    An image is kept under its path, size and times of change (Lookup.version), so that a file
     that was replaced, moved or mended is read again; labels are those of the split. A folder may
     serve several datasets, processes and later runs. ConfigError for a split of record files or of
     images that are not encoded; DataError for a folder that cannot be written.

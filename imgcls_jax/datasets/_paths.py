@@ -31,7 +31,8 @@ def cache() -> Path:
 
 
 def version(file: str | bytes, place: Any = None) -> str:
-    """What changes when the file does: its path, size and time of modification, with a place in it.
+    """What changes when the file does: its path, size, and times of modification and of status,
+    with a place in it. Renaming a file over another keeps the one time, and changes the other.
 
     OSError if there is no such file. A path such as gs://... is looked up by TensorFlow.
     """
@@ -43,7 +44,7 @@ def version(file: str | bytes, place: Any = None) -> str:
             raise OSError(error.message) from error
         state = [os.fsdecode(file), status.length, status.mtime_nsec]
     else:
-        state = _state(file)
+        state = [*_state(file), os.stat(file).st_ctime_ns]
     return json.dumps([state, place])
 
 
