@@ -64,7 +64,7 @@ def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int 
         splits = {split: _scan(tree, name + b"/") for split, name in named.items()}
     else:
         splits = _draw(_scan(tree, b""), val_fraction, seed, draw, _known(known))
-    _check(splits, tree)
+    _check(splits, tree, drawn=not named)
     classes = _order(splits["train"], tree)
     files = {split: [path for name in classes for path in found.get(name, ())]
              for split, found in splits.items()}
@@ -230,7 +230,7 @@ def _known(file: str) -> dict[str, str]:
                           fix="name the splits.json of a run on this folder") from error
 
 
-def _check(splits: dict[str, Classes], tree: Tree):
+def _check(splits: dict[str, Classes], tree: Tree, drawn: bool):
     train = splits.get("train")
     if not train:
         found = sorted(say(name) for name, _ in tree.children(b""))
@@ -247,8 +247,9 @@ def _check(splits: dict[str, Classes], tree: Tree):
                                 where=tree.say(os.path.dirname(paths[0])),
                                 fix="add it to train, or remove it here"))
         if found and not any(found.values()):
-            fault(DataError(f"split {split!r} has no images", where=tree.say(b""),
-                            fix="put images into its class folders, or remove the split"))
+            fix = ("set config.data.val_fraction=0, or give a class two images or more" if drawn
+                   else "put images into its class folders, or remove the split")
+            fault(DataError(f"split {split!r} has no images", where=tree.say(b""), fix=fix))
 
 
 def _order(train: Classes, tree: Tree) -> list[bytes]:
