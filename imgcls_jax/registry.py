@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import threading
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -35,6 +36,7 @@ class Registry:
         self._found: dict[str, Callable] = {}
         self._facts: dict[str, dict] = {}
         self._scanned = package is None
+        self._scanning = threading.RLock()  # held by the thread that imports the files
 
     def register(self, *functions, **facts) -> Callable[[Callable], Callable]:
         """Decorator: enters a function under its own name, with facts about it."""
@@ -55,18 +57,20 @@ class Registry:
         return enter
 
     def _scan(self):
-        if not self._scanned and self.package:
-            self._scanned = True
+        """Imports the files. Another thread waits until all names are there."""
+        if self._scanned or not self.package:
+            return
+        with self._scanning:
             package = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__):
                 if not module.name.startswith("_"):
                     self._import(f"{self.package}.{module.name}")
+            self._scanned = True
 
     def _import(self, name: str):
         try:
             importlib.import_module(name)
         except Exception as error:
-            self._scanned = False
             raise ConfigError(f"a file of {self.plural} fails: {type(error).__name__}: {error}",
                               where=name.replace(".", "/") + ".py",
                               fix="fix or move it: every file of the folder is imported; "

@@ -1,5 +1,6 @@
 """Registries: names, signatures as schemas, folders that are scanned."""
 
+import concurrent.futures
 import dataclasses
 import sys
 from collections.abc import Callable
@@ -150,6 +151,24 @@ def test_a_new_file_in_the_folder_is_a_new_name_and_an_underscore_hides_one(tmp_
         BIRDS.names()
     assert error.value.where == "birds_of_this_test/c.py"
     for name in [name for name in sys.modules if name.startswith("birds_of_this_test")]:
+        del sys.modules[name]
+
+
+def test_a_name_that_two_threads_ask_for_first_is_found_by_both(tmp_path, monkeypatch):
+    folder = tmp_path / "fish_of_this_test"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from imgcls_jax.registry import Registry\nFISH = Registry('fish', __name__)\n")
+    for name in ("carp", "trout"):
+        (folder / f"{name}.py").write_text(
+            "import time\nfrom fish_of_this_test import FISH\ntime.sleep(0.05)\n"
+            f"@FISH.register()\ndef {name}():\n    return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    from fish_of_this_test import FISH
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(FISH.get, ["trout", "carp"] * 2))
+    assert [function.__name__ for function in found] == ["trout", "carp"] * 2
+    for name in [name for name in sys.modules if name.startswith("fish_of_this_test")]:
         del sys.modules[name]
 
 

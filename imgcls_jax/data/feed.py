@@ -4,6 +4,7 @@ dataset shares."""
 import collections
 import dataclasses
 import functools
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
@@ -73,12 +74,19 @@ class Feed:
     seed: int
     options: DataOptions
     bad_samples: collections.deque = dataclasses.field(default_factory=collections.deque)
+    _made: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _making: Any = dataclasses.field(default_factory=threading.RLock, init=False, repr=False)
 
-    @functools.cached_property
-    def order(self):
-        """split -> the order of training from it, made once; None of record files that are not
-        sampled."""
-        return functools.cache(self._make_order)
+    def _once(self, make: Callable, name: str):
+        """make(split), once: training and evaluations, which run in several threads, share it."""
+        with self._making:
+            if (make.__name__, name) not in self._made:
+                self._made[make.__name__, name] = make(name)
+            return self._made[make.__name__, name]
+
+    def order(self, name: str) -> Order | None:
+        """The order of training from a split; None of record files that are not sampled."""
+        return self._once(self._make_order, name)
 
     def _make_order(self, name: str) -> Order | None:
         sampler, repeats = self.options.sampling, self.options.repeats
@@ -101,10 +109,9 @@ class Feed:
         """i32[N] or f32[N,K], those of the training split; where: the key that asks for them."""
         return datasets.labels(self.source, self.options.train, where)
 
-    @functools.cached_property
-    def split(self):
-        """name -> Lookup or Shards, opened once, behind the cache."""
-        return functools.cache(self._open)
+    def split(self, name: str) -> Lookup | Shards:
+        """Opened once, with the cache in front of it."""
+        return self._once(self._open, name)
 
     def _open(self, name: str) -> Lookup | Shards:
         opened = datasets.split(self.source, name)
@@ -123,19 +130,19 @@ class Feed:
                           f"{len(self.source.classes):,} classes: "
                           f"{[self.source.classes[k] for k in absent[:8]]}", stacklevel=4)
 
-    @functools.cached_property
-    def _faults(self):
-        """By split: what has been found stays found."""
-        names = ("on_error", "max_bad", "max_bad_fraction")
-        return functools.cache(lambda name: Faults(
-            self.split(name), name=name, report=self.bad_samples.append,
-            **{key: getattr(self.options, key) for key in names}))
+    def _faults(self, name: str) -> Faults:
+        """Those of a split: what has been found stays found."""
+        return self._once(self._make_faults, name)
 
-    @functools.cached_property
-    def _check_labels(self):
-        """name -> None; DataError for a label of a split that is no class, where all labels are
-        known before an image is read: sooner than at the batch that has it."""
-        return functools.cache(self._look_at_labels)
+    def _make_faults(self, name: str) -> Faults:
+        keys = ("on_error", "max_bad", "max_bad_fraction")
+        return Faults(self.split(name), name=name, report=self.bad_samples.append,
+                      **{key: getattr(self.options, key) for key in keys})
+
+    def _check_labels(self, name: str):
+        """DataError for a label of a split that is no class, where all labels are known before an
+        image is read: sooner than at the batch that has it."""
+        return self._once(self._look_at_labels, name)
 
     def _look_at_labels(self, name: str):
         split, classes = self.split(name), len(self.source.classes)

@@ -85,7 +85,7 @@ def test_what_is_served_after_an_edit_is_on_the_disk(photos, tmp_path, edit, pla
     assert served(split) == on_disk(photos)
     edit(photos)
     assert served(cached(opened(photos), place, "photos")) == on_disk(photos)
-    if edit in (mend, swap, swap_alike):  # no list of files differs: the open split serves the disk too
+    if edit in (mend, swap, swap_alike):  # as many files: the open split serves the disk too
         assert served(split) == on_disk(photos)
 
 

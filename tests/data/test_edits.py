@@ -1,4 +1,4 @@
-"""Random edits of a folder between starts: what is served is what the disk holds, or it is refused."""
+"""Random edits of a folder between starts: what is served is on the disk, or it is refused."""
 
 import hashlib
 import os

@@ -1,5 +1,6 @@
 """What config.data and config.evals may say of any dataset; phases of training."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -16,7 +17,7 @@ from imgcls_jax import config, datasets
 from imgcls_jax.assembly import build
 from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.data import feed, resident
-from imgcls_jax.datasets import DATASETS
+from imgcls_jax.datasets import DATASETS, _paths
 from imgcls_jax.errors import ConfigError, DataError, Preempted
 from imgcls_jax.training import loop, resume
 from imgcls_jax.training.log import read_rows
@@ -152,17 +153,18 @@ def test_bad_images_are_left_out_and_listed(photos, tmp_path):
 
 @pytest.mark.daily(1)
 @pytest.mark.parametrize("place", ["folder", "memory"])
-def test_a_cache_reads_every_file_once(photos, tmp_path, place):
+def test_a_cache_reads_every_file_once(photos, tmp_path, place, monkeypatch):
+    # Blind to changes: only one who reads a file again notices that it is another.
+    monkeypatch.setattr(_paths, "version", lambda file, place=None: os.fsdecode(file))
     given = (*FOLDER, f"data.dir={photos}/photos", "data.channels=3",
              f"data.cache={'memory' if place == 'memory' else tmp_path / 'cache'}")
     run = built(*given)
     plain = host_batches(built(*(text for text in given if not text.startswith("data.cache"))), 9)
     batches = run.batches(0)
     cached = [next(batches) for _ in range(6)]  # two passes over 80 images
-    for file in (photos / "photos/train").rglob("*.png"):  # no one could tell without reading it
-        status, other = file.stat(), photos / "other.png"
-        other.write_bytes(bytes(status.st_size))
-        os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for file in (photos / "photos/train").rglob("*.png"):
+        other = photos / "other.png"
+        other.write_bytes(bytes(file.stat().st_size))
         other.replace(file)  # at once: the pipeline reads ahead in threads
     cached += [next(batches) for _ in range(3)]
     for one, other in zip(plain, cached, strict=True):
@@ -170,6 +172,21 @@ def test_a_cache_reads_every_file_once(photos, tmp_path, place):
             np.testing.assert_array_equal(one[name], other[name])
     if place == "folder":  # it serves another run
         np.testing.assert_array_equal(host_batches(built(*given), 1)[0]["image"], plain[0]["image"])
+
+
+def test_threads_share_one_opened_split_and_what_was_found_of_it(monkeypatch):
+    fed, opened = feed_of(built()), []
+
+    def slow(source, name, real=datasets.split):
+        time.sleep(0.02)
+        opened.append(name)
+        return real(source, name)
+
+    monkeypatch.setattr(feed.datasets, "split", slow)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: (fed.split("train"), fed.order("train"),
+                                         fed._faults("train")), range(16)))
+    assert opened == ["train"] and len({tuple(map(id, row)) for row in found}) == 1
 
 
 @pytest.mark.daily(1)

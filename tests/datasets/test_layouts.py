@@ -74,7 +74,7 @@ class Layout:
                 folder.symlink_to(there, target_is_directory=True)
             folder.mkdir(exist_ok=True)
             # A folder of such a name that has folders in it would be a split.
-            deep = ["", "", "2020", "a/b"] if name.lower() not in sum(SPLITS.values(), []) else [""]
+            deep = ["", "", "2020", "a/b"] if name in NAMES else [""]
             least = 2 if split == "all" and name == classes[0] else 1  # one of them will be `val`
             for _ in range(self.rng.integers(least, 5)):
                 self._image(folder / str(self.rng.choice(deep)), split, name)

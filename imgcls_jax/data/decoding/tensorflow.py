@@ -4,11 +4,19 @@ import contextlib
 import functools
 import os
 import sys
+import threading
+
+_importing = threading.Lock()  # training imports it in a thread, and may need it in another
+
+
+def tensorflow():
+    """TensorFlow, imported when first needed and kept off the accelerators, which are JAX's."""
+    with _importing:
+        return _tensorflow()
 
 
 @functools.cache
-def tensorflow():
-    """TensorFlow, imported when first needed and kept off the accelerators, which are JAX's."""
+def _tensorflow():
     # JAX sets it to "1" on import, so "1" is not a user's choice. What TensorFlow logs about a
     # damaged image, with tracebacks, is also raised as an exception, which data/faults.py explains.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
