@@ -1,7 +1,9 @@
 """The three tasks, and what labels, logits and probabilities mean in each."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -80,17 +82,69 @@ def counts(labels: np.ndarray, classes: tuple[str, ...], where: str) -> tuple[np
     return found.astype(np.float64), len(labels)
 
 
-def automatic(name: str, kind: str, found: np.ndarray, total: int) -> tuple[float, ...]:
-    """What "auto" means for an argument of a loss, given the examples of each class.
+def prior(found: np.ndarray, total: int) -> tuple[float, ...]:
+    """The share of each class in the examples."""
+    return tuple(map(float, found / total))
 
-    prior: the share of each class. class_weights for multiclass: n / (K n_k), scikit-learn's
-    "balanced"; for the other tasks negatives / positives of each output.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassWeights:
+    """How rare classes count more, as config.loss.class_weights says it by a dict.
+
+    weights: "balanced", n / (K n_k) for multiclass, scikit-learn's rule, and negatives / positives
+    of each output for the other tasks; "effective", (1 - beta) / (1 - beta**n_k) scaled to a mean
+    of 1 over the examples (arXiv 1901.05555, eq. 4); or the numbers themselves. cap: no weight is
+    above cap times the smallest. mean: the loss of a batch in training is divided by the sum of its
+    "weights", as by torch.nn.CrossEntropyLoss(weight), or by its number of "examples"; None:
+    "weights" where they scale the loss of an example, as in softmax losses.
     """
-    if name == "prior":
-        values = found / total
-    elif kind == "multiclass":
-        values = total / (len(found) * found)
-    else:
-        values = (total - found) / found
-        values = values[1:] if kind == "binary" else values
-    return tuple(map(float, values))
+
+    weights: Literal["balanced", "effective"] | tuple[float, ...] = "balanced"
+    beta: float = 0.999
+    cap: float | None = None
+    mean: Literal["weights", "examples"] | None = None
+
+    def __post_init__(self):
+        where = "config.loss.class_weights"
+        if not 0 <= self.beta < 1:
+            raise ConfigError(f"beta={self.beta} is out of range", where=f"{where}.beta",
+                              fix="use 0, no weights at all, to below 1, such as 0.999")
+        if self.cap is not None and not self.cap >= 1:
+            raise ConfigError(f"cap={self.cap} is below 1", where=f"{where}.cap",
+                              fix="use 1 or more, such as 10")
+
+    def counted(self, kind: str, found: np.ndarray, total: int) -> tuple[float, ...]:
+        """The weight of each output, given the examples of each class of `total`."""
+        if not isinstance(self.weights, str):
+            values = np.array(self.weights, np.float64)
+        elif kind != "multiclass":
+            if self.weights == "effective":
+                raise ConfigError("effective numbers are for multiclass tasks",
+                                  where="config.loss.class_weights.weights", fix="use 'balanced'")
+            values = (total - found) / found
+            values = values[1:] if kind == "binary" else values
+        elif self.weights == "balanced":
+            values = total / (len(found) * found)
+        else:
+            values = (1 - self.beta) / (1 - self.beta**found)
+            values *= total / (values * found).sum()
+        if self.cap is not None:
+            values = np.minimum(values, self.cap * values.min())
+        return tuple(map(float, values))
+
+
+AUTOMATIC = ClassWeights(mean="examples")
+"""What class_weights="auto" means."""
+
+
+def over_weights(loss: Callable, class_weights: tuple[float, ...]) -> Callable:
+    """A loss whose mean over a batch is that of `loss` divided by the mean weight of the batch.
+
+    class_weights: those that scale the loss of an example, by its targets f[B,K].
+    """
+    def normalised(logits, targets):
+        weights = targets @ jnp.asarray(class_weights, targets.dtype)
+        # A batch of nothing but classes of weight 0 has no loss, not 0 / 0.
+        return loss(logits, targets) / jnp.maximum(weights.mean(), 1e-12)
+
+    return normalised

@@ -73,7 +73,7 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     abstract_batch = inputs.abstract_batch(batch_size, size, source, mesh)
 
     # ---- model and task
-    task = objective.make(c, data)
+    task, trained = objective.make(c, data)
     module, spec = network.make(c["model"], task.outputs, dtype)
     spec = network.as_trained(spec, c["init"])
     mean, std = network.statistics(c["data"], spec, source.channels)
@@ -82,7 +82,7 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     net = network.Net(module, spec, (1, *train_size, source.channels), dtype, (mean, std))
 
     # ---- what learns and what evaluates
-    learns = learning.make(c, net, task, make_step, mesh, total_steps,
+    learns = learning.make(c, net, trained, make_step, mesh, total_steps,
                            inputs.preparation(on_device, normalise))
     evaluations = evaluation.make(c, net, task, data, mesh, normalise, for_evals, kept,
                                   total_steps)

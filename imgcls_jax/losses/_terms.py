@@ -8,7 +8,7 @@ import optax
 from imgcls_jax.errors import ConfigError
 
 Reduce = Literal["sum", "mean"]
-Weights = tuple[float, ...] | Literal["auto"] | None
+Weights = tuple[float, ...] | Literal["auto"] | dict | None  # a dict: as of tasks.ClassWeights
 
 
 def check(low: float = 0.0, high: float = float("inf"), **values: float):

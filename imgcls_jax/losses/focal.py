@@ -23,7 +23,7 @@ def focal(logits, targets, *, gamma: float = 2.0, alpha: float | None = 0.25,
     return _terms.over_classes(terms, reduce)
 
 
-@LOSSES.register(tasks=("multiclass",))
+@LOSSES.register(tasks=("multiclass",), scaled=True)
 def softmax_focal(logits, targets, *, gamma: float = 2.0, smoothing: float = 0.0,
                   class_weights: _terms.Weights = None):
     """-(1 - p)^gamma log p for softmax(logits), summed over the targets (eq. 4).

@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from scipy import special
 
 from imgcls_jax.assembly import build
 from imgcls_jax.datasets import DATASETS
@@ -13,7 +14,7 @@ from imgcls_jax.datasets.synthetic import synthetic
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.losses import LOSSES
 from imgcls_jax.parallel import transfer
-from imgcls_jax.tasks import KINDS
+from imgcls_jax.tasks import KINDS, ClassWeights
 from imgcls_jax.types import Lookup
 
 BATCH = 8
@@ -128,6 +129,61 @@ def test_automatic_weights_are_those_of_scikit_learn():
     run = built("multilabel", loss=dict(name="sigmoid", class_weights="auto"))
     np.testing.assert_allclose(run.task.loss.keywords["class_weights"],
                                (64 - MULTIHOT.sum(0)) / MULTIHOT.sum(0))
+
+
+FOUND = np.array([500.0, 60.0, 5.0])  # examples of three classes
+
+
+def test_weights_by_effective_numbers_are_those_of_the_paper():
+    """arXiv 1901.05555, eq. 4: E_n = (1 - beta^n) / (1 - beta) = 1 + beta + ... + beta^(n - 1)."""
+    for beta in (0.9, 0.999):
+        numbers = np.array([sum(beta**i for i in range(int(n))) for n in FOUND])
+        found = ClassWeights(weights="effective", beta=beta).counted("multiclass", FOUND, 565)
+        np.testing.assert_allclose(np.array(found) * numbers, found[0] * numbers[0])
+        assert np.dot(found, FOUND) == pytest.approx(565)  # a mean of 1 over the examples
+    assert ClassWeights(weights="effective", beta=0).counted("multiclass", FOUND, 565) == (1, 1, 1)
+
+
+def test_a_cap_bounds_the_ratio_and_numbers_may_be_given():
+    plain = ClassWeights().counted("multiclass", FOUND, 565)
+    capped = ClassWeights(cap=20).counted("multiclass", FOUND, 565)
+    assert capped == pytest.approx((plain[0], plain[1], 20 * plain[0]))
+    assert ClassWeights(weights=(1.0, 2.0)).counted("multiclass", np.zeros(0), 0) == (1, 2)
+
+
+@pytest.mark.parametrize("mean", ["weights", "examples", None])
+def test_the_mean_is_over_the_weights_as_in_torch(mean):
+    """torch.nn.CrossEntropyLoss: sum of w[y] l / sum of w[y]; in evaluation of every example."""
+    weights = (4.0, 1.0, 0.5, 0.25)
+    run = built("multiclass", loss=dict(name="softmax", class_weights=dict(
+        weights=weights, mean=mean)))
+    rng, state, batch = np.random.default_rng(0), run.init(), next(run.batches(0))
+    state = state.replace(params=jax.tree.map(  # a new head is zero: all would have one loss
+        lambda leaf: leaf + rng.normal(size=leaf.shape).astype(leaf.dtype) / 8, state.params))
+    logits = np.asarray(run.module.apply(state.variables(), normalised(run, batch["image"])))
+    entropy = -special.log_softmax(logits, -1)[np.arange(BATCH), batch["label"]]
+    assert entropy.std() > 0.1
+    _, sums = jax.jit(run.step, compiler_options=FAST)(state, run.put(batch))
+    w = np.array(weights)[batch["label"]]
+    wanted = (w * entropy).mean() if mean == "examples" else (w * entropy).sum() / w.sum()
+    assert sums["loss"] / sums["seen"] == pytest.approx(wanted, rel=1e-4)
+    assert run.task.loss(logits, np.eye(4, dtype=np.float32)[batch["label"]]) == pytest.approx(w * entropy, rel=1e-4)
+
+
+@pytest.mark.parametrize("name, kind, choice, key", [
+    ("bce", "multiclass", dict(mean="weights"), "mean"),
+    ("sigmoid", "multilabel", dict(weights="effective"), "weights"),
+    ("softmax", "multiclass", dict(beta=1.0), "beta"),
+    ("softmax", "multiclass", dict(cap=0.5), "cap"), ("softmax", "multiclass", dict(best=1), "")])
+def test_rules_of_weights_that_mean_nothing_are_refused(name, kind, choice, key):
+    with pytest.raises(ConfigError) as raised:
+        built(kind, loss=dict(name=name, class_weights=choice))
+    assert raised.value.where.startswith(f"config.loss.class_weights.{key}".rstrip("."))
+
+
+def normalised(run, images):
+    mean, std = (np.float32(run.preprocessing[key]) for key in ("mean", "std"))
+    return ((images / np.float32(255) - mean) / std).astype(np.float32)
 
 
 def test_a_class_without_examples_has_no_automatic_weight():
