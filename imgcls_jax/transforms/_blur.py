@@ -9,14 +9,14 @@ def by_boxes(image, sigma, largest: float):
     """Pillow's GaussianBlur(sigma): three box filters along each axis, each rounded to u8.
 
     sigma: f32[] of at most `largest`, in pixels. A box includes a fraction of one more pixel at
-    both ends; edges are repeated (libImaging/BoxBlur.c). Exact where operations run one by one; in
-    a graph, as of tf.data, some values have been seen to differ by one level.
+    both ends; edges are repeated (libImaging/BoxBlur.c).
     """
     tf = tensorflow()
     # Weights are multiples of 2^-24, from a box size computed in f32, and sums fill 32 bits: with
     # sigma 0.5 every 24th sum is exactly a half, which a less exact sum rounds either way.
     sigma = tf.cast(sigma, tf.float32)
-    variance = sigma * sigma / 3  # of one box
+    # Not `/`: the optimizer of graphs makes it a product with 1/3, which is rounded otherwise.
+    variance = tf.math.divide_no_nan(sigma * sigma, 3.0)  # of one box
     whole = tf.floor((tf.sqrt(12 * variance + 1) - 1) / 2)
     fraction = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance)
     fraction /= 6 * (variance - (whole + 1) * (whole + 1))
