@@ -163,8 +163,8 @@ def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
     name, _, tag = str(workdir).partition("/")
     if tag in catalogue.weights(name) and not Path(workdir).exists():
         return Model(**vars(trained.of_published(str(workdir), catalogue.weights(name)[tag])))
-    weights, saved, _ = reading.restore_weights(Path(workdir) / "checkpoints", step)
-    return Model(**vars(trained.of_checkpoint(weights, saved)))
+    weights, saved, found = reading.restore_weights(Path(workdir) / "checkpoints", step)
+    return Model(**{**vars(trained.of_checkpoint(weights, saved)), "step": found})
 
 
 def of_file(file: str | Path, config: Mapping) -> Model:

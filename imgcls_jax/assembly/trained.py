@@ -22,7 +22,7 @@ class Trained:
 
     module, variables: the linen module and what its `apply` takes. labels: class names.
     preprocessing: eval transforms as the config has them, mean, std, channels, image size. kind: of
-    the task.
+    the task. step: of the checkpoint, where it is of one.
     """
 
     module: Any
@@ -31,6 +31,7 @@ class Trained:
     labels: tuple[str, ...]
     preprocessing: Mapping
     kind: str = "multiclass"
+    step: int | None = None
 
 
 def of_checkpoint(weights: Mapping, saved: Mapping) -> Trained:

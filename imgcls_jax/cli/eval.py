@@ -51,7 +51,8 @@ def main(words, overrides):
     main = jax.process_index() == 0
     results = {"step": int(step), "model": run.spec.name,
                "eval": {name: workdir.write_evaluation(
-                   Path(FLAGS.workdir), name, evaluation.run(state.eval_variables()), main=main)
+                   Path(FLAGS.workdir), name, evaluation.run(state.eval_variables()),
+                   step=int(step), main=main)
                    for name, evaluation in run.evaluations.items()}}
     if main:
         if FLAGS.json:

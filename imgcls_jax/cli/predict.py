@@ -53,7 +53,8 @@ def main(words, overrides):
     if model.kind == "multiclass" and FLAGS.threshold is not None:
         raise ConfigError("--threshold does not apply to a multiclass model", where="--threshold",
                           fix="leave it out; --top sets the number of labels")
-    choose = chooser(model.kind, FLAGS.top, _threshold(FLAGS.threshold, Path(FLAGS.workdir)))
+    choose = chooser(model.kind, FLAGS.top, _threshold(FLAGS.threshold, Path(FLAGS.workdir),
+                                                         model.step))
     rows = (row for start in range(0, len(paths), FLAGS.batch)
             for row in label(model, paths[start:start + FLAGS.batch], choose, FLAGS.batch))
     failed = 0
@@ -63,15 +64,16 @@ def main(words, overrides):
     return DataError.code if failed and FLAGS.strict else 0
 
 
-def _threshold(text: str | None, workdir: Path):
-    """The number that the text is, or f64[K] of the evaluation of that name."""
+def _threshold(text: str | None, workdir: Path, step: int | None):
+    """The number that the text is, or f64[K] of the evaluation of that name, which must have been
+    found at this step."""
     try:
         number = 0.5 if text is None else float(text)
     except ValueError:
         path = workdir / "evaluations" / f"{text}.npz"
         try:
             with np.load(path) as file:
-                found = file["thresholds"]
+                found, of_step = file["thresholds"], file.get("step", step)
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ConfigError(f"there are no thresholds of an evaluation {text!r}",
                               where=f"--threshold ({path})",
@@ -82,6 +84,11 @@ def _threshold(text: str | None, workdir: Path):
             raise ConfigError(f"the thresholds of {text!r} are not finite numbers",
                               where=f"--threshold ({path})",
                               fix="evaluate a checkpoint whose probabilities are finite") from None
+        if of_step != step:  # other weights give other probabilities
+            raise ConfigError(f"the thresholds of {text!r} were found at step {of_step}, and the "
+                              f"model is that of step {step}", where=f"--threshold ({path})",
+                              fix=f"evaluate this one: imgcls eval --workdir={workdir} "
+                                  f"--step={step}; or take that one: --step={of_step}") from None
         return found
     if not 0 <= number <= 1:
         raise ConfigError(f"--threshold={number} is not a probability", where="command line",

@@ -53,7 +53,8 @@ class Evaluations:
         for name in names:
             program = (self._programs[name].result()[0],) if name in self._programs else ()
             found = self.run.evaluations[name].run(state.eval_variables(), *program)
-            found = workdir.write_evaluation(self.log.workdir, name, found, main=self.log.main)
+            found = workdir.write_evaluation(self.log.workdir, name, found, step=step,
+                                              main=self.log.main)
             values |= {f"{name}/{key}": value for key, value in found.items()}
         self._check_named(names, values)
         if self._at(step):

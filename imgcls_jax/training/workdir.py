@@ -84,10 +84,10 @@ def write_json(path: Path, values: Mapping | list | tuple):
         raise failure(error, path) from error
 
 
-def write_evaluation(directory: Path, name: str, values: Mapping, *, main: bool) -> dict:
+def write_evaluation(directory: Path, name: str, values: Mapping, *, step: int, main: bool) -> dict:
     """Returns the numbers of an evaluation's results; their arrays go to evaluations/NAME.npz.
 
-    The file holds the arrays of the last time that this evaluation ran.
+    The file holds the arrays of the last time that this evaluation ran, and of which step.
     """
     arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
     if arrays and main:
@@ -95,7 +95,7 @@ def write_evaluation(directory: Path, name: str, values: Mapping, *, main: bool)
         try:
             path.parent.mkdir(exist_ok=True)
             temporary = path.with_name(f"{name}.tmp.npz")
-            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(temporary, step=np.int64(step), **arrays)  # type: ignore[arg-type]
             temporary.replace(path)
         except OSError as error:
             raise failure(error, path) from error

@@ -141,15 +141,19 @@ def test_thresholds_of_an_evaluation_are_taken(multilabel, images, capsys, monke
     """One that no probability reaches, and one that all do."""
     assert main(["eval", f"--workdir={multilabel}", "--config.evals.tuned={'name': 'thresholds'}",
                  "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["eval"]["tuned"]
-    assert set(found) == {"f1_macro", "f1_macro_tuned"}
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["eval"]["tuned"]) == {"f1_macro", "f1_macro_tuned"}
     path = multilabel / "evaluations" / "tuned.npz"
     with np.load(path) as file:
         assert ((file["thresholds"] > 0) & (file["thresholds"] < 1)).all()
+        assert file["step"] == said["step"]
     words = (f"--workdir={multilabel}", images / "0.png", "--format=jsonl")
     np.savez(path, thresholds=np.array([0.0, 1.0, 1.0]))
     said = json.loads(printed(capsys, *words, "--threshold=tuned"))["topk"]
     assert [hit["id"] for hit in said] == [0]
+    np.savez(path, thresholds=np.array([0.0, 1.0, 1.0]), step=7)  # since then training went on
+    assert main(["predict", *map(str, words), "--threshold=tuned"]) == 2
+    assert "were found at step 7" in capsys.readouterr().err
     assert main(["predict", *map(str, words), "--threshold=other"]) == 2
     assert "'other'" in capsys.readouterr().err
     assert main(["predict", *map(str, words), "--threshold=1.5"]) == 2

@@ -30,8 +30,8 @@ def began(run) -> str:
     return found.hexdigest()
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", [
+    pytest.param(part, marks=pytest.mark.nightly(rotating=part > 0)) for part in range(3)])
 def test_a_start_beside_tracing_threads_is_the_same_a_hundred_times(taught, monkeypatch,  # noqa: F811
                                                                     part):
     """With a delay wherever a variable is made, so that the threads change places there."""
