@@ -20,7 +20,7 @@ def names(classes: int | str | tuple[str, ...]) -> tuple[str, ...]:
         except OSError as error:
             raise DataError(f"the file of classes cannot be read: {error.strerror}", where=where,
                             fix="give a file with one name per line, or the names") from error
-        found = tuple(line.strip() for line in text.splitlines() if line.strip())
+        found = tuple(line.strip() for line in text.split("\n") if line.strip())
         if not found:
             raise DataError("the file of classes is empty", where=where,
                             fix="write one name per line")

@@ -1,8 +1,10 @@
 """The index of a manifest: each row's place in the file and its labels, made in one pass."""
 
 import array
+import collections
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +14,38 @@ from imgcls_jax.datasets import _paths, _rows
 from imgcls_jax.errors import DataError
 
 ALIASES = {"validation": "val", "valid": "val"}
+DELIMITERS = ",;|"  # what several labels in one field are often joined by
+MARKS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}  # in a column of a class
+NAMES = "set config.data.numbers=False"
 FLUSH = 1 << 16  # rows held before they are written
 
 
+def has_columns(rules: dict[str, Any], columns: list[str]) -> bool:
+    """Whether a table has the column of paths and those of labels."""
+    labels = rules["label_columns"] or [rules["label_column"]]
+    return rules["path_column"] in columns and (
+        set(labels) <= set(columns) if any(labels) else bool({"label", "labels"} & set(columns)))
+
+
 def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
-    """Writes to a folder: header.json (classes, sizes, kind, path_column) and for each split
-    SPLIT.places.npy u64[n], SPLIT.labels.npy i32[n] and, if multilabel, SPLIT.ends.npy u64[n]:
-    where the labels of each row end in SPLIT.labels.npy, which then is i32[labels]."""
+    """Writes to a folder: header.json (classes, sizes, kind, path_column, separator, and what to
+    warn of) and for each split SPLIT.places.npy u64[n], SPLIT.labels.npy i32[n] and, if multilabel,
+    SPLIT.ends.npy u64[n]: where the labels of each row end in SPLIT.labels.npy, which then is
+    i32[labels]."""
     drawn = not _has(rows, rules["split_column"], rules["split_column"] == "split")
-    label_column = _label_column(rows, rules["label_column"])
-    multilabel = (rules["kind"] or ("multilabel" if label_column == "labels" else "")
-                  ) == "multilabel"
-    _has(rows, rules["path_column"], False)
-    labels = _Labels(rows, rules, multilabel)
+    columns = rules["label_columns"] or [_label_column(rows, rules["label_column"])]
+    multilabel = (rules["kind"] or ("multilabel" if rules["label_columns"] or columns == ["labels"]
+                                    else "")) == "multilabel"
+    for column in (rules["path_column"], *columns):
+        _has(rows, column, False)
+    labels = _Labels(rows, rules, multilabel, columns[0])
     splits: dict[str, _Columns] = {}
     trained: set[int] = set()
     for line, place, row in rows:
         path = row.get(rules["path_column"])
         if not isinstance(path, str) or not path:
             raise rows.fault(line, f"the column {rules['path_column']!r} is empty")
-        found = labels.read(line, row.get(label_column))
+        found = labels.read(line, row)
         if not drawn:
             split = _split(rows, line, row.get(rules["split_column"]), rules["splits"])
         elif (trained.issuperset(found)
@@ -54,14 +68,18 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
         columns.finish(order)
     header = {"classes": names, "kind": "multilabel" if multilabel else "multiclass",
               "sizes": {split: columns.size for split, columns in splits.items()},
-              "path_column": rules["path_column"],
+              "path_column": rules["path_column"], "separator": rows.separator,
               "untrained": [name for i, name in enumerate(names) if i not in trained]
-              if rules["classes"] else []}
+              if rules["classes"] or rules["label_columns"] else [],
+              "joined": [] if multilabel or rules["classes"] else _joined(names)}
     (folder / "header.json").write_text(json.dumps(header))
 
 
 def _has(rows: _rows.Rows, column: str, optional: bool) -> bool:
     if column in rows.columns:
+        if rows.columns.count(column) > 1:
+            raise DataError(f"there are {rows.columns.count(column)} columns {column!r}",
+                            where=f"{rows.path}, line 1", fix="rename all but one of them")
         return True
     near = [name for name in rows.columns if name.strip().casefold() == column.casefold()]
     if optional and not near:
@@ -71,7 +89,8 @@ def _has(rows: _rows.Rows, column: str, optional: bool) -> bool:
                         fix="write the names of the columns, then one row per image")
     raise DataError(f"there is no column {column!r}; found {rows.columns[:12]}",
                     where=f"{rows.path}, line 1",
-                    fix="name it in config.data: path_column, label_column or split_column")
+                    fix="name it in config.data: path_column, split_column and label_column, or "
+                        "with one column per class label_columns=('NAME', 'NAME')")
 
 
 def _label_column(rows: _rows.Rows, column: str) -> str:
@@ -90,52 +109,101 @@ def _split(rows, line: int, name: Any, allowed: list[str]) -> str:
     return name
 
 
+def _joined(names: list[str]) -> list[str]:
+    """Of names of classes those that look like several labels in one: "cat,dog" where there is
+    "cat", too, or "cat,bird"."""
+    for sign in DELIMITERS:
+        parts = {name: {part.strip() for part in name.split(sign)} for name in names}
+        times = collections.Counter(part for found in parts.values() for part in found)
+        joined = [name for name in names if sign in name
+                  and any(times[part] > 1 for part in parts[name])]
+        if joined:
+            return joined
+    return []
+
+
 class _Labels:
     """Labels in order of rows -> numbers; the order of names is known after the last row."""
 
-    def __init__(self, rows: _rows.Rows, rules: dict[str, Any], multilabel: bool):
-        self.rows, self.multilabel, self.numbers = rows, multilabel, rules["numbers"]
-        self.names = rules["classes"]
+    def __init__(self, rows: _rows.Rows, rules: dict[str, Any], multilabel: bool, column: str):
+        self.rows, self.multilabel, self.column = rows, multilabel, column
+        self.columns, self.delimiter = rules["label_columns"], rules["label_delimiter"]
+        self.names = rules["classes"] or self.columns
+        # None while all labels are integers and no classes are given: then `finish` decides.
+        self.numbers = rules["numbers"]
+        self.undecided = self.numbers is None and not self.names
         self.known = {name: number for number, name in enumerate(self.names)}
         self.first_line: dict[int, int] = {}
 
-    def read(self, line: int, value: Any) -> list[int]:
-        if not self.multilabel:
-            values = [value]
-        elif isinstance(value, str):
-            text = value.strip()
-            if text.startswith("["):
-                try:
-                    values = json.loads(text)
-                except ValueError as error:
-                    raise self.rows.fault(line, f"labels {value!r} are not a JSON list") from error
-            else:
-                values = text.split("|") if text else []
-        else:
+    def read(self, line: int, row: Mapping[str, Any]) -> list[int]:
+        if self.columns:
+            return self._marked(line, row)
+        value = row.get(self.column)
+        values = self._several(line, value) if self.multilabel else [value]
+        return sorted({self._one(line, one) for one in values})
+
+    def _marked(self, line: int, row: Mapping[str, Any]) -> list[int]:
+        """The classes whose columns hold a 1."""
+        found = []
+        for number, column in enumerate(self.columns):
+            mark = MARKS.get(str(row.get(column)).strip().lower())
+            if mark is None:
+                raise self.rows.fault(line, f"{row.get(column)!r} in the column {column!r} is "
+                                            "neither 0 nor 1")
+            if mark:
+                found.append(number)
+                self.first_line.setdefault(number, line)
+        if not self.multilabel and len(found) != 1:
+            raise self.rows.fault(line, f"{len(found)} of the label columns are 1, but the data is "
+                                        "multiclass", "mark one class, or set config.data.kind="
+                                                      "'multilabel'")
+        return found
+
+    def _several(self, line: int, value: Any) -> list:
+        if not isinstance(value, str):
             values = value
+        elif value.strip().startswith("["):
+            try:
+                values = json.loads(value)
+            except ValueError as error:
+                raise self.rows.fault(line, f"labels {value!r} are not a JSON list") from error
+        else:
+            values = value.strip().split(self.delimiter or "|") if value.strip() else []
+            for text in map(str.strip, () if self.delimiter else values):
+                sign = next((sign for sign in DELIMITERS if sign in text), None)
+                if sign and text not in self.names:
+                    raise self.rows.fault(
+                        line, f"label {text!r} has a {sign!r}: it may be one label or several",
+                        f"set config.data.label_delimiter={sign!r} for several labels, or '|' for "
+                        "one")
         if not isinstance(values, list):
             raise self.rows.fault(line, f"labels {value!r} are not a list")
-        return sorted({self._one(line, one) for one in values})
+        return values
 
     def _one(self, line: int, value: Any) -> int:
         text = value.strip() if isinstance(value, str) else value
         if text is None or text == "" or not isinstance(text, str | int | float):
             raise self.rows.fault(line, f"{value!r} is not a label")
         integer = _integer(text)
-        if self.numbers is None:
+        if self.numbers is None and not (self.undecided and integer is not None):
+            if self.undecided and self.known:  # integers came before
+                self._no_integer(line, text)
             self.numbers = integer is not None and str(text) not in self.known
         number = self._number(line, text, integer) if self.numbers else self._name(line, str(text))
         self.first_line.setdefault(number, line)
         return number
 
+    def _no_integer(self, line: int, text):
+        raise self.rows.fault(line, f"label {text!r} is not an integer, as those before it are",
+                              f"fix this line, or {NAMES} if labels are names")
+
     def _number(self, line: int, text, integer: int | None) -> int:
         if integer is None:
-            raise self.rows.fault(line, f"label {text!r} is not an integer", "fix this line, or "
-                                  "set config.data.numbers=False if labels are names")
+            self._no_integer(line, text)
         last = len(self.names) - 1 if self.names else 2**24
         if not 0 <= integer <= last:
             raise self.rows.fault(line, f"label {integer} is out of range: labels must be 0 to "
-                                        f"{last}")
+                                        f"{last}", f"fix this line, or {NAMES} if labels are names")
         return integer
 
     def _name(self, line: int, text: str) -> int:
@@ -148,26 +216,45 @@ class _Labels:
 
     def finish(self, trained: set[int]) -> tuple[list[str], np.ndarray | None]:
         """(names of the classes, number as given so far -> number of the class)."""
+        place = {self.known[name]: name for name in self.known} if not self.numbers else {}
         if self.names:
             names, order = self.names, None
         elif self.numbers:
             names, order = [str(number) for number in range(max(self.first_line) + 1)], None
         else:
-            names = sorted(self.known)
-            order = np.argsort(np.argsort(np.array([*self.known], object))).astype(np.int32)
-        place = {self.known[name]: name for name in self.known} if not self.numbers else {}
+            counted = self.numbers is None and self._are_class_numbers()
+            names = sorted(self.known, key=int) if counted else sorted(self.known)
+            rank = {name: number for number, name in enumerate(names)}
+            order = np.array([rank[name] for name in self.known], np.int32)
         for number, line in sorted(self.first_line.items()):
             if number not in trained:
                 raise self.rows.fault(line, f"label {place.get(number, number)!r} is in another "
                                             "split but not in train",
                                       "add it to train, or remove it")
         if not self.names and self.numbers and len(trained) < len(names):
-            missing = next(number for number in range(len(names)) if number not in trained)
-            raise self.rows.fault(self.first_line[len(names) - 1],
-                                  f"the largest label is {len(names) - 1}, but no row of train "
-                                  f"has {missing}",
-                                  "correct this label, or name all classes in config.data.classes")
+            self._missing(next(number for number in range(len(names)) if number not in trained),
+                          len(names) - 1, self.first_line[len(names) - 1])
         return names, order
+
+    def _are_class_numbers(self) -> bool:
+        """Whether labels that all are integers are 0 to K - 1, rather than ids: 01, or none is 0.
+        DataError where they have a gap after 0, or one is negative."""
+        if any(text != str(int(text)) for text in self.known) or "0" not in self.known:
+            return False
+        least, largest = min(map(int, self.known)), max(map(int, self.known))
+        if least < 0:
+            raise self.rows.fault(self.first_line[self.known[str(least)]], f"label {least} is out "
+                                  "of range", f"fix this line, or {NAMES} if labels are names")
+        if largest >= len(self.known):
+            self._missing(next(number for number in range(largest)
+                               if str(number) not in self.known), largest,
+                          self.first_line[self.known[str(largest)]])
+        return True
+
+    def _missing(self, number: int, largest: int, line: int):
+        raise self.rows.fault(line, f"the largest label is {largest}, but no row of train has "
+                                    f"{number}", "correct this label, name all classes in "
+                                    f"config.data.classes, or {NAMES} if labels are names")
 
 
 def _integer(value: str | int | float) -> int | None:
@@ -176,7 +263,7 @@ def _integer(value: str | int | float) -> int | None:
     if isinstance(value, int):
         return value
     digits = value.removeprefix("-")
-    return int(value) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+    return int(value) if digits.isascii() and digits.isdigit() and len(digits) < 40 else None
 
 
 class _Columns:

@@ -1,32 +1,62 @@
 """Rows of a CSV, TSV or JSON-lines file: all with the offset they begin at, or one by offset."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
 
 from imgcls_jax.errors import DataError
 
-FORMATS = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}
+TABLES, JSON_LINES = (".csv", ".tsv"), (".jsonl", ".ndjson")
+SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 MARK = b"\xef\xbb\xbf"  # of UTF-8, as spreadsheets write it
 CHUNK = 4096  # bytes read for a row at first
 ROW_LIMIT = 1 << 20
 
 
 class Rows:
-    """separator: "," or a tab; "" for one JSON object per line. UTF-8; other bytes are kept."""
+    """separator: "" for one JSON object per line, else of a table. UTF-8; other bytes are kept.
 
-    def __init__(self, path: str):
+    wanted: (names of columns) -> whether they have all that is needed. Of comma, semicolon and tab,
+    the separator is the one under which the first line of a table has that, whatever the name of
+    the file; DataError if two of them do.
+    """
+
+    def __init__(self, path: str, wanted: Callable[[list[str]], bool] = lambda columns: True,
+                 separator: str | None = None):
         self.path = path
         suffix = os.path.splitext(path)[1].lower()
-        if suffix not in FORMATS:
+        if suffix not in TABLES + JSON_LINES:
             raise DataError(f"the manifest has the unknown extension {suffix!r}", where=path,
-                            fix=f"use one of {', '.join(FORMATS)}")
-        self.separator = FORMATS[suffix]
-        self.columns: list[str] = []
-        for _, _, row in self._parsed():
-            self.columns = list(row)
-            break
+                            fix=f"use one of {', '.join(TABLES + JSON_LINES)}")
+        with open(path, "rb") as file:
+            if file.read(2) in UTF_16:
+                raise DataError("the manifest is in UTF-16", where=path,
+                                fix="save it as UTF-8, in a spreadsheet as \"CSV UTF-8\"")
+        if separator is None:
+            separator = "" if suffix in JSON_LINES else self._find_separator(wanted)
+        self.separator = separator
+        self.columns = self._first()
+
+    def _find_separator(self, wanted: Callable[[list[str]], bool]) -> str:
+        heads = {}
+        for self.separator in SEPARATORS:
+            with contextlib.suppress(DataError):  # a quote may be damaged under one of them alone
+                heads[self.separator] = self._first()
+        fitting = [separator for separator, columns in heads.items() if wanted(columns)]
+        if len(fitting) > 1:
+            raise DataError("the columns may be separated by "
+                            f"{' or '.join(SEPARATORS[one] for one in fitting)}: all that are "
+                            "needed are there under both", where=f"{self.path}, line 1",
+                            fix="rename a column, so that its name has neither of them")
+        return fitting[0] if fitting else max(SEPARATORS, key=lambda one: len(heads.get(one, ())))
+
+    def _first(self) -> list[str]:
+        """The names of the columns."""
+        return next((list(row) for _, _, row in self._parsed()), [])
 
     def __iter__(self) -> Iterator[tuple[int, int, Callable]]:
         """(line, offset, column -> value or None) of each row, the line counted from 1."""
@@ -51,8 +81,9 @@ class Rows:
         text = data.removeprefix(MARK).decode("utf-8", "surrogateescape")
         if not self.separator:
             return json.loads(text.split("\n", 1)[0])
-        row = next(csv.reader(text.splitlines(keepends=True), delimiter=self.separator,
-                              strict=True))
+        # Not splitlines(), which also splits at form feeds and U+2028.
+        lines = io.StringIO(text, newline="\n")
+        row = next(csv.reader(lines, delimiter=self.separator, strict=True))
         return dict(zip(self.columns, row, strict=True))
 
     def fault(self, line: int, what: str, fix: str = "fix this line") -> DataError:

@@ -18,21 +18,29 @@ from imgcls_jax.types import Lookup, Source
 
 @DATASETS.register()
 def manifest(*, path: str, root: str = "", path_column: str = "path", label_column: str = "",
+             label_columns: tuple[str, ...] = (), label_delimiter: str | None = None,
              split_column: str = "split", splits: tuple[str, ...] = ("train", "val", "test"),
              classes: int | str | tuple[str, ...] = (), numbers: bool | None = None,
              kind: Literal["multiclass", "multilabel"] | None = None, val_fraction: float = 0.2,
              seed: int = 0, channels: int = 3) -> Source:
     """path: a .csv, .tsv or .jsonl file; image paths are relative to `root`, else to its folder.
+    The columns of a table are separated by comma, semicolon or tab.
 
     label_column: by default `label`, or `labels`, which means multilabel: names or numbers in a
-    JSON list or separated by `|`; labels are f32[K] then. numbers: whether labels are class
-    numbers; by default they are if the first one is. classes: their names in order, a file with one
-    name per line, or how many; else the sorted names, or all numbers up to the largest. splits: the
-    names allowed in split_column ("validation" and "valid" are "val"). Without that column,
-    val_fraction of the rows is `val`, by a hash of seed and path; the first row of each class is
-    always in `train`. A row costs 12 bytes of mapped memory, in an index made when first opened and
-    kept in $IMGCLS_DATA_CACHE. Raises DataError with the line; a missing image is found only when
-    it is read.
+    JSON list or separated by label_delimiter; labels are f32[K] then. label_delimiter: `|` by
+    default, and then a label with a comma or semicolon is refused. label_columns: instead, a column
+    of 0 and 1 for each class, named as the class; multilabel, unless kind="multiclass".
+
+    numbers: whether labels are class numbers. By default they are if all are 0 to K - 1 without a
+    gap, or if `classes` are given and the first label is a number; other integers, such as 1 to 3
+    or 01, are names. classes: their names in order, a file with one name per line, or how many;
+    else the sorted names, or all numbers up to the largest. splits: the names allowed in
+    split_column ("validation" and "valid" are "val"). Without that column, val_fraction of the rows
+    is `val`, by a hash of seed and path; the first row of each class is always in `train`.
+
+    A row costs 12 bytes of mapped memory, in an index made when first opened and kept in
+    $IMGCLS_DATA_CACHE. Raises DataError with the line; a missing image is found only when it is
+    read.
     """
     path = os.path.expanduser(path)
     if not 0 <= val_fraction < 1:
@@ -41,19 +49,36 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
                           fix="use a share of at least 0 and below 1, such as 0.2")
     if not os.path.isfile(path):
         raise DataError("there is no such file", where=path, fix="set config.data.path to it")
-    rules = dict(path_column=path_column, label_column=label_column, split_column=split_column,
-                 splits=list(splits), classes=list(_classes.names(classes)), numbers=numbers,
-                 kind=kind, val_fraction=val_fraction, seed=seed)
-    folder = _paths.learn(index_folder(path, rules),
-                          functools.partial(_manifest_index.make, _rows.Rows(path), rules))
+    besides = {"label_column": label_column, "label_delimiter": label_delimiter,
+               "classes": classes, "numbers": numbers is not None}
+    for name in [name for name, given in besides.items() if label_columns and given]:
+        raise ConfigError(f"label_columns and {name} exclude each other",
+                          where=f"config.data.{name}", fix="give only one of them")
+    if label_delimiter == "":
+        raise ConfigError("the delimiter of labels is empty", where="config.data.label_delimiter",
+                          fix="give the characters between two labels, such as ','")
+    rules = dict(path_column=path_column, label_column=label_column,
+                 label_columns=list(label_columns), label_delimiter=label_delimiter,
+                 split_column=split_column, splits=list(splits),
+                 classes=list(_classes.names(classes)), numbers=numbers, kind=kind,
+                 val_fraction=val_fraction, seed=seed)
+    folder = index_folder(path, rules)
+    if not folder.is_dir():
+        rows = _rows.Rows(path, functools.partial(_manifest_index.has_columns, rules))
+        _paths.learn(folder, functools.partial(_manifest_index.make, rows, rules))
     header = json.loads((folder / "header.json").read_text())
+    if header["joined"]:
+        warnings.warn(f"{len(header['joined'])} classes look like several labels in one, such as "
+                      f"{header['joined'][0]!r} ({path}); if they are, set config.data.kind="
+                      "'multilabel' and config.data.label_delimiter", stacklevel=2)
     if header["untrained"]:
         warnings.warn(f"{len(header['untrained'])} classes have no row in train: "
                       f"{header['untrained'][:8]} ({path})", stacklevel=2)
     root = os.path.expanduser(root) or os.path.dirname(os.path.abspath(path))
 
     def open_split(name: str) -> Lookup:
-        return _lookup(_rows.Rows(path), folder, name, header, root)
+        rows = _rows.Rows(path, separator=header["separator"])
+        return _lookup(rows, folder, name, header, root)
 
     return Source(name="manifest", classes=tuple(header["classes"]), sizes=header["sizes"],
                   open=open_split, channels=channels, kind=header["kind"], mixed=True)
@@ -61,7 +86,7 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
 
 def index_folder(path: str, rules: dict[str, Any]) -> Path:
     """The folder for the index of a manifest; absent until made, another if the file changes."""
-    return _paths.learned([path], {"manifest": 1, **rules})
+    return _paths.learned([path], {"manifest": 2, **rules})
 
 
 def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) -> Lookup:

@@ -11,7 +11,7 @@ import pytest
 
 from imgcls_jax import datasets
 from imgcls_jax.datasets import DATASETS
-from imgcls_jax.errors import DataError, EnvironmentFailure
+from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
 from tests.datasets.sources import assert_same, png, read_all
 
 NAMES = ["ant", "bee", "cat"]
@@ -129,6 +129,100 @@ def test_multilabel_is_bars_or_lists(kind, place):
     np.testing.assert_array_equal(datasets.split(source, "train").labels(), expected)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_separator_is_the_one_that_gives_the_columns(separator, suffix, place):
+    """Spreadsheets of half of Europe write semicolons, whatever the file is called."""
+    path = place / f"m.{suffix}"
+    path.write_text("".join(separator.join((row["path"], row["label"], row["split"], "1,5 kg; 2"))
+                            .replace("1,5 kg; 2", '"1,5 kg; 2"') + "\n" for row in
+                            [{"path": "path", "label": "label", "split": "split"}, *rows()]))
+    found = manifest(path)
+    assert (found.classes, found.sizes) == (tuple(NAMES), {"val": 3, "train": 9})
+    assert_same([read_all(found, "train")], [read_all(manifest(write(place / "n.csv", rows())),
+                                                      "train")])
+
+
+@pytest.mark.parametrize("odd", ["\f", "\x0b", "\x1c", "\x85", "\u2028", "\u2029", "\r\n"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_field_may_hold_what_other_programs_take_for_the_end_of_a_line(odd, suffix, place):
+    table = [{"note": f"one{odd}two", **row, "label": f"{row['label']}{odd}!"} for row in rows()]
+    found = manifest(write(place / f"m.{suffix}", table))
+    assert found.classes == tuple(f"{name}{odd}!" for name in NAMES)
+    assert read_all(found, "val")["image"][:, 0, 0, 0].tolist() == [0, 4, 8]
+    if odd != "\r\n":  # in a list of classes, that ends a line
+        (place / "names.txt").write_text("\n".join(found.classes), encoding="utf-8")
+        assert manifest(place / f"m.{suffix}",
+                        classes=str(place / "names.txt")).classes == found.classes
+
+
+@pytest.mark.parametrize("label, classes", [
+    (["20210315", "20210401"], ["20210315", "20210401"]), (["02", "01", "00"], ["00", "01", "02"]),
+    (["1", "2", "3"], ["1", "2", "3"]), (["10", "11", "01"], ["01", "10", "11"]),
+    (["2", "0", "1"], ["0", "1", "2"]), (["0"], ["0"]), ([*map(str, range(11))],
+                                                         [*map(str, range(11))])])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_integers_that_do_not_count_from_0_are_names(label, classes, suffix, place):
+    table = [{"path": f"images/{i}.png", "label": label[i % len(label)], "split": "train"}
+             for i in range(12)]
+    if suffix == "jsonl" and not any(text.startswith("0") and text != "0" for text in label):
+        table = [{**row, "label": int(row["label"])} for row in table]
+    found = manifest(write(place / f"m.{suffix}", table))
+    assert found.classes == tuple(classes)
+    assert read_all(found, "train")["label"].tolist() == [
+        classes.index(label[i % len(label)]) for i in range(12)]
+
+
+@pytest.mark.parametrize("labels", ["-1", "9", "x", "1.5"])
+def test_a_label_among_numbers_that_is_none_is_told_how_it_may_be_a_name(labels, place):
+    path = text(NUMBERS % labels.encode())(place)
+    with pytest.raises(DataError) as error:
+        manifest(path)
+    assert "config.data.numbers=False" in error.value.fix
+    assert manifest(path, numbers=False).classes == tuple(sorted(["0", "1", labels]))
+
+
+def test_one_column_for_each_class(place):
+    marks = [(1, 0, 1), ("0", "1", "0"), ("0.0", "1.0", "0"), ("False", "true", "0"), (0, 0, 0),
+             (0, 0, 1)]
+    table = [{"path": f"images/{i}.png", **dict(zip(NAMES, row, strict=True)), "split": "train"}
+             for i, row in enumerate(marks)]
+    wanted = [[1, 0, 1], [0, 1, 0], [0, 1, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]]
+    for name in ("m.csv", "m.jsonl"):
+        found = manifest(write(place / name, table), label_columns=tuple(NAMES))
+        assert (found.kind, found.classes) == ("multilabel", tuple(NAMES))
+        np.testing.assert_array_equal(read_all(found, "train")["label"], wanted)
+    one = manifest(write(place / "one.csv", [*table[1:4], table[5], {
+        "path": "images/0.png", "ant": 1, "bee": 0, "cat": 0, "split": "train"}]),
+        label_columns=tuple(NAMES), kind="multiclass")
+    assert read_all(one, "train")["label"].tolist() == [1, 1, 1, 2, 0]
+    with pytest.warns(UserWarning, match=r"1 classes have no row in train: \['ant'\]"):
+        manifest(write(place / "two.csv", table[1:]), label_columns=("bee", "cat", "ant"))
+    with pytest.raises(ConfigError, match="label_columns and classes exclude each other"):
+        manifest(place / "two.csv", label_columns=tuple(NAMES), classes=tuple(NAMES))
+
+
+def test_several_labels_are_joined_by_what_is_said(place):
+    path = text(b'path,labels\na.png,"cat,dog"\nb.png,"dog"\nc.png,"cow, cat"\n')(place)
+    found = manifest(path, label_delimiter=",")
+    assert (found.kind, found.classes) == ("multilabel", ("cat", "cow", "dog"))
+    np.testing.assert_array_equal(datasets.split(found, "train").labels(),
+                                  [[1, 0, 1], [0, 0, 1], [1, 1, 0]])
+    assert manifest(path, label_delimiter="|").classes == ("cat,dog", "cow, cat", "dog")
+    assert manifest(path, classes=("cat,dog", "dog", "cow, cat")).classes[0] == "cat,dog"
+    with pytest.raises(ConfigError, match="the delimiter of labels is empty"):
+        manifest(path, label_delimiter="")
+
+
+def test_several_labels_in_a_column_of_one_are_pointed_out(place, recwarn):
+    path = text(b'path,label\na.png,"cat,dog"\nb.png,dog\nc.png,cat\nd.png,"cow,dog"\n')(place)
+    with pytest.warns(UserWarning, match="2 classes look like several labels in one, such as 'cat"):
+        assert manifest(path).classes == ("cat", "cat,dog", "cow,dog", "dog")
+    recwarn.clear()
+    names = b'path,label\na.png,"fox, Vulpes"\nb.png,"cat, Felis"\nc.png,dog\n'
+    assert len(manifest(text(names, "n.csv")(place)).classes) == 3 and not recwarn.list
+
+
 def test_without_a_split_column_a_seed_draws_and_every_class_is_trained(tmp_path):
     table = [{"path": f"{i}.png", "label": f"class {i % 100}" if i < 3000 else "rare"}
              for i in range(3001)]
@@ -218,8 +312,27 @@ FAULTS = {
     "label_-1": (text(NUMBERS % b"-1"), "label -1 is out of range", "line 4", {}),
     "label_1.5": (text(NUMBERS % b"1.5"), "'1.5' is not an integer", "line 4", {}),
     "label_nan": (text(NUMBERS % b"nan"), "'nan' is not an integer", "line 4", {}),
-    "label_2**40": (text(NUMBERS % b"1099511627776"), "out of range", "line 4", {}),
+    "label_2**40": (text(NUMBERS % b"1099511627776"), "no row of train has 2", "line 4", {}),
     "label_9": (text(NUMBERS % b"9"), "no row of train has 2", "line 4", {}),
+    "label_2**40_of_numbers": (text(NUMBERS % b"1099511627776"), "out of range", "line 4",
+                               dict(numbers=True)),
+    "label_x": (text(NUMBERS % b"x"), "'x' is not an integer", "line 4", {}),
+    "comma_in_labels": (text(b'path,labels\na.png,cat\nb.png,"cat,dog"\n'),
+                        "'cat,dog' has a ',': it may be one label or several", "line 3", {}),
+    "semicolon_in_labels": (text(b"path,labels\na.png,cat;dog\n"), "'cat;dog' has a ';'", "line 2",
+                            {}),
+    "two_separators": (text(b"path;x,path,label,y;label\na;b,c,d,e;f\n"),
+                       "by a comma or a semicolon", "line 1", {}),
+    "column_twice": (text(b"path,label,label\na.png,0,1\n"), "2 columns 'label'", "line 1", {}),
+    "utf_16": (text("path\tlabel\na.png\t0\n".encode("utf-16")), "UTF-16", "m.csv", {}),
+    "mark_2": (text(b"path,cat,dog\na.png,1,2\n"), "'2' in the column 'dog'", "line 2",
+               dict(label_columns=("cat", "dog"))),
+    "mark_none": (text(b"path,cat,dog\na.png,1,\n"), "'' in the column 'dog'", "line 2",
+                  dict(label_columns=("cat", "dog"))),
+    "two_marks": (text(b"path,cat,dog\na.png,1,0\nb.png,1,1\n"), "2 of the label columns", "line 3",
+                  dict(label_columns=("cat", "dog"), kind="multiclass")),
+    "no_mark_column": (text(b"path,cat,dog\na.png,1,0\n"), "no column 'cow'", "line 1",
+                       dict(label_columns=("cat", "cow"))),
     "label_true": (text(b'{"path": "a", "label": 0, "split": "train"}\n'
                         b'{"path": "b", "label": 1.0, "split": "train"}\n', "m.jsonl"),
                    "1.0 is not an integer", "line 2", {}),
