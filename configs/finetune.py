@@ -1,14 +1,16 @@
 """Any model on any data: a folder of images, or another dataset by path or name.
 
+imgcls train --config=finetune:data=DIR
 imgcls train --config=finetune:model=resnet50,data=DIR,size=224
 imgcls train --config=finetune:model=resnet18,data=DIR,weights=imagenet1k_v1
 imgcls train --config=finetune:model=resnet18,data=rows.csv,task=multilabel
 
-Keys of the variant: model; data, a folder or archive of images (train/val/CLASS/* or CLASS/*), a
-manifest (.csv, .jsonl), what `imgcls data prepare` wrote, or the name of a dataset (imgcls list
-datasets); weights, a workdir, file or published name (imgcls weights list) to start
-from, without its head; size, pixels; task, multiclass, binary or multilabel. The best
-checkpoint is chosen by top-1, by correct decisions, or by mean average precision.
+Keys of the variant: model, by default resnet18 (resnet20 for digits); data, a folder or archive of
+images (train/val/CLASS/* or CLASS/*), a manifest (.csv, .jsonl), what `imgcls data prepare` wrote,
+or the name of a dataset (imgcls list datasets), by default digits; weights, a workdir, file or
+published name (imgcls weights list) to start from, without its head; size, pixels, by default 224
+(8 for digits); task, multiclass, binary or multilabel. The best checkpoint is chosen by top-1, by
+accuracy, or by mean average precision.
 """
 
 from ml_collections import ConfigDict
@@ -18,20 +20,19 @@ from imgcls_jax.config import data_at, parse_variant
 # task -> loss, metrics (None: those of the task), what the best checkpoint is chosen by
 BY_TASK = {
     "multiclass": (dict(name="softmax", smoothing=0.1), None, "val/top1"),
-    "binary": (dict(name="sigmoid"), None, "val/decisions"),
+    "binary": (dict(name="sigmoid"), None, "val/accuracy"),
     "multilabel": (dict(name="sigmoid"), (dict(name="decisions"), dict(name="average_precision")),
                    "val/average_precision_macro"),
 }
 
 
 def get_config(variant=""):
-    v = parse_variant(variant, model="resnet20", data="digits", weights="", size=0,
-                      task="multiclass")
+    v = parse_variant(variant, model="", data="digits", weights="", size=None, task="multiclass")
     if v["task"] not in BY_TASK:
         raise TypeError(f"task={v['task']!r} is not one of {list(BY_TASK)}")
     loss, metrics, best = BY_TASK[v["task"]]
     digits = v["data"] == "digits"
-    size = v["size"] or (8 if digits else 224)
+    size = (8 if digits else 224) if v["size"] is None else v["size"]
     c = ConfigDict()
     c.data = data_at(v["data"]) or dict(name=v["data"], train="train",
                                         eval="test" if digits else "validation")
@@ -39,7 +40,7 @@ def get_config(variant=""):
     c.transforms += () if digits else (dict(name="flip"),)
     c.eval_transforms = (dict(name="resize_small", size=size * 8 // 7),
                          dict(name="center_crop", size=size))
-    c.model = dict(name=v["model"])
+    c.model = dict(name=v["model"] or ("resnet20" if digits else "resnet18"))
     c.init = dict(weights=v["weights"], reset=("head",)) if v["weights"] else None
     c.task = v["task"]
     c.loss = loss

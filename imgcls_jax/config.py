@@ -7,6 +7,7 @@ ConfigDict refuses what a signature allows: an argument that the file does not w
 """
 
 import ast
+import contextlib
 import dataclasses
 import hashlib
 import importlib.machinery
@@ -34,6 +35,17 @@ DEFAULTS = {  # what a config file may leave out
     "seed": 0, "device_transforms": (), "init": None, "clip": None, "freeze": (), "ema": None,
     "precision": "auto", "mesh": {"data": -1, "fsdp": 1, "model": 1}, "stop": None,
     "log": {"every": {"steps": 50}},
+}
+ELSEWHERE = {  # what other codebases call it or keep elsewhere -> the key here
+    "lr": "schedule.base", "learning_rate": "schedule.base", "base_lr": "schedule.base",
+    "rate": "schedule.base", "warmup": "schedule.warmup.epochs",
+    "warmup_epochs": "schedule.warmup.epochs", "warmup_steps": "schedule.warmup.steps",
+    "weight_decay": "weight_decay.value", "wd": "weight_decay.value",
+    "epochs": "total.epochs", "num_epochs": "total.epochs", "steps": "total.steps",
+    "num_steps": "total.steps", "batch": "batch_size", "label_smoothing": "loss.smoothing",
+    "dropout": "model.dropout", "momentum": "optimizer.momentum", "dataset": "data",
+    "augmentations": "transforms", "dtype": "precision", "pretrained": "init.weights",
+    "weights": "init.weights", "accumulate": "step.accumulate", "split": "data.train",
 }
 SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir", "data.cache",
                   "data.data_dir", "data.path", "data.known", "data.on_change", "data.on_error",
@@ -251,6 +263,19 @@ def as_before(config: Mapping) -> dict:
     return {**config, "data": older(config["data"]), "evals": evals}
 
 
+@contextlib.contextmanager
+def pointing():
+    """A ConfigError of a key that is not there names the one here that means the same."""
+    try:
+        yield
+    except ConfigError as error:
+        there = ELSEWHERE.get(error.where.rpartition(".")[2])
+        absent = "takes no argument" in error.what or "has no key" in error.what
+        if there is None or not absent or error.where == f"config.{there}":
+            raise
+        raise ConfigError(error.what, where=error.where, fix=f"set config.{there}") from error
+
+
 def check(config: Mapping):
     """Raises ConfigError unless the top-level keys are exactly KEYS, each of its type."""
     for key, value in config.items():
@@ -294,9 +319,10 @@ def split_argv(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
 def override(config: dict, overrides: Iterable[tuple[str, str]]) -> dict:
     """The config with (path, text) overrides merged in, checked."""
     # `.name` first: it drops the arguments of the thing it replaces, not those given with it.
-    for key, text in sorted(overrides, key=lambda o: not o[0].endswith(".name")):
-        config = _override(config, _tokens(key), text, f"config.{key}")
-    check(config)
+    with pointing():
+        for key, text in sorted(overrides, key=lambda o: not o[0].endswith(".name")):
+            config = _override(config, _tokens(key), text, f"config.{key}")
+        check(config)
     return config
 
 

@@ -8,13 +8,14 @@ class Failure(Exception):
     """
 
     code = 1
+    title = "error: "
 
     def __init__(self, what: str, *, where: str = "", fix: str = ""):
         super().__init__(what)
         self.what, self.where, self.fix = what, where, fix
 
     def __str__(self) -> str:
-        lines = [f"error: {self.what}"]
+        lines = [f"{self.title}{self.what}"]
         lines += [f"where: {self.where}"] * bool(self.where)
         lines += [f"fix:   {self.fix}"] * bool(self.fix)
         return "\n".join(lines)
@@ -61,3 +62,4 @@ class Preempted(Failure):
     """Stopped from outside, with the state saved: run the same command again."""
 
     code = 75
+    title = ""  # it has done what it was asked to

@@ -13,8 +13,7 @@ Array = Any  # a jax.Array or numpy.ndarray; in tf.data code a tf.Tensor
 Tree = Any  # a pytree of Array
 
 Sums = dict[str, Array]
-"""Additive counts by name. Two Sums merge by `+`, leaf by leaf: over microbatches, batches and
-hosts. A mean is taken once, at the end."""
+"""Additive counts by name, summed over microbatches, batches and hosts; a mean is taken last."""
 
 
 class Batch(TypedDict, total=False):
@@ -303,5 +302,6 @@ class Run:
     preprocessing: Mapping[str, Any]  # eval transforms, mean, std, channels, image size
     bad_samples: Any = None  # deque of rows for bad_samples.jsonl, which the loop empties
     examples: Any = None  # data.listing.Examples: which ones there are
+    notes: Any = None  # list of lines for the log, which `init` adds to
     phases: tuple[tuple[int, "Run"], ...] = ()  # (first step, what then runs), where several
     constants: Callable[[], Tree] | None = None  # () -> those of the state, where there are any

@@ -1,6 +1,7 @@
 """config -> Run: the only place where the registries meet. Below it nobody sees a config."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 
 import jax
@@ -25,7 +26,11 @@ def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run
     config: what it leaves out is as config.DEFAULTS has it. devices: those of the mesh, all by
     default. Raises ConfigError, or DataError if the data that the config names is not there.
     """
-    config = configs.complete(config)
+    with configs.pointing():
+        return _phases(configs.complete(config), claim, devices)
+
+
+def _phases(config: Mapping, claim: Mapping | None, devices) -> Run:
     configs.check(config)
     config = configs.current(config)
     data = inputs.fed(config["data"], config["seed"])
@@ -82,11 +87,13 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     net = network.Net(module, spec, (1, *train_size, source.channels), dtype, (mean, std))
 
     # ---- what learns and what evaluates
+    notes = ([f"binary: {source.classes[1]!r} is the positive class, {source.classes[0]!r} the "
+              "negative one"] if task.kind == "binary" else [])
     learns = learning.make(c, net, trained, make_step, mesh, total_steps,
-                           inputs.preparation(on_device, normalise))
+                           inputs.preparation(on_device, normalise), notes.append)
     evaluations = evaluation.make(c, net, task, data, mesh, normalise, for_evals, kept,
                                   total_steps)
-    keep, stop = _saving(c, evaluations)
+    keep, stop = _saving(c, evaluations, task.kind)
     return Run(
         config=config, claim=claim, source=source, spec=spec, module=module, task=task, mesh=mesh,
         abstract_state=learns.state, init=learns.init, step=learns.step,
@@ -97,14 +104,21 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         log=bind(LogOptions, c["log"], "config.log")(), checkpoint=keep, stop=stop,
         preprocessing={"transforms": config["eval_transforms"], "mean": mean, "std": std,
                        "channels": source.channels, "image_size": eval_size},
-        bad_samples=data.bad_samples, examples=inputs.examples(data, c["evals"]),
-        constants=learns.constants)
+        bad_samples=data.bad_samples, notes=notes, constants=learns.constants,
+        examples=inputs.examples(data, c["evals"]))
 
 
-def _saving(c: Mapping, evaluations: Mapping) -> tuple[CheckpointOptions, StopOptions | None]:
+def _saving(c: Mapping, evaluations: Mapping,
+            kind: str) -> tuple[CheckpointOptions, StopOptions | None]:
     """config.checkpoint and config.stop, whose metrics an evaluation must give."""
+    def named_now(metric):  # configs of earlier runs call it "decisions"
+        new = {"binary": "/accuracy", "multilabel": "/label_accuracy"}.get(kind, "")
+        return re.sub("/decisions$", new, metric) if new and metric else metric
+
     keep = bind(CheckpointOptions, c["checkpoint"], "config.checkpoint")()
+    keep = dataclasses.replace(keep, best=named_now(keep.best))
     stop = bind(StopOptions, c["stop"], "config.stop")() if c["stop"] is not None else None
+    stop = stop and dataclasses.replace(stop, metric=named_now(stop.metric))
     named = {"checkpoint.best": keep.best, "stop.metric": stop and stop.metric}
     for key, metric in named.items():
         if metric is not None and metric.split("/")[0] not in evaluations:

@@ -88,8 +88,10 @@ def make(c: Mapping, net: Net, task: Task, data: feed.Feed, mesh, normalise: Cal
                                        None if other else kept, given.on_error, place)
 
         evaluate = evaluator(Parts(predict=answer, embed=embed, batches=batches, task=measured))
+        key = (f"{where}.split" if given.split else f"{where}.data.eval" if other else
+               "config.data.eval")
         for needed in getattr(evaluate, "splits", (split,)):
-            datasets.size(fed.source, needed)
+            datasets.size(fed.source, needed, key if needed == split else where)
         program = getattr(evaluate, "program", None)
         return Evaluation(run=evaluate, every=given.every or total_steps,
                           lower=program and functools.partial(_lower, program, batch))

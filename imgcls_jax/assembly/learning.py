@@ -59,8 +59,9 @@ def _average(choice: Mapping | None, evaluated: Callable | None, name: str) -> C
 
 
 def make(c: Mapping, net: Net, task: Task, make_step: functools.partial, mesh, total_steps: int,
-         prepare: Callable) -> Learning:
-    """What learns. make_step: config.step, bound. prepare: as of steps.Parts."""
+         prepare: Callable, note: Callable[[str], None]) -> Learning:
+    """What learns. make_step: config.step, bound. prepare: as of steps.Parts. note: is told what
+    training starts from."""
     transformation, schedule, average = optimizer(c, net.shapes["params"], total_steps)
 
     def each_shard(gradients, dtype: str):
@@ -87,7 +88,8 @@ def make(c: Mapping, net: Net, task: Task, make_step: functools.partial, mesh, t
     def initial() -> TrainState:
         variables = init.initialise(net.module, net.sample, c["seed"], dtype=net.wide)
         if c["init"] is not None:
-            variables = network.initial(c["init"], variables, net)
+            variables, taken = network.initial(c["init"], variables, net)
+            note(taken)
         placed = transfer.place(variables, {"params": shardings.params, **shardings.model_state})
         fresh = jax.jit(make_state, out_shardings=shardings.replace(constants=None))(placed)
         return fresh.replace(constants=constants()) if constants else fresh

@@ -134,8 +134,9 @@ def find(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> load.Found:
     return dataclasses.replace(found, grid=grid(module, size))
 
 
-def initial(choice: Mapping, fresh: dict, net: Net) -> dict:
-    """Fresh variables with those of config.init in their place, but for `reset`."""
+def initial(choice: Mapping, fresh: dict, net: Net) -> tuple[dict, str]:
+    """(fresh variables with those of config.init in their place, but for `reset`; what was taken
+    over, in words)."""
     weights, reset, told = bind(_init, choice, "config.init")()
     wanted, spec = tree.flatten(fresh), net.spec
     inside = {path.split("/", 1)[1] for path in wanted}
@@ -145,7 +146,10 @@ def initial(choice: Mapping, fresh: dict, net: Net) -> dict:
                               fix=near(prefix, {path.split("/")[0] for path in inside}))
     found = find(weights, spec, wanted)
     found = dataclasses.replace(found, grid=tuple(told)) if told else found
-    return load.into(fresh, found, spec, reset=reset, grid=grid(net.module, net.sample[1:3]))
+    made = load.into(fresh, found, spec, reset=reset, grid=grid(net.module, net.sample[1:3]))
+    new = [path for path in wanted if reset and path.split("/", 1)[1].startswith(tuple(reset))]
+    return made, (f"starts from {found.source}: {len(wanted) - len(new)} of {len(wanted)} arrays; "
+                  f"new: {', '.join(new[:8]) or 'none'}")
 
 
 def teacher(weights: str, task: Task, sample: tuple, mean, std, dtype: str):

@@ -7,6 +7,7 @@ import os
 import pkgutil
 import signal
 import sys
+import textwrap
 import traceback
 import warnings
 from pathlib import Path
@@ -37,14 +38,24 @@ def _usage() -> str:
 
 
 def _help(verb: str, module) -> str:
-    """The description of a verb, its own flags, and those that it shares with other verbs."""
-    blocks = [module.__doc__.strip()]
-    for title, name in (("flags", f"imgcls_jax.cli.{verb}"),
-                        ("flags that other verbs have, too", "imgcls_jax.cli._flags")):
-        listed = module.FLAGS.module_help(name).strip().removeprefix(f"{name}:")
-        if listed:
-            blocks.append(f"{title}:{listed}")
-    return "\n\n".join(blocks)
+    """The description of a verb and its flags in the order of their definition: --config, then its
+    own, then others that it shares with other verbs."""
+    defined = module.FLAGS.flags_by_module_dict()
+    shared = defined["imgcls_jax.cli._flags"]
+    listed = [*shared[1:], *shared[:1]]  # --debug, which all have, comes last
+    first = [flag for flag in listed if flag.name == "config"]
+    own = defined.get(f"imgcls_jax.cli.{verb}", [])
+    lines = map(_flag, [*first, *own, *(flag for flag in listed if flag not in first)])
+    return "\n".join([module.__doc__.strip(), "", "flags:", *lines])
+
+
+def _flag(flag: flags.Flag) -> str:
+    names = [f"-{flag.short_name}"] * bool(flag.short_name)
+    names.append(f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}")
+    given = flag.default is not None and flag.default is not False
+    about = f"{flag.help} (default: {flag.default})" if given else flag.help
+    return textwrap.fill(about, 100, initial_indent=f"  {', '.join(names):<20}  ",
+                         subsequent_indent=" " * 24)
 
 
 def main(argv: list[str]) -> int:

@@ -13,6 +13,7 @@ DATA replaces its data. --config.KEY=VALUE overrides a value.
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 from absl import flags
@@ -136,8 +137,14 @@ def _prepare(chosen: dict):
         size = sum(file["bytes"] for file in split["files"])
         print(f"{name:10} {split['count']:,} examples in {len(split['files']):,} files, "
               f"{size / 1e6:,.1f} MB")
-    print(f"train with it: imgcls train --config=... --config.data.name=prepared "
-          f"--config.data.dir={FLAGS.out}")
+    held_out = next((f" --config.data.eval={name}" for name in ("val", "validation", "test")
+                     if name in listed["splits"]), None)
+    parts = " --config.data.train='train[:90%]' --config.data.eval='train[90%:]'"
+    place = shlex.quote(FLAGS.out)
+    print(f"train with it: imgcls train --config=finetune:data={place}"
+          f"{parts if held_out is None else ''}\n"
+          f"with another config: --config.data.name=prepared --config.data.dir={place}"
+          f"{held_out or parts}")
 
 
 def _show(chosen: dict):

@@ -3,11 +3,15 @@
 imgcls list                     the kinds of things: models, datasets, losses, configs and so on
 imgcls list optimizers          the names of a kind, with a line about each
 imgcls list optimizers adamw    what one of them does, its arguments and their defaults
+imgcls list models 'resnet*'    those whose name fits the pattern
+imgcls list configs finetune    what a config is for, and its variants
 
 In a config it is optimizer = dict(name="adamw", b1=0.95), on the command line
 --config.optimizer.name=adamw --config.optimizer.b1=0.95.
 """
 
+import ast
+import fnmatch
 import json
 
 from absl import flags
@@ -46,19 +50,25 @@ def main(words, overrides):
     if not words:
         print("\n".join(f"imgcls list {kind}" for kind in [*kinds, "configs"]))
         return
-    kind = words[0].replace("-", "_")
-    if len(words) > 1 and kind in kinds:
-        print(_whole(kind, kinds[kind], words[1]))
-        return
-    if kind == "configs":
-        rows = [{"name": name, "about": _first_line(name)} for name in config.shipped()]
-    elif kind in kinds:
-        registry = kinds[kind]
-        rows = [{"name": name, **_about(registry.get(name), registry.facts(name))}
-                for name in registry.names()]
-    else:
+    kind, *wanted = words[0].replace("-", "_"), *words[1:]
+    if kind not in (*kinds, "configs"):
         raise ConfigError(f"there is no kind called {words[0]!r}", where="command line",
                           fix=near(kind, [*kinds, "configs"]))
+    if len(wanted) > 1:
+        raise ConfigError(f"unexpected argument {wanted[1]!r}", where="command line",
+                          fix=f"imgcls list {kind} takes one name, or a pattern in quotes")
+    pattern = wanted[0] if wanted else "*"
+    names = config.shipped() if kind == "configs" else kinds[kind].names()
+    if not set("*?[") & set(pattern):
+        print(_config(pattern) if kind == "configs" else _whole(kind, kinds[kind], pattern))
+        return
+    names = fnmatch.filter(names, pattern)
+    if not names:
+        raise ConfigError(f"no name of {kind} fits {pattern!r}", where="command line",
+                          fix=f"imgcls list {kind} prints all of them")
+    rows = [{"name": name, "about": _first_line(name)} if kind == "configs" else
+            {"name": name, **_about(kinds[kind].get(name), kinds[kind].facts(name))}
+            for name in names]
     if FLAGS.json:
         print(json.dumps(rows, indent=1, default=str))
         return
@@ -97,7 +107,28 @@ def _whole(kind: str, registry, name: str) -> str:
 
 
 def _first_line(name: str) -> str:
-    import ast
+    return (ast.get_docstring(_parsed(name)) or "").split("\n")[0]
 
-    tree = ast.parse((config.folder() / f"{name}.py").read_text())
-    return (ast.get_docstring(tree) or "").split("\n")[0]
+
+def _parsed(name: str) -> ast.Module:
+    return ast.parse((config.folder() / f"{name}.py").read_text())
+
+
+def _config(name: str) -> str:
+    """The description of a shipped config and its variants, read without running it."""
+    name = name.removesuffix(".py")
+    if name not in config.shipped():
+        raise ConfigError(f"there is no config {name!r}", where="command line",
+                          fix=f"{near(name, config.shipped())} (imgcls list configs)")
+    tree = _parsed(name)
+    blocks = [ast.get_docstring(tree) or ""]
+    for node in ast.walk(tree):
+        if (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CLAIMS"
+                and isinstance(node.value, ast.Dict)):
+            variants = [ast.literal_eval(key) for key in node.value.keys]
+            blocks.append("\n".join(["Variants:", *(f"  {name}:{one}" for one in variants)]))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "parse_variant":
+            blocks.append("\n".join([f"Keys of the variant, as {name}:KEY=VALUE,KEY=VALUE, and "
+                                     "their defaults:",
+                                     *(f"  {ast.unparse(key)}" for key in node.keywords)]))
+    return "\n\n".join(blocks)

@@ -53,7 +53,11 @@ def run(loaded):
 
     workdir = _workdir(loaded.name, jax.process_count())
     chosen = _going_on(loaded.config, workdir / "config.json")
-    train(build(chosen, claim=loaded.claim), workdir, name=loaded.name, quiet=FLAGS.quiet)
+    built = build(chosen, claim=loaded.claim)
+    if not (FLAGS.workdir or FLAGS.quiet):  # after all that may be wrong with the config
+        line = shlex.join(["imgcls", "train", *sys.argv[2:], f"--workdir={workdir}"])
+        print(f"to resume after an interruption: {line}", flush=True)
+    train(built, workdir, name=loaded.name, quiet=FLAGS.quiet)
     if FLAGS.record and jax.process_index() == 0:
         results = Path("experiments/results")
         try:
@@ -91,10 +95,6 @@ def _workdir(name: str, processes: int) -> Path:
         raise ConfigError("--workdir is not given, which several processes need",
                           where="command line",
                           fix="--workdir=FOLDER, on a file system that all processes see")
-    path = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}_{_slug(name)}"
-    if not FLAGS.quiet:
-        line = shlex.join(["imgcls", "train", *sys.argv[2:], f"--workdir={path}"])
-        print(f"to resume after an interruption: {line}", flush=True)
-    return path
+    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}_{_slug(name)}"
 
 

@@ -102,7 +102,7 @@ class Feed:
     def examples(self) -> int:
         """The number of draws in an epoch of training."""
         if self.options.sampling is None:
-            return datasets.size(self.source, self.options.train)
+            return datasets.size(self.source, self.options.train, "config.data.train")
         return self.order(self.options.train).length
 
     def labels(self, where: str) -> np.ndarray:

@@ -40,9 +40,10 @@ def collecting() -> Iterator[list[DataError]]:
         _faults.reset(token)
 
 
-def size(source: Source, name: str) -> int:
-    """The number of examples in a split or a part of one, without opening it."""
-    _, first, last = _bounds(source, name)
+def size(source: Source, name: str, where: str = "") -> int:
+    """The number of examples in a split or a part of one, without opening it. where: the key of the
+    config that names it."""
+    _, first, last = _bounds(source, name, where)
     return last - first
 
 
@@ -159,15 +160,16 @@ def _chosen(opened: Lookup, members: np.ndarray, number: np.ndarray | None = Non
                   opened.listed and chosen_listed)
 
 
-def _bounds(source: Source, name: str) -> tuple[str, int, int]:
+def _bounds(source: Source, name: str, where: str = "") -> tuple[str, int, int]:
     """(split, first, last) of `split[from:to]`; percents are rounded to the closest, as TFDS."""
+    where = where or f"data of {source.name}"
     match = re.fullmatch(r"([\w-]+)(?:\[(?:(-?\d+)(%?))?:(?:(-?\d+)(%?))?\])?", name)
     if not match:
-        raise ConfigError(f"{name!r} is not a split", where=f"data of {source.name}",
+        raise ConfigError(f"{name!r} is not a split", where=where,
                           fix="write it as 'train', 'train[:90%]' or 'train[1000:]'")
     whole, first, first_unit, last, last_unit = match.groups()
     if whole not in source.sizes:
-        raise ConfigError(f"{source.name} has no split {whole!r}", where=f"data of {source.name}",
+        raise ConfigError(f"{source.name} has no split {whole!r}", where=where,
                           fix=f"use one of {sorted(source.sizes)} or a part of one, such as "
                               "'train[90%:]'")
     count = source.sizes[whole]
@@ -178,12 +180,12 @@ def _bounds(source: Source, name: str) -> tuple[str, int, int]:
         index = round(int(number) * count / 100) if unit else int(number)
         if abs(index) > count:
             raise ConfigError(f"{name!r} asks for more than the {count:,} examples of {whole!r}",
-                              where=f"data of {source.name}",
+                              where=where,
                               fix=f"stay within 0 and {count}, or use percents up to 100%")
         return index + count if index < 0 else index
 
     first, last = place(first, first_unit, 0), place(last, last_unit, count)
     if first >= last:
         raise ConfigError(f"{name!r} is empty: examples {first} to {last} of {count:,}",
-                          where=f"data of {source.name}", fix="begin before the end")
+                          where=where, fix="begin before the end")
     return whole, first, last

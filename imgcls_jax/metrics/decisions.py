@@ -6,8 +6,12 @@ from imgcls_jax.types import Metric
 
 @METRICS.register(tasks=("binary", "multilabel"))
 def decisions(kind: str) -> Metric:
-    """The share of correct decisions (yes: a probability above 1/2) over examples and outputs; and
-    `exact`, of examples with all decisions correct. Soft targets are rounded. NaN is wrong."""
+    """Correct decisions (yes: a probability above 1/2).
+
+    `accuracy`, the share of examples, of a binary task. Multilabel: `label_accuracy`, the share
+    over examples and labels, and `exact`, of examples with all labels correct. Soft targets are
+    rounded. NaN is wrong.
+    """
     def update(logits, targets, mask):
         # A comparison with NaN is false: it must not be taken for a "no".
         right = ((logits > 0) == (targets > 0.5)) & (logits == logits)
@@ -16,7 +20,8 @@ def decisions(kind: str) -> Metric:
 
     def finish(sums):
         seen = max(sums["seen"], 1)
-        found = {"decisions": float(sums["decided"] / seen)}
-        return found | ({"exact": float(sums["exact"] / seen)} if kind == "multilabel" else {})
+        share = float(sums["decided"] / seen)
+        return ({"accuracy": share} if kind == "binary" else
+                {"label_accuracy": share, "exact": float(sums["exact"] / seen)})
 
     return Metric(update, finish)

@@ -8,7 +8,8 @@ from imgcls_jax.types import Metric
 
 
 @METRICS.register(tasks=("multiclass",))
-def topk_interval(kind: str, *, k: tuple[int, ...] = (1, 5), confidence: float = 0.95) -> Metric:
+def topk_interval(kind: str, *, k: tuple[int, ...] | None = None,
+                  confidence: float = 0.95) -> Metric:
     """Top-k accuracy with Wilson's interval.
 
     The results of `topk`, and for each an interval such as `top1_low` to `top1_high`.

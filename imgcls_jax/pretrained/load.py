@@ -1,8 +1,8 @@
 """Weights of a workdir or published file -> the variables of a model, or why they do not fit."""
 
 import dataclasses
-import logging
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -139,7 +139,7 @@ def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] 
     """The variables `fresh`, replaced by what was found.
 
     Leaves whose path begins with one of `reset` keep their values. A table of positions and a stem
-    are adapted to another size, which is logged. grid: rows and columns of the model's patches, if
+    are adapted to another size, with a warning. grid: rows and columns of the model's patches, if
     it has positions. Raises CheckpointError that lists all that is missing, not wanted, or of
     another shape.
     """
@@ -157,7 +157,8 @@ def into(fresh: Mapping, found: Found, spec: ModelSpec, *, reset: Sequence[str] 
                               f"{list(value.shape)}")
                 continue
             if fitted is not value:
-                logging.warning("%s: %s adapted to %s", path, list(value.shape), list(leaf.shape))
+                warnings.warn(f"{path}: {list(value.shape)} adapted to {list(leaf.shape)}",
+                              stacklevel=2)
             values[path] = np.asarray(fitted).astype(leaf.dtype)
     missing = [line for line in found.missing if line.split(" (")[0] not in kept]
     extra = [line for line in found.extra if line not in kept]

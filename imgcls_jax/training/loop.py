@@ -38,7 +38,8 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
                 compiling = programs.compile_step(resume.phases(run, start)[0].run)
             log = Log(directory, step=start, total=run.total_steps, quiet=quiet,
                       wandb=run.log.wandb, config=run.config)
-            log.line(results.headline(run, directory, start, name))
+            for line in (results.headline(run, directory, start, name), *(run.notes or ())):
+                log.line(line)
             if main:
                 results.describe(run, directory)
             loop = _Loop(run, checkpoints, log, signals, Evaluations(run, log, history))

@@ -64,6 +64,10 @@ def test_published_weights_become_a_classifier_of_ones_own_photos(photos, publis
                  f"--workdir={workdir}", "--config.batch_size=16", "--config.total.steps=40",
                  "--config.evals.val.every.steps=40", "--config.schedule.warmup.steps=5",
                  "--quiet"]) == 0
+    said = (workdir / "train.log").read_text()
+    count = len(weights)
+    assert (f"starts from {converted}: {count - 2} of {count} arrays; new: params/head/bias, "
+            "params/head/kernel\n") in said
     results = json.loads((workdir / "results.json").read_text())
     assert results["step"] == 40 and results["eval"]["val"]["top1"] > 0.9
 

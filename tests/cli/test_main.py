@@ -112,6 +112,61 @@ def test_one_thing_is_told_with_all_its_options(words, said, capsys):
     assert command.main(["list", words.split()[0], "zzzz"]) == 2
 
 
+def test_a_config_is_told_with_its_variants(capsys):
+    assert command.main(["list", "configs", "finetune"]) == 0
+    out = capsys.readouterr().out
+    assert "imgcls train --config=finetune" in out and "task='multiclass'" in out
+    assert command.main(["list", "configs", "imagenet/resnet"]) == 0
+    assert "imagenet/resnet:resnet152" in capsys.readouterr().out
+    assert command.main(["list", "configs", "finetun"]) == 2
+    assert "'finetune'" in capsys.readouterr().err
+
+
+def test_names_are_listed_by_a_pattern(capsys):
+    from imgcls_jax.models import MODELS
+
+    assert command.main(["list", "models", "resnet?0*"]) == 0
+    found = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert found == [name for name in MODELS.names() if re.match("resnet.0", name)]
+    assert command.main(["list", "configs", "w*/*"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and all(line.startswith("worked/") for line in lines)
+    assert command.main(["list", "models", "rsnet*"]) == 2
+    assert command.main(["list", "models", "resnet18", "resnet50"]) == 2
+
+
+def test_photos_are_fine_tuned_on_a_model_that_others_read():
+    assert config.load("finetune:data=./photos").config["model"] == {"name": "resnet18"}
+    assert config.load("finetune").config["model"] == {"name": "resnet20"}
+
+
+def test_flags_are_helped_with_in_the_order_of_their_use(capsys):
+    assert command.main(["train", "--help"]) == 0
+    shown = re.findall(r"^  (?:-\w, )?--(?:\[no\])?(\w+)", capsys.readouterr().out, re.M)
+    assert shown == ["config", "workdir", "record", "quiet", "coordinator", "processes",
+                     "process_id", "cache", "debug"]
+    assert command.main(["data", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "(default: tfrecord)" in out and "(default: 0)" in out and "(default: False)" not in out
+
+
+def test_a_wrong_config_is_not_told_how_to_resume(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["train", "--config=digits", "--config.model.name=resnet5"]) == 2
+    assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
+
+
+def test_what_was_asked_for_is_no_error(capsys, monkeypatch):
+    def stop(*_):
+        raise errors.Preempted("stopped by SIGINT: the state is saved at step 3", where="w",
+                               fix="run the same line again to go on")
+
+    monkeypatch.setattr(command, "_dispatch", stop)
+    assert command.main(["train"]) == 75
+    assert capsys.readouterr().err == ("stopped by SIGINT: the state is saved at step 3\nwhere: w\n"
+                                       "fix:   run the same line again to go on\n")
+
+
 def test_debug_adds_the_traceback(capsys):
     assert command.main(["train", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err

@@ -109,11 +109,20 @@ def test_a_loss_takes_a_step_of_its_tasks_and_is_refused_of_others(kind, loss):
 
 
 @pytest.mark.parametrize("kind, metrics", [
-    ("binary", {"decisions"}), ("multiclass", {"top1"}), ("multilabel", {"decisions", "exact"})])
+    ("binary", {"accuracy"}), ("multiclass", {"top1"}),
+    ("multilabel", {"label_accuracy", "exact"})])
 def test_evaluation_gives_the_loss_and_the_metrics_of_the_task(kind, metrics):
     run = built(kind, loss=dict(name={"multiclass": "softmax"}.get(kind, "sigmoid")))
     found = run.evaluations["val"].run(run.init().eval_variables())
     assert set(found) == {"loss"} | metrics
+
+
+@pytest.mark.parametrize("kind, now", [("binary", "accuracy"), ("multilabel", "label_accuracy")])
+def test_a_run_that_waits_for_the_earlier_name_of_a_metric_goes_on(kind, now):
+    run = built(kind, loss=dict(name="sigmoid"), stop=dict(metric="val/decisions", patience=dict(
+        steps=3)), checkpoint=dict(every=dict(steps=1), best="val/decisions"))
+    assert run.checkpoint.best == run.stop.metric == f"val/{now}"
+    assert (run.notes == []) == (kind != "binary")
 
 
 def test_automatic_weights_are_those_of_scikit_learn():

@@ -13,11 +13,11 @@ def test_right_decisions_and_rows_of_them_are_counted():
     right = (logits > 0) == (targets > 0)
     metric = decisions("multilabel")
     found = metric.finish(jax.device_get(metric.update(logits, targets, mask)))
-    np.testing.assert_allclose(found["decisions"], right[mask > 0].mean(), rtol=1e-6)
+    np.testing.assert_allclose(found["label_accuracy"], right[mask > 0].mean(), rtol=1e-6)
     np.testing.assert_allclose(found["exact"], right.all(1)[mask > 0].mean(), rtol=1e-6)
 
 
 def test_nan_is_no_right_no():
     metric = decisions("binary")
     sums = metric.update(np.array([[np.nan], [-1.0]]), np.zeros((2, 1)), np.ones(2))
-    assert metric.finish(jax.device_get(sums)) == {"decisions": 0.5}
+    assert metric.finish(jax.device_get(sums)) == {"accuracy": 0.5}

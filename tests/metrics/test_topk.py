@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax.metrics.topk import topk
+from imgcls_jax.metrics.topk_interval import topk_interval
 
 
 def counts(logits, labels, mask, ks):
@@ -29,6 +30,18 @@ def drawn(kind):
         logits[rng.random(logits.shape) < 0.2] = -np.inf
     labels = rng.integers(0, 12, 300)
     return logits, labels, (rng.random(300) < 0.8).astype(np.float32)
+
+
+@pytest.mark.parametrize("classes, k, names", [
+    (4, None, ["top1"]), (6, None, ["top1"]), (9, None, ["top1"]), (10, None, ["top1", "top5"]),
+    (6, (1, 5), ["top1", "top5"]), (3, (1, 2, 5), ["top1", "top2"])])
+def test_top_5_is_given_where_it_says_something_or_is_asked_for(classes, k, names):
+    for make in (topk, topk_interval):
+        metric = make("multiclass", k=k)
+        sums = metric.update(np.eye(classes), np.eye(classes), np.ones(classes))
+        found = metric.finish(jax.device_get(sums))
+        assert [name for name in found if "_" not in name] == names
+        assert all(found[name] == 1 for name in names)
 
 
 @pytest.mark.parametrize("kind", ["distinct", "ties", "equal", "nan", "infinite"])

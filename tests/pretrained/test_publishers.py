@@ -103,10 +103,10 @@ def test_what_the_file_tells_of_the_model_is_in_the_remedy(tmp_path):
     assert "config.model.gelu=tanh, config.model.representation=True" in error.value.fix
 
 
-def test_a_vit_of_another_width_is_refused_and_nothing_of_it_fitted(tmp_path, caplog):
+def test_a_vit_of_another_width_is_refused_and_nothing_of_it_fitted(tmp_path, recwarn):
     np.savez(tmp_path / "S_16.npz", **tensors("npz_Ti_16"))
     found = load.read(tmp_path / "S_16.npz", spec("vit_s16"), wanted("vit_s16"))
     with pytest.raises(CheckpointError, match=r"attention/out/bias: the model has \[384\], the "
                                               r"weights \[192\]"):
         load.into(unflatten_dict(wanted("vit_s16"), sep="/"), found, spec("vit_s16"))
-    assert not caplog.records, "a head of 192 = 8 * 8 * 3 inputs is no stem of patches"
+    assert not recwarn.list, "a head of 192 = 8 * 8 * 3 inputs is no stem of patches"

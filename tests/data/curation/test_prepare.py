@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgcls_jax import config
+from imgcls_jax.assembly import build
 from imgcls_jax.cli import _command as command
 from imgcls_jax.data.curation import recording
 from imgcls_jax.data.curation.check import Findings
@@ -81,6 +84,20 @@ def test_every_example_comes_once_with_its_bytes_label_and_name(photos, tmp_path
     assert [file["file"] for file in listed["splits"]["train"]["files"]] == [
         f"train-{i:05}-of-00004.tfrecord" for i in range(4)]
     assert not list(tmp_path.glob("*.partial")) and not list(out.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("splits", [(), ("--splits=train",)])
+def test_the_lines_that_are_printed_build(photos, tmp_path, capsys, splits):
+    """With a shipped config, too, whose evaluation is on `validation`."""
+    prepare(photos, f"--out={tmp_path / 'my records'}", *splits)
+    own, other = (shlex.split(line.partition("with")[2].partition(": ")[2])
+                  for line in capsys.readouterr().out.splitlines()[-2:])
+    assert own[:2] == ["imgcls", "train"] and own[2] == (
+        f"--config=finetune:data={tmp_path / 'my records'}")
+    for spec, words in ((own[2].removeprefix("--config="), own[3:]),
+                        ("imagenet/resnet:resnet18", other)):
+        run = build(config.load(spec, config.split_argv(words)[1]).config)
+        assert run.source.classes == ("ant", "bee") and run.steps_per_epoch > 0
 
 
 def test_the_manifest_and_the_index_are_those_of_the_files(photos, tmp_path):
