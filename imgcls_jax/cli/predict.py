@@ -1,12 +1,15 @@
 """Labels images with a trained workdir: imgcls predict --workdir=W a.jpg photos/ --top=5
 
-Folders are searched for images; `-` reads paths from the standard input, one per line. A file that
-cannot be read is reported in its place and does not stop the others.
+Folders are searched for images by the endings of names, but not what is hidden; `-` reads paths
+from the standard input, one per line. A file that cannot be read is reported in its place and does
+not stop the others. The command ends with code 3 if a file does not exist, or none can be read.
 """
 
 import csv
 import json
+import os
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,9 +34,8 @@ flags.DEFINE_string("threshold", None, "For multilabel and binary models: the le
 flags.DEFINE_integer("batch", 64, "Images at a time.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_enum("format", "table", ("table", "json", "jsonl", "csv"), "How to print.",
                   flag_values=FLAGS)
-flags.DEFINE_bool("strict", False, "End with code 3 if a file cannot be read.", flag_values=FLAGS)
-
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+flags.DEFINE_bool("strict", False, "End with code 3 if any file cannot be read.",
+                  flag_values=FLAGS)
 
 
 def main(words, overrides):
@@ -44,7 +46,8 @@ def main(words, overrides):
                           fix="the preprocessing is that of the checkpoint")
     paths = list(find(words))
     if not paths:
-        raise ConfigError("no images are named", where="command line",
+        raise ConfigError(f"there are no images in {', '.join(words)}" if words else
+                          "no images are named", where="command line",
                           fix="imgcls predict --workdir=W FILE or FOLDER ...")
     _flags.start(FLAGS)
     from imgcls_jax import predict
@@ -57,11 +60,12 @@ def main(words, overrides):
                                                          model.step))
     rows = (row for start in range(0, len(paths), FLAGS.batch)
             for row in label(model, paths[start:start + FLAGS.batch], choose, FLAGS.batch))
-    failed = 0
+    failed = missing = 0
     columns = 0 if model.kind == "multilabel" else len(choose(np.ones(len(model.labels))))
     for row in show(rows, FLAGS.format, columns):
         failed += not row["ok"]
-    return DataError.code if failed and FLAGS.strict else 0
+        missing += not row["ok"] and not os.path.exists(row["file"])
+    return DataError.code if missing or failed == len(paths) or (failed and FLAGS.strict) else 0
 
 
 def _threshold(text: str | None, workdir: Path, step: int | None):
@@ -97,13 +101,26 @@ def _threshold(text: str | None, workdir: Path, step: int | None):
 
 
 def find(words) -> Iterator[Path]:
-    """The files that words of the command line mean; those of a folder by name."""
+    """The files that words of the command line mean; those of a folder by name, without what is
+    hidden or left by a system."""
+    from imgcls_jax.data.decoding import pillow
+    from imgcls_jax.datasets.folder import CLUTTER
+
+    def hidden(path: Path) -> bool:
+        return any(part.startswith(".") or os.fsencode(part.lower()) in CLUTTER
+                   for part in path.parts)
+
     for word in words:
         if word == "-":
             yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
         elif Path(word).is_dir():
-            yield from sorted(path for path in Path(word).rglob("*")
-                              if path.suffix.lower() in IMAGES and path.is_file())
+            files = sorted(path for path in Path(word).rglob("*")
+                           if not hidden(path.relative_to(word)) and path.is_file())
+            yield from (path for path in files if path.suffix.lower() in pillow.suffixes())
+            heic = [path for path in files if path.suffix.lower() in pillow.SUFFIXES["HEIF"]]
+            if heic and "HEIF" not in pillow.FORMATS:
+                warnings.warn(f"{word}: {len(heic)} HEIC files are left out, such as {heic[0]}; "
+                              "they are read with pip install pillow-heif", stacklevel=2)
         else:
             yield Path(word)
 
@@ -158,7 +175,8 @@ def show(rows, form: str, columns: int) -> Iterator[dict]:
         elif form == "csv":
             cells = [(_cell(hit["label"]), f"{hit['prob']:.6f}") for hit in row["topk"]]
             if not columns:
-                cells = [["|".join(part) for part in zip(*cells, strict=True)] or ("", "")]
+                cells = [["|".join(part) for part in zip(*cells, strict=True)]]
+            cells = [pair or ("", "") for pair in cells] + [("", "")] * (columns - len(cells))
             out.writerow([_cell(row["file"]), _cell(row["error"] or ""),
                           *(cell for pair in cells for cell in pair)])
         elif form == "json":

@@ -8,6 +8,7 @@ import contextvars
 import dataclasses
 import functools
 import re
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -27,6 +28,19 @@ def fault(error: DataError):
     if found is None:
         raise error
     found.append(error)
+
+
+class LeftOut(DataError):
+    """No fault, but something that is not read."""
+
+
+def leave_out(files: list[LeftOut], summary: str):
+    """What a dataset calls for files that it does not read; the summary is what training says."""
+    found = _faults.get()
+    if found is None:
+        warnings.warn(summary, stacklevel=2)
+    else:
+        found += files
 
 
 @contextlib.contextmanager

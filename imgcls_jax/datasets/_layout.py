@@ -7,31 +7,27 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from imgcls_jax.data.decoding import pillow
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import _archive, _paths
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
 FOLDER, FILE, OTHER = "folder", "file", "other"
 
 
 @functools.cache
 def extensions() -> tuple[bytes, ...]:
-    """Files with these endings are taken as images, unopened; AVIF if this Pillow reads it."""
-    from PIL import features
-
-    known = (b".jpg", b".jpeg", b".png", b".gif", b".bmp", b".webp", b".tif", b".tiff", b".ppm")
-    return known + ((b".avif",) if features.check("avif") else ())
+    """Files with these endings are taken as images, unopened."""
+    return tuple(map(os.fsencode, pillow.suffixes()))
 
 
 def is_image(file) -> bool:
     """By its content. file: a path or a file object."""
     from PIL import Image
 
-    Image.init()
     try:
-        with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]):
+        with Image.open(file, formats=pillow.FORMATS):
             return True
     except Exception:
         return False

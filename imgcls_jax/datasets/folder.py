@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from imgcls_jax.datasets import DATASETS, _archive, _layout, _paths, fault
+from imgcls_jax.data.decoding import pillow
+from imgcls_jax.datasets import DATASETS, LeftOut, _archive, _layout, _paths, fault, leave_out
 from imgcls_jax.datasets._paths import say
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Lookup, Source
@@ -49,21 +50,23 @@ def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int 
     smallest hashes, as before version 0.2. Source.files says which image is where.
 
     Images may be in subfolders of a class's folder, and the folder a link. Their format is told by
-    their content. Names that differ in Unicode form alone (NFC, NFD) are one class. Raises
-    DataError for any other layout, an empty class or split, two names of one folder or class, a
-    class that is missing in train, and a file that is not an image; warns of folders that are not
-    read, and says which unusual name was taken for which split.
+    their content; files that are no images by name nor content are left out. Names that differ in
+    Unicode form alone (NFC, NFD) are one class. Raises DataError for any other layout, an empty
+    class or split, two names of one folder or class, a class that is missing in train, and a pipe,
+    a device or a broken link; warns of files and folders that are not read, and says which unusual
+    name was taken for which split.
     """
     if not 0 <= val_fraction < 1:
         raise ConfigError(f"val_fraction={val_fraction} is out of range",
                           where="config.data.val_fraction",
                           fix="use a share of at least 0 and below 1, such as 0.2")
     tree = _top(_open(os.path.expanduser(dir)))
-    named = _named_splits(tree) if split_folders else {}
+    named, others = _named_splits(tree) if split_folders else {}, []
     if named:
-        splits = {split: _scan(tree, name + b"/") for split, name in named.items()}
+        splits = {split: _scan(tree, name + b"/", others) for split, name in named.items()}
     else:
-        splits = _draw(_scan(tree, b""), val_fraction, seed, draw, _known(known))
+        splits = _draw(_scan(tree, b"", others), val_fraction, seed, draw, _known(known))
+    _leave_out(others, tree)
     _check(splits, tree, drawn=not named)
     classes = _order(splits["train"], tree)
     files = {split: [path for name in classes for path in found.get(name, ())]
@@ -141,9 +144,9 @@ def _named_splits(tree: Tree) -> dict[str, bytes]:
     return splits
 
 
-def _scan(tree: Tree, top: bytes) -> Classes:
+def _scan(tree: Tree, top: bytes, others: list[bytes]) -> Classes:
     """The images of every class folder below `top`, by its name in Unicode's composed form. A link
-    to a folder above it is left out."""
+    to a folder above it is left out. others: is given the files that are no images."""
     seen = {tree.identity(top)}
     found: Classes = {}
     folders: dict = {}  # (what, identity or name) -> the class folder that has it
@@ -161,7 +164,7 @@ def _scan(tree: Tree, top: bytes) -> Classes:
                 break
             folders[same] = name
         else:
-            found[_composed(name)] = sorted(_images(tree, path, seen))
+            found[_composed(name)] = sorted(_images(tree, path, seen, others))
     return found
 
 
@@ -173,7 +176,7 @@ def _composed(name: bytes) -> bytes:
         return name
 
 
-def _images(tree: Tree, path: bytes, seen: set) -> Iterator[bytes]:
+def _images(tree: Tree, path: bytes, seen: set, others: list[bytes]) -> Iterator[bytes]:
     """The images in a folder and those below it; symbolic links may form a loop."""
     identity = tree.identity(path)
     if identity in seen:
@@ -183,13 +186,29 @@ def _images(tree: Tree, path: bytes, seen: set) -> Iterator[bytes]:
     for name, kind in _visible(tree, path):
         inner = path + b"/" + name
         if kind == _layout.FOLDER:
-            yield from _images(tree, inner, seen)
-        elif kind == _layout.FILE and (name.lower().endswith(extensions) or tree.is_image(inner)):
+            yield from _images(tree, inner, seen, others)
+        elif kind != _layout.FILE:
+            fault(DataError("it is not an image, but a pipe, a device or a broken link",
+                            where=tree.say(inner), fix="remove it"))
+        elif name.lower().endswith(extensions) or tree.is_image(inner):
             yield inner
         else:
-            fault(DataError("a file is not an image in a supported format",
-                            where=tree.say(inner), fix="remove it, or convert it to one of "
-                            + ", ".join(_layout.FORMATS)))
+            others.append(inner)
+
+
+def _leave_out(others: list[bytes], tree: Tree):
+    """Says which files are no images, and how HEIC would be read."""
+    if not others:
+        return
+    unread = tuple(map(os.fsencode, pillow.SUFFIXES["HEIF"]))
+    heic = [path for path in others if path.lower().endswith(unread)]
+    some = list(map(say, dict.fromkeys([*heic, *others])))
+    more = f" and {len(some) - 4} more" if len(some) > 4 else ""
+    hint = f"; HEIC: {len(heic)}, read with pip install pillow-heif" if heic else ""
+    leave_out([LeftOut("left out: it is not an image that can be read", where=tree.say(path))
+               for path in others],
+              f"{tree.say(b'')}: not images, and left out: {', '.join(some[:4])}{more}{hint}; "
+              "imgcls data check lists all")
 
 
 def _draw(classes: Classes, fraction: float, seed: int, draw: str, known: Mapping[str, str]

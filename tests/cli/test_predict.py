@@ -11,6 +11,7 @@ from PIL import Image
 import imgcls_jax
 from imgcls_jax.__main__ import main
 from imgcls_jax.cli import predict
+from imgcls_jax.data.decoding import pillow
 from tests.commands import error_lines
 
 TINY = ("--config.model.name=vit_mini", "--config.model.width=16", "--config.model.depth=0",
@@ -63,9 +64,9 @@ def test_the_best_checkpoint_is_chosen_by_a_metric_of_the_task(kind, best, reque
     assert 0.5 < found["best"][best] <= 1
 
 
-def printed(capsys, *words):
+def printed(capsys, *words, code=0):
     capsys.readouterr()
-    assert main(["predict", *map(str, words)]) == 0
+    assert main(["predict", *map(str, words)]) == code
     return capsys.readouterr().out
 
 
@@ -83,11 +84,36 @@ def test_of_several_labels_all_above_the_threshold_are_given(multilabel, images,
 
 def test_a_table_of_several_labels_has_them_in_one_cell(multilabel, images, capsys):
     out = printed(capsys, f"--workdir={multilabel}", "--format=csv", images / "0.png",
-                  images / "1.png", images / "nowhere.png")
+                  images / "1.png", images / "nowhere.png", code=3)
     header, one, two, none = csv.reader(io.StringIO(out))
     assert header == ["file", "error", "labels", "probs"] and one[2] == "red"
     assert set(two[2].split("|")) == {"red", "dark"} and len(two[3].split("|")) == 2
     assert none[2:] == ["", ""] and none[1]
+
+
+def test_every_row_of_a_table_has_as_many_cells_and_missing_files_a_code(binary, images, tmp_path,
+                                                                        capsys):
+    bad, gone = tmp_path / "bad.png", tmp_path / "gone.png"
+    bad.write_bytes(b"no image")
+    words = (f"--workdir={binary}", "--format=csv", images / "0.png")
+    for files, code in (((bad,), 0), ((bad, "--strict"), 3), ((gone,), 3)):
+        rows = list(csv.reader(io.StringIO(printed(capsys, *words, *files, code=code))))
+        assert rows[0] == ["file", "error", "label1", "prob1"]
+        assert [len(row) for row in rows] == [4, 4, 4] and rows[1][2] == "bad" and rows[2][1]
+    assert "cannot be read" in printed(capsys, f"--workdir={binary}", bad, code=3)
+
+
+def test_of_a_folder_all_formats_are_taken_and_nothing_hidden(tmp_path):
+    names = ["a.JPG", "b.ppm", "c.pgm", "d.jfif", "e.tiff", "f.webp", "deeper/g.png"]
+    others = [".hidden.jpg", ".thumbs/h.jpg", "@eaDir/i.jpg", "__MACOSX/._a.JPG", "notes.txt"]
+    if "AVIF" in pillow.FORMATS:
+        names.append("j.avif")
+    for name in [*names, *others, "deeper/.h/k.png"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = [path.relative_to(tmp_path).as_posix() for path in predict.find([str(tmp_path)])]
+    assert sorted(found) == sorted(names)
+    assert list(predict.find([str(tmp_path / ".hidden.jpg")])) == [tmp_path / ".hidden.jpg"]
 
 
 def test_of_two_classes_one_is_given_with_its_probability(binary, images, capsys):

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from imgcls_jax import datasets
+from imgcls_jax.data import decoding
 from imgcls_jax.data.batches import eval_batches
-from imgcls_jax.datasets import DATASETS
+from imgcls_jax.data.decoding import pillow
+from imgcls_jax.datasets import DATASETS, _layout
 from imgcls_jax.errors import ConfigError, DataError
 
 
@@ -129,6 +131,40 @@ def test_content_decides_whatever_the_name_says(split_folder):
     source = folder(split_folder)
     assert source.sizes["train"] == 6
     assert set(read_all(source, "train")["image"][:3, 0, 0, 1]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_stray_file_is_left_out_with_one_line(split_folder, flat, monkeypatch):
+    monkeypatch.setattr(pillow, "FORMATS", tuple(f for f in pillow.FORMATS if f != "HEIF"))
+    monkeypatch.setattr(_layout, "extensions", lambda: (b".png", b".jpg"))
+    root = split_folder / "train" if flat else split_folder
+    ant = split_folder / "train" / "ant"
+    for name in ("notes.txt", "IMG_1.HEIC", "clip.mov", "half.jpg.part", "empty"):
+        (ant / name).write_text("x" * (name != "empty"))
+    with pytest.warns(UserWarning) as told:
+        source = folder(root)
+    assert sum(source.sizes.values()) == (6 if flat else 10)
+    (line,) = [str(one.message) for one in told]
+    assert line.startswith(f"{root}: not images, and left out: ") and "\n" not in line
+    assert "IMG_1.HEIC" in line and "and 1 more" in line
+    assert "HEIC: 1, read with pip install pillow-heif; imgcls data check lists all" in line
+    with datasets.collecting() as found:
+        folder(root)
+    assert sorted(os.path.basename(one.where) for one in found) == [
+        "IMG_1.HEIC", "clip.mov", "empty", "half.jpg.part", "notes.txt"]
+    assert all(isinstance(one, datasets.LeftOut) for one in found)
+
+
+def test_heic_is_read_where_the_extra_is_installed(split_folder):
+    pytest.importorskip("pillow_heif")
+    path = split_folder / "train/ant/IMG_1.HEIC"
+    Image.new("RGB", (64, 48), (200, 30, 90)).save(path, "HEIF", quality=95)
+    source = folder(split_folder)
+    split = datasets.split(source, "train")
+    (index,) = [i for i in range(split.size) if split.where(i) == str(path)]
+    data = split.read(index)["image"].numpy()
+    np.testing.assert_allclose(pillow.decode(data).mean((0, 1)), (200, 30, 90), atol=4)
+    np.testing.assert_array_equal(decoding.decode(data, 3), pillow.decode(data))
 
 
 def test_names_that_are_no_utf8_work(tmp_path):
@@ -260,8 +296,6 @@ FAULTS = {
     "empty_class": (lambda d: (d / "train" / "cat").mkdir(), "'cat' has no images", "."),
     "class_only_in_val": (lambda d: write(f"{d}/val/cat/0.png"), "in val but not in train",
                           "val/cat"),
-    "unsupported": (lambda d: (d / "train/ant/notes.doc").write_text("x"), "not an image",
-                    "notes.doc"),
     "dangling_link": (lambda d: (d / "train/ant/x.png").symlink_to(d / "gone"), "not an image",
                       "x.png"),
     "pipe": (lambda d: os.mkfifo(d / "train/ant/pipe"), "not an image", "pipe"),

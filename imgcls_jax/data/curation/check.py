@@ -18,9 +18,6 @@ from imgcls_jax.data.decoding import pillow
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.types import Source
 
-SUFFIXES = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "GIF": (".gif",),
-            "BMP": (".bmp", ".dib"), "WEBP": (".webp",), "TIFF": (".tif", ".tiff"),
-            "PPM": (".ppm", ".pgm", ".pbm", ".pnm"), "AVIF": (".avif",)}
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 EXIF_ORIENTATION = 0x0112
 REPAIR = "repair or remove it"
@@ -104,7 +101,8 @@ def _made(make: Callable[[], Source], place: str,
         except (DataError, OSError) as error:
             faults.append(_fault(error, place))
     for fault in faults:
-        findings.error(fault.what, fault.where, fault.fix)
+        add = findings.note if isinstance(fault, datasets.LeftOut) else findings.error
+        add(fault.what, fault.where, fault.fix)
     return made, "\n".join(fault.what for fault in faults)
 
 
@@ -229,7 +227,7 @@ def _digest(pixels: np.ndarray) -> bytes:
 
 def _odd_suffix(where: str, form: str) -> str:
     suffix = os.path.splitext(where)[1].lower()
-    called = next((other for other, known in SUFFIXES.items() if suffix in known), form)
+    called = next((other for other, known in pillow.SUFFIXES.items() if suffix in known), form)
     return f"{form} by its content, {suffix} by its name" if called != form else ""
 
 

@@ -1,5 +1,7 @@
 """The decoding rule in Pillow: the reference, and used for all that TensorFlow does not read."""
 
+import contextlib
+import functools
 import io
 
 import numpy as np
@@ -7,9 +9,25 @@ from PIL import Image, features
 
 from imgcls_jax.errors import DataError
 
+with contextlib.suppress(ImportError):  # the extra "heif"
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
 PIXEL_LIMIT = 100_000_000
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM") + (
-    ("AVIF",) if "avif" in features.modules and features.check("avif") else ())  # Pillow 11.3
+SUFFIXES = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "GIF": (".gif",),
+            "BMP": (".bmp", ".dib"), "WEBP": (".webp",), "TIFF": (".tif", ".tiff"),
+            "PPM": (".ppm", ".pgm", ".pbm", ".pnm"), "AVIF": (".avif",),
+            "HEIF": (".heic", ".heif", ".hif")}
+FORMATS = tuple(name for name in SUFFIXES if {
+    "AVIF": "avif" in features.modules and features.check("avif"),  # Pillow 11.3
+    "HEIF": "HEIF" in Image.OPEN}.get(name, True))
+
+
+@functools.cache
+def suffixes() -> tuple[str, ...]:
+    """The endings of the names of files that can be read, in small letters."""
+    return tuple(suffix for name in FORMATS for suffix in SUFFIXES[name])
 
 
 def decode(data: bytes, channels: int = 3) -> np.ndarray:
