@@ -2,6 +2,7 @@
 
 import functools
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,26 +22,34 @@ def names(dataset: str) -> tuple[str, ...]:
 
 def source(name: str, *, classes: tuple[str, ...], sizes: Mapping[str, int], data_dir: str,
            files: Callable[[Path, str], Lookup], layout: str, tfds: str = "", home: str = "",
-           **facts) -> Source:
+           partial: bool | None = None, **facts) -> Source:
     """A Source whose splits are read as TFDS has prepared them, or from the distributed files.
 
-    sizes: as published; DataError if a split has another. files: (data_dir, split) -> Lookup.
-    layout: what `files` looks for, for messages. tfds: the name in TFDS, with the same splits and
-    classes. home: the folder in data_dir that the files unpack to, if they have one.
+    sizes: as published; DataError if a split has another, unless `partial`, which takes what is
+    there, with a warning; None: the dataset has no such argument. files: (data_dir, split) ->
+    Lookup. layout: what `files` looks for, for messages. tfds: the name in TFDS, with the same
+    splits and classes. home: the folder in data_dir that the files unpack to, if they have one.
     """
+    @functools.cache
     def open_split(split: str) -> Lookup | Shards:
         if tfds and is_prepared(tfds, data_dir):
             opened = _of_tfds(tfds, data_dir, split, layout)
         else:
             opened = _of_files(name, data_dir, home, files, split, layout, tfds)
-        if opened.size != sizes[split]:
+        if opened.size != sizes[split] and not (partial and opened.size):
             raise DataError(f"{name} was published with {sizes[split]:,} images in {split!r}, but "
                             f"{opened.size:,} were found", where=data_dir or tfds,
                             fix="add what is missing, or remove what does not belong; read a part "
-                                "of a dataset as config.data.name='folder'")
+                                "of a dataset " + ("as config.data.name='folder'" if partial is
+                                                   None else "with config.data.partial=True"))
         return opened
 
-    return Source(name=name, classes=classes, sizes=dict(sizes), open=open_split, **facts)
+    found = {split: open_split(split).size if partial else size for split, size in sizes.items()}
+    if partial:
+        shares = (f"{found[split]:,} of {size:,} in {split!r}" for split, size in sizes.items())
+        warnings.warn(f"{name} is read in part: {', '.join(shares)}; what is measured on it does "
+                      "not compare with published numbers", stacklevel=2)
+    return Source(name=name, classes=classes, sizes=found, open=open_split, **facts)
 
 
 def is_prepared(tfds: str, data_dir: str) -> bool:

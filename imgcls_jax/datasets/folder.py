@@ -200,6 +200,7 @@ def _leave_out(others: list[bytes], tree: Tree):
     """Says which files are no images, and how HEIC would be read."""
     if not others:
         return
+    others.sort()
     unread = tuple(map(os.fsencode, pillow.SUFFIXES["HEIF"]))
     heic = [path for path in others if path.lower().endswith(unread)]
     some = list(map(say, dict.fromkeys([*heic, *others])))

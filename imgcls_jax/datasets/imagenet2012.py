@@ -11,17 +11,18 @@ LAYOUT = ("train/nXXXXXXXX/*.JPEG and val/*.JPEG or val/nXXXXXXXX/*.JPEG, or of 
 
 
 @DATASETS.register()
-def imagenet2012(*, data_dir: str = "", channels: int = 3) -> Source:
+def imagenet2012(*, data_dir: str = "", channels: int = 3, partial: bool = False) -> Source:
     """1,000 classes in the order of their WordNet ids (arXiv 1409.0575), which are their names.
 
     data_dir: what TFDS has prepared, or the files as distributed, in the layout of LAYOUT; the tar
     files are read in place, and the index of the large one is kept. Their train split has one fixed
     shuffled order (TFDS shuffles it too), their validation split that of the file names. Raises
-    DataError, when a split is opened, if it is missing or incomplete.
+    DataError, when a split is opened, if it is missing or incomplete. partial: takes whatever part
+    of the images there is, to rehearse a recipe; an epoch is then that part.
     """
     return _published.source("imagenet2012", classes=_imagenet.CLASSES, sizes=SIZES,
                              data_dir=data_dir, tfds="imagenet2012", files=_open, layout=LAYOUT,
-                             channels=channels)
+                             channels=channels, partial=partial)
 
 
 def _open(root: Path, split: str) -> Lookup:

@@ -8,6 +8,7 @@ import pytest
 import tensorflow_datasets
 
 from imgcls_jax import datasets
+from imgcls_jax.__main__ import main
 from imgcls_jax.datasets import DATASETS, imagenet21k
 from imgcls_jax.errors import ConfigError, DataError
 from tests.datasets import made
@@ -53,6 +54,27 @@ def lay_out(root, layout):
         folder = {"flat": "val/", "validation": "validation/"}
         made.write(root, {(f"val/{TRUTH[name]}/" if layout == "folders" else folder[layout]) + name:
                           data for name, data in VAL.items()})
+
+
+@pytest.mark.parametrize("layout", ["flat", "tar"])
+def test_a_part_is_read_where_that_is_stated_and_only_then(layout, tmp_path, capsys):
+    lay_out(tmp_path, layout)
+    whole = DATASETS.get("imagenet2012")(data_dir=str(tmp_path))
+    with pytest.raises(DataError, match="1,281,167 images in 'train', but 15 were") as error:
+        whole.open("train")
+    assert "config.data.partial=True" in error.value.fix
+    with pytest.warns(UserWarning, match="in part: 15 of 1,281,167 in 'train', 4 of 50,000 in"):
+        source = DATASETS.get("imagenet2012")(data_dir=str(tmp_path), partial=True)
+    assert source.sizes == {"train": 15, "validation": 4} and len(source.classes) == 1000
+    assert made.examples(source, "train") == labels(TRAIN)
+    words = ["data", "check", "imagenet2012", f"--config.data.data_dir={tmp_path}"]
+    assert main(words) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 12 and lines[-1].startswith("2 errors, 0 notes")
+    assert main([*words, "--config.data.partial=True"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 15 and "note       992 times: has no examples in any split" in "\n".join(
+        lines)
 
 
 LAYOUTS = ("flat", "tar", "folders", "validation")
@@ -112,7 +134,7 @@ def test_another_count_than_the_published_one_is_refused(tmp_path):
     source = DATASETS.get("imagenet2012")(data_dir=str(tmp_path))
     with pytest.raises(DataError, match="1,281,167 images in 'train', but 15 were found") as error:
         datasets.split(source, "train")
-    assert error.value.where == str(tmp_path) and "folder" in error.value.fix
+    assert error.value.where == str(tmp_path) and "config.data.partial=True" in error.value.fix
 
 
 FAULTS = {

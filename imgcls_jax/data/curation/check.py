@@ -246,7 +246,7 @@ def _open_end(image: bytes, form: str) -> str:
 
 def _check_classes(made: Source, tallies: dict, findings: Findings, whats: str):
     train = tallies.get("train")
-    if train is None:
+    if train is None or train.split is None:  # it was not opened: an error says why
         return
     others = sum((tally.counts for name, tally in tallies.items() if name != "train"),
                  np.zeros_like(train.counts))

@@ -128,7 +128,7 @@ def render(found: dict) -> str:
     else:
         lines += _facts(found)
     errors, notes, same = found["errors"], found["notes"], found.get("duplicates", [])
-    lines += [_line("note", row) for row in notes]
+    lines += _few_lines(notes)
     lines += [_same(row) for row in same]
     lines += [_line("error", row) for row in errors]
     across = sum(row["across_splits"] for row in same)
@@ -176,6 +176,21 @@ def printable(text: str) -> str:
 def _line(kind: str, row: dict) -> str:
     return f"{kind:10} {row['where']}: {row['what']}" + (f"; {row['fix']}" if row.get("fix")
                                                          else "")
+
+
+def _few_lines(notes: list[dict]) -> list[str]:
+    """A line for each note, or one for more than FEW that say the same."""
+    alike = collections.defaultdict(list)
+    for row in notes:
+        alike[row["what"]].append(row)
+    lines = []
+    for what, rows in alike.items():
+        if len(rows) <= FEW:
+            lines += [_line("note", row) for row in rows]
+        else:
+            some = ", ".join(row["where"] for row in rows[:4])
+            lines.append(f"note       {len(rows):,} times: {what}: {some} ... (--json lists all)")
+    return lines
 
 
 def _same(row: dict) -> str:

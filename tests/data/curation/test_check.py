@@ -96,6 +96,21 @@ def test_what_is_left_out_is_listed_by_path_and_is_no_error(few, check):
         "train/ant/notes.txt", "val/bee/clip.mov"}
 
 
+def test_many_notes_of_one_kind_are_one_line(few, capsys):
+    for i in range(30):
+        (few / f"train/ant/note{i}.txt").write_text("x")
+    (few / "train/one").mkdir()
+    (few / "train/one/x.jpg").write_bytes(photo(np.random.default_rng(1)))
+    (few / "train/bee/01.jpg").write_bytes(b"")
+    assert command.main(["data", "check", str(few)]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("note ")] == [
+        f"note       30 times: left out: it is not an image that can be read: "
+        f"{', '.join(f'{few}/train/ant/note{i}.txt' for i in (0, 1, 10, 11))} ... "
+        "(--json lists all)", "note       class 'one': has one example to train on"]
+    assert lines[-1].startswith("1 error, 31 notes")
+
+
 def damage(data: bytes) -> dict:
     """Name -> what stands in its place."""
     rng = np.random.default_rng(7)
