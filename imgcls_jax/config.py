@@ -106,7 +106,7 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Loaded:
 
 def _read_json(path: Path) -> dict:
     try:
-        values = from_json(path.read_text())
+        values = from_json(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path} is not JSON: {error}", where=f"--config={path}",
                           fix="give a config.json as a run writes it") from error
@@ -201,8 +201,13 @@ def plain(value):
                       fix="use dicts, tuples, strings, numbers, booleans and None")
 
 
-def to_json(config) -> str:
-    return json.dumps(config, indent=1)
+def to_json(config, indent: int | None = 1) -> str:
+    """JSON that people read, too: letters of any script as they are, escapes for what a terminal
+    does not show or would obey."""
+    text = json.dumps(config, indent=indent, ensure_ascii=False)
+    for odd in {c for c in set(text) if not (c.isprintable() or c == "\n")}:
+        text = text.replace(odd, json.dumps(odd)[1:-1])
+    return text
 
 
 def from_json(text: str):

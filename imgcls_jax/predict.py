@@ -158,11 +158,13 @@ def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
     """The model of a workdir, at a step, "latest" or "best"; of its moving average, if it has one.
 
     Or that of published weights that have been downloaded, as "resnet50/imagenet1k_v2", with their
-    preprocessing. Raises CheckpointError if there is no good checkpoint, or no such file.
+    preprocessing. Raises CheckpointError if there is no good checkpoint, or no such file;
+    ConfigError, with the tags that there are, for a model without one.
     """
-    name, _, tag = str(workdir).partition("/")
-    if tag in catalogue.weights(name) and not Path(workdir).exists():
-        return Model(**vars(trained.of_published(str(workdir), catalogue.weights(name)[tag])))
+    name = str(workdir).partition("/")[0]
+    if name in catalogue.models() and not Path(workdir).exists():
+        *_, published = catalogue.find(str(workdir), "load")
+        return Model(**vars(trained.of_published(str(workdir), published)))
     weights, saved, found = reading.restore_weights(Path(workdir) / "checkpoints", step)
     return Model(**{**vars(trained.of_checkpoint(weights, saved)), "step": found})
 

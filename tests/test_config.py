@@ -259,3 +259,15 @@ def test_what_lies_at_a_path_is_told_from_the_name_of_a_dataset(tmp_path, monkey
 def test_a_constant_of_python_may_replace_a_string(text, value):
     loaded = config.load("imagenet/vit:vit_s16", [("model.remat", text)]).config
     assert loaded["model"]["remat"] == value and type(loaded["model"]["remat"]) is type(value)
+
+
+@pytest.mark.parametrize("text, shown", [
+    ("花", "花"), ("é🐝", "é🐝"), ("क्ष", "क्ष"), ('"\\', '\\"\\\\'), ("a\nb", "a\\nb"),
+    ("\x1b[2J\x7f\x9b", "\\u001b[2J\\u007f\\u009b"), ("\u202e\u2028", "\\u202e\\u2028"),
+    ("caf\udce9", "caf\\udce9"), ("\U000e0041", "\\udb40\\udc41")])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_has_real_letters_and_escapes_for_what_a_terminal_would_obey(text, shown, indent):
+    written = config.to_json({text: [text]}, indent=indent)
+    assert json.loads(written) == {text: [text]} and written.count(f'"{shown}"') == 2
+    assert len(written.splitlines()) == (1 if indent is None else 5)
+    written.encode()  # no half of a character is left

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax.errors import DataError
-from imgcls_jax.predict import Model
+from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.predict import Model, load
 from imgcls_jax.types import ModelSpec
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.25, 0.5, 1.0)
@@ -113,3 +113,16 @@ def test_a_file_that_cannot_be_decoded_is_named(model, tmp_path):
     with pytest.raises(DataError) as error:
         model.features([LEVELS[0], tmp_path / "bad.png"])
     assert error.value.where == str(tmp_path / "bad.png")
+
+
+def test_a_model_says_what_it_is_in_a_line(model):
+    assert repr(model) == "<Model mean: 20 parameters, multiclass, 5 classes, images of 8 x 8>"
+
+
+@pytest.mark.parametrize("name, says", [
+    ("resnet50", "resnet50/imagenet1k_v1, resnet50/imagenet1k_v2"),
+    ("resnet50/imagenet1k_v3", "'imagenet1k_v2'")])
+def test_a_name_without_its_tag_is_answered_with_the_tags(name, says):
+    with pytest.raises(ConfigError) as error:
+        load(name)
+    assert says in error.value.fix

@@ -16,7 +16,7 @@ from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import ModelSpec, Weights
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Trained:
     """A model with all that its answers need.
 
@@ -32,6 +32,12 @@ class Trained:
     preprocessing: Mapping
     kind: str = "multiclass"
     step: int | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.preprocessing["image_size"]
+        return (f"<{type(self).__name__} {self.spec.name}: "
+                f"{tree.count(self.variables['params']):,} parameters, {self.kind}, "
+                f"{len(self.labels):,} classes, images of {height} x {width}>")
 
 
 def of_checkpoint(weights: Mapping, saved: Mapping) -> Trained:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import io
 import os
 import pkgutil
 import signal
@@ -64,6 +65,9 @@ def main(argv: list[str]) -> int:
         print(_usage())
         return 0 if argv else ConfigError.code
     warnings.showwarning = _say_warning
+    for stream in (sys.stdout, sys.stderr):  # a terminal may not have the letters of a name
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _dispatch(argv[0], argv[1:])
     except Failure as failure:

@@ -11,7 +11,6 @@ DATA is a folder, an archive, a manifest (.csv, .jsonl), record files, or the na
 DATA replaces its data. --config.KEY=VALUE overrides a value.
 """
 
-import json
 import os
 import shlex
 from pathlib import Path
@@ -108,7 +107,7 @@ def _check(chosen: dict) -> int:
                         needed=needed if evaluated else {}, splits=FLAGS.splits,
                         decode=not FLAGS.fast, write_digests=FLAGS.write_digests,
                         threads=_threads())
-    print(json.dumps(found, indent=1) if FLAGS.json else figures.render(found))
+    print(config.to_json(found) if FLAGS.json else figures.render(found))
     return 0 if found["ok"] else DataError.code
 
 

@@ -6,7 +6,6 @@ not stop the others. The command ends with code 3 if a file does not exist, or n
 """
 
 import csv
-import json
 import os
 import sys
 import warnings
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from imgcls_jax import config
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError, DataError
 
@@ -171,7 +171,7 @@ def show(rows, form: str, columns: int) -> Iterator[dict]:
     kept = []
     for row in rows:
         if form == "jsonl":
-            print(json.dumps(row))
+            print(config.to_json(row, indent=None))
         elif form == "csv":
             cells = [(_cell(hit["label"]), f"{hit['prob']:.6f}") for hit in row["topk"]]
             if not columns:
@@ -188,7 +188,7 @@ def show(rows, form: str, columns: int) -> Iterator[dict]:
             print(f"{row['file']}: cannot be read: {row['error']}")
         yield row
     if form == "json":
-        print(json.dumps(kept, indent=1))
+        print(config.to_json(kept))
 
 
 def _cell(text: str) -> str:

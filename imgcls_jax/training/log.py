@@ -17,6 +17,8 @@ import jax
 import rich.console
 import rich.progress
 
+from imgcls_jax import config as configs
+
 
 class Log:
     """Opened on a workdir; rows later than `step`, left by a run that was killed, are dropped.
@@ -102,7 +104,8 @@ class Log:
             if (row["split"], row["id"]) not in self._bad:
                 self._bad.add((row["split"], row["id"]))
                 try:
-                    _append(self.workdir / "bad_samples.jsonl", json.dumps(row))
+                    _append(self.workdir / "bad_samples.jsonl",
+                            configs.to_json(row, indent=None))
                 except OSError as error:
                     print(f"warning: bad_samples.jsonl cannot be written: {error}", file=sys.stderr)
         return len(self._bad)
@@ -144,7 +147,7 @@ class Log:
 
 
 def _append(path: Path, line: str):
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
@@ -153,14 +156,14 @@ def _truncate(path: Path, step: int):
     if path.exists():
         kept = [line for line, row in read_rows(path) if row["step"] <= step]
         temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         temporary.replace(path)
 
 
 def read_rows(path: Path) -> list[tuple[str, dict]]:
     """(line, row) for each whole row of a metrics.jsonl; a half-written last line is left out."""
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             rows.append((line, json.loads(line)))
         except json.JSONDecodeError:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imgcls_jax import config as configs
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
 
 FIXES = {
@@ -73,9 +74,8 @@ def write_json(path: Path, values: Mapping | list | tuple):
     """Writes the file completely or not at all, even if killed. EnvironmentFailure if it cannot."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w") as file:
-            json.dump(values, file, indent=1)
-            file.write("\n")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(configs.to_json(values) + "\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -103,4 +103,4 @@ def write_evaluation(directory: Path, name: str, values: Mapping, *, step: int, 
 
 
 def read_json(path: Path):
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
