@@ -13,10 +13,17 @@ HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 GC_THRESHOLD = (100_000, 50, 100)  # new objects, collections of generation 0, of generation 1
 
 
+# What JAX's and TensorFlow's C++ log, such as a block of text on a compilation of over two minutes,
+# is told by us where it matters. Read when they are imported; JAX sets it to 1, unless it is set.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code. argv: this process's own by default."""
     if argv is None:
         _with_huge_pages()
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
     gc.set_threshold(*GC_THRESHOLD)
     from imgcls_jax.cli import _command  # after the restart, which would repeat the import
 

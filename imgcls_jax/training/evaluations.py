@@ -51,7 +51,8 @@ class Evaluations:
         began = time.perf_counter()
         values: dict[str, float] = {}
         for name in names:
-            program = (self._programs[name].result()[0],) if name in self._programs else ()
+            program = (programs.wait(self._programs[name], f"the evaluation {name}",
+                                     self.log.line)[0],) if name in self._programs else ()
             found = self.run.evaluations[name].run(state.eval_variables(), *program)
             found = workdir.write_evaluation(self.log.workdir, name, found, step=step,
                                               main=self.log.main)

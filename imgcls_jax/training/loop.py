@@ -96,7 +96,8 @@ class _Loop:
                 # While the step compiles. Traced sooner, they would delay the first batch: tracing
                 # and the import of TensorFlow both hold Python's lock.
                 evaluations.start_compiling()
-                before, (program, seconds) = program, compiling.result()
+                before, (program, seconds) = program, programs.wait(
+                    compiling, "the training step", self.log.line)
                 if program is not before:
                     self.log.line(f"compiled in {sum(seconds.values()):.1f}s, first batch after "
                                   f"{waited:.1f}s")

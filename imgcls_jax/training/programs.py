@@ -14,8 +14,10 @@ import jax
 
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.training import xla_flags
+from imgcls_jax.training.log import duration
 from imgcls_jax.types import Run
 
+SAY_AFTER = 5.0
 _tracing = threading.Lock()
 
 
@@ -48,6 +50,15 @@ def compile_evaluations(run: Run) -> dict[str, concurrent.futures.Future]:
     variables = run.abstract_state.eval_variables()
     return {name: _compile(functools.partial(evaluation.lower, variables), f"config.evals.{name}")
             for name, evaluation in run.evaluations.items() if evaluation.lower}
+
+
+def wait(compiling: concurrent.futures.Future, what: str, say: Callable[[str], None]):
+    """The result of a compilation, with a line after SAY_AFTER seconds and after each minute."""
+    began, seconds = time.perf_counter(), SAY_AFTER
+    while not concurrent.futures.wait([compiling], timeout=seconds).done:
+        say(f"compiling {what} ({duration(time.perf_counter() - began)} so far)")
+        seconds = 60.0
+    return compiling.result()
 
 
 def _compile(lower: Callable[[], jax.stages.Lowered], where: str) -> concurrent.futures.Future:

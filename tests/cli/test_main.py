@@ -44,6 +44,18 @@ def test_memory_comes_in_huge_pages_unless_the_user_says_otherwise(theirs, monke
     assert (status, out.strip()) == (0, f"{expected} train --config=digits")
 
 
+@pytest.mark.parametrize("theirs, level", [(None, "3"), ("0", "0")])
+def test_libraries_log_nothing_of_their_own_unless_asked_to(theirs, level, monkeypatch):
+    name = "TF_CPP_MIN_LOG_LEVEL"
+    monkeypatch.setenv(name, theirs) if theirs else monkeypatch.delenv(name, raising=False)
+    code = ("import os, sys; from imgcls_jax import __main__;"
+            "__main__._with_huge_pages = lambda: None;"
+            "sys.argv = ['imgcls', 'list']; __main__.main(); import jax;"
+            f"print(os.environ[{name!r}])")
+    status, out, _ = imgcls(code=code)
+    assert status == 0 and out.split()[-1] == level
+
+
 def test_every_verb_has_one_line_about_it_and_a_main():
     for verb, about in command.verbs().items():
         path = Path(command.cli.__path__[0]) / f"{verb}.py"

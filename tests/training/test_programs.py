@@ -1,11 +1,14 @@
 """A training run compiles one program per phase, and all of them before they are needed."""
 
+import concurrent.futures
+
 import jax
 import pytest
 from jax import monitoring
 
 from imgcls_jax import config
 from imgcls_jax.assembly import build
+from imgcls_jax.errors import ConfigError
 from imgcls_jax.training import programs
 from imgcls_jax.training.log import read_rows
 from imgcls_jax.training.loop import train
@@ -77,3 +80,20 @@ def test_the_rate_of_a_row_is_the_schedules(tmp_path):
              read_rows(tmp_path / "metrics.jsonl") if "learning_rate" in row}
     assert rates == {step: pytest.approx(float(run.schedule(step - 1)), rel=1e-6)
                      for step in (2, 4, 6, 8)}
+
+
+def test_a_long_compilation_is_not_silent(monkeypatch):
+    monkeypatch.setattr(programs, "SAY_AFTER", 0.01)
+    future, said = concurrent.futures.Future(), []
+
+    def say(line):
+        said.append(line)
+        future.set_result("program")
+
+    assert programs.wait(future, "the training step", say) == "program"
+    assert said == ["compiling the training step (0s so far)"]
+    assert programs.wait(future, "the training step", said.append) == "program" and len(said) == 1
+    failed = concurrent.futures.Future()
+    failed.set_exception(ConfigError("no such thing"))
+    with pytest.raises(ConfigError, match="no such thing"):
+        programs.wait(failed, "the training step", said.append)
