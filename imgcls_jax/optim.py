@@ -17,8 +17,10 @@ import optax
 from imgcls_jax import tree
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.optimizers import Parts
+from imgcls_jax.registry import BelowOne, Count, NotNegative, Positive
 
 Factors = Mapping[str, float]  # by path of the parameter
+ABSURD = 1000.0  # a learning rate that nobody means; LARS has some of 30
 
 
 class Built(NamedTuple):
@@ -45,10 +47,10 @@ class ScheduleOptions:
     for which the rate stays, an epoch where a reference sets it once in each.
     """
 
-    base: float
-    per: int | None = None
+    base: NotNegative
+    per: Count | None = None
     warmup: int | None = None
-    warmup_start: float = 0.0
+    warmup_start: NotNegative = 0.0
     warmup_prefix: bool = True
     cooldown: int | None = None
     hold: int | None = None
@@ -93,6 +95,11 @@ def learning_rate(schedule: Callable, given: ScheduleOptions, total_steps: int, 
         return value
 
     peak = given.base * (batch_size / given.per if given.per else 1.0)
+    scaled = f" (base={given.base:g} for {given.per} examples)" if given.per else ""
+    if peak > ABSURD:
+        raise ConfigError(f"the learning rate rises to {peak:g}{scaled}",
+                          where="config.schedule.base", fix="use one below 1, such as 0.1 for sgd "
+                                                            "or 0.001 for adamw")
     return peak, whole, by_loss
 
 
@@ -108,7 +115,7 @@ class OptimizerOptions:
     rate), the first that matches counts.
     """
 
-    layer_decay: float | None = None
+    layer_decay: Positive | None = None
     rates: tuple = ()
 
 
@@ -123,7 +130,7 @@ class WeightDecay:
     counts.
     """
 
-    value: float
+    value: NotNegative
     on: str = ".*"
     mode: Literal["coupled", "times_lr", "times_schedule"] | None = None
     factors: tuple = ()
@@ -230,10 +237,10 @@ class Clip:
     that are not clipped so, such as "head/.*". They are clipped adaptively, by norm, by value.
     """
 
-    norm: float | None = None
-    value: float | None = None
-    adaptive: float | None = None
-    eps: float = 1e-3
+    norm: Positive | None = None
+    value: Positive | None = None
+    adaptive: Positive | None = None
+    eps: NotNegative = 1e-3
     skip: str | None = None
 
     def __post_init__(self):
@@ -257,7 +264,7 @@ def clipped(given: Clip, params) -> optax.GradientTransformation:
     return optax.chain(*parts)
 
 
-def ema(*, decay: float, warmup: bool = False) -> Callable:
+def ema(*, decay: BelowOne, warmup: bool = False) -> Callable:
     """config.ema: an exponential moving average of parameters and model state.
 
     Returns (average, new values, steps done, optimizer state) -> average. warmup: decay is at most
@@ -276,7 +283,12 @@ def ema(*, decay: float, warmup: bool = False) -> Callable:
 def frozen(patterns: tuple[str, ...], params):
     """config.freeze -> the tree of which parameters stay as they are."""
     masks = [_matching(pattern, params, "config.freeze") for pattern in patterns]
-    return jax.tree.map(lambda *hits: any(hits), *masks)
+    found = jax.tree.map(lambda *hits: any(hits), *masks)
+    if all(jax.tree.leaves(found)):
+        raise ConfigError(f"all {len(jax.tree.leaves(found))} parameters are frozen, so nothing "
+                          "would be trained", where="config.freeze",
+                          fix="leave some out, such as the head: freeze=('(?!head/).*',)")
+    return found
 
 
 def combine(optimizer: Callable, published_decay: str, options: OptimizerOptions, params, *,

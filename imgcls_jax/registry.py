@@ -5,12 +5,14 @@ import difflib
 import functools
 import importlib
 import inspect
+import math
+import operator
 import pkgutil
 import threading
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from imgcls_jax.errors import ConfigError
 
@@ -105,6 +107,35 @@ class Registry:
         return bind(function, {k: v for k, v in choice.items() if k != "name"}, where)
 
 
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """The numbers that an argument annotated `Annotated[float, Within(...)]` may have: from low to
+    high, `above` the one or `below` the other where they are left out themselves."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (math.isfinite(value)
+                and (self.low < value if self.above else self.low <= value)
+                and (value < self.high if self.below else value <= self.high))
+
+    def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+        return low if self.high == math.inf else (
+            f"{low} and {'below' if self.below else 'at most'} {self.high:g}")
+
+
+Share = Annotated[float, Within(0, 1)]
+BelowOne = Annotated[float, Within(0, 1, below=True)]
+Positive = Annotated[float, Within(0, above=True)]
+NotNegative = Annotated[float, Within(0)]
+Count = Annotated[int, Within(1)]
+Whole = Annotated[int, Within(0)]
+
+
 def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functools.partial:
     """`function` with keyword-only arguments bound, each checked against the signature.
 
@@ -129,6 +160,9 @@ def bind(function: Callable, arguments: Mapping[str, Any], where: str) -> functo
             kind = "" if typing.get_origin(hint) is typing.Literal else type(value).__name__
             raise ConfigError(f"{name}={value!r}" + (f" is a {kind}" if kind else ""),
                               where=f"{where}.{name}", fix=f"give {_say(hint)}")
+        if limits := _broken(value, hint):
+            raise ConfigError(f"{name}={value!r} is out of range", where=f"{where}.{name}",
+                              fix=f"use {limits}")
         bound[name] = _chosen(value, hint, f"{where}.{name}")
     missing = [name for name, p in allowed.items()
                if p.default is p.empty and name not in arguments]
@@ -153,9 +187,9 @@ def divide(choice: Mapping[str, Any], shared: Callable) -> tuple[dict, Mapping[s
 def options(function: Callable) -> list[str]:
     """The keyword-only arguments of a function or dataclass, as a person reads them."""
     def say(parameter) -> str:
-        hint = parameter.annotation
+        hint = _plain(parameter.annotation)
         if not any(map(_registry, (hint, *typing.get_args(hint)))):
-            return str(parameter)
+            return str(parameter.replace(annotation=hint))
         optional = type(None) in typing.get_args(hint)
         return str(parameter.replace(annotation=dict | None if optional else dict))
 
@@ -167,6 +201,31 @@ def _registry(hint) -> Registry | None:
     """The registry of Annotated[..., REGISTRY]."""
     return next((fact for fact in getattr(hint, "__metadata__", ()) if isinstance(fact, Registry)),
                 None)
+
+
+def _plain(hint):
+    """The hint without limits: Share becomes float."""
+    origin, inner = typing.get_origin(hint), tuple(map(_plain, typing.get_args(hint)))
+    if any(isinstance(fact, Within) for fact in getattr(hint, "__metadata__", ())):
+        return inner[0]
+    if origin in (typing.Union, types.UnionType):
+        return functools.reduce(operator.or_, inner)
+    return types.GenericAlias(tuple, inner) if origin is tuple else hint
+
+
+def _broken(value, hint) -> Within | None:
+    """The limits in a hint that a value, or a number within it, does not keep."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return next((fact for fact in hint.__metadata__ if isinstance(fact, Within)
+                     and isinstance(value, int | float) and value not in fact), None)
+    if origin in (typing.Union, types.UnionType):
+        return _broken(value, next(h for h in inner if _fits(value, h)))
+    if origin is tuple and isinstance(value, tuple | list):
+        each = zip(value, inner, strict=False) if inner[-1] is not ... else (
+            (one, inner[0]) for one in value)
+        return next(filter(None, (_broken(*one) for one in each)), None)
+    return None
 
 
 def _chosen(value, hint, where: str):
@@ -187,6 +246,7 @@ def _say(hint) -> str:
         return f"a {registry.kind}, such as dict(name={registry.names()[0]!r})"
     if typing.get_origin(hint) is typing.Literal:
         return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
+    hint = _plain(hint)
     return f"a value of type {hint if typing.get_args(hint) else getattr(hint, '__name__', hint)}"
 
 

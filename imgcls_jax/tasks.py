@@ -59,6 +59,10 @@ def check(kind: str, source: Source, where: str = "config.task", evaluated: bool
     """
     if kind not in KINDS:
         raise ConfigError(f"task={kind!r} is unknown", where=where, fix=f"use one of {KINDS}")
+    if kind == "multiclass" and len(source.classes) < 2:
+        raise ConfigError(f"{source.name} has one class, {source.classes[0]!r}: there is nothing "
+                          "to tell apart", where=where,
+                          fix="add a class; for yes and no of one label, a multilabel table")
     if kind == "binary" and len(source.classes) != 2:
         raise ConfigError(f"the task is binary, {source.name} has {len(source.classes)} classes",
                           where=where, fix="use 'multiclass', or config.data.only to choose two")

@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.registry import Registry, bind, divide, near
+from imgcls_jax.registry import (
+    BelowOne,
+    Count,
+    Positive,
+    Registry,
+    Share,
+    bind,
+    divide,
+    near,
+    options,
+)
 
 THINGS = Registry("thing")
 
@@ -179,3 +189,40 @@ def test_a_decorator_without_parentheses_or_needed_facts_says_so():
     with pytest.raises(TypeError, match=r"'ball'.*needs wings"):
         registry.register(legs=2)(ball)
     assert registry.register(wings=2)(ball) is ball
+
+
+def limited(*, p: Share = 0.5, momentum: BelowOne | None = None,
+            scale: tuple[Share, Share] = (0, 1),
+            size: Count | tuple[Count, Count] = 1, rates: tuple[Positive, ...] = ()):
+    return p, momentum, scale, size, rates
+
+
+@pytest.mark.parametrize("given", [
+    {"p": 0}, {"p": 1}, {"momentum": 0}, {"momentum": 0.999}, {"momentum": None},
+    {"scale": (0.0, 1.0)}, {"size": 1}, {"size": (3, 1)}, {"rates": (1e-9, 5)}, {"rates": ()}])
+def test_numbers_within_their_limits_are_taken(given):
+    (name, value), = given.items()
+    assert value in bind(limited, given, "config.x")()
+    assert bind(limited, given, "config.x").keywords[name] == value
+
+
+@pytest.mark.parametrize("given, limits", [
+    ({"p": -0.1}, "at least 0 and at most 1"), ({"p": 1.0001}, "at least 0 and at most 1"),
+    ({"p": float("nan")}, "at least 0"), ({"momentum": 1}, "at least 0 and below 1"),
+    ({"scale": (0.5, 1.5)}, "at least 0 and at most 1"), ({"size": 0}, "at least 1"),
+    ({"size": (3, 0)}, "at least 1"), ({"rates": (1.0, 0.0)}, "above 0"),
+    ({"rates": (float("inf"),)}, "above 0")])
+def test_numbers_beyond_their_limits_are_refused_with_them(given, limits):
+    (name, _), = given.items()
+    with pytest.raises(ConfigError, match=f"^error: {name}=.* is out of range") as error:
+        bind(limited, given, "config.x")
+    assert error.value.where == f"config.x.{name}" and limits in error.value.fix
+
+
+def test_options_are_shown_without_limits():
+    assert options(limited) == [
+        "p: float = 0.5", "momentum: float | None = None", "scale: tuple[float, float] = (0, 1)",
+        "size: int | tuple[int, int] = 1", "rates: tuple[float, ...] = ()"]
+    with pytest.raises(ConfigError) as error:
+        bind(limited, {"size": "large"}, "config.x")
+    assert error.value.fix == "give a value of type int | tuple[int, int]"

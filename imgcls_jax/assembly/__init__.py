@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Mapping
 
 import jax
@@ -63,6 +64,9 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     c = {key: value if key == "data" else durations.resolve(value, **counted, where=key)
          for key, value in config.items()}
     total_steps = durations.steps(config["total"], **counted, where="total")
+    if batch_size >= 2 * data.examples:
+        warnings.warn(f"a batch of {batch_size:,} has each of the {data.examples:,} training "
+                      f"examples {batch_size / data.examples:.3g} times", stacklevel=2)
 
     mesh = bind(make_mesh, c["mesh"], "config.mesh")(devices)
     make_step = STEPS.bind(c["step"], "config.step")

@@ -1,6 +1,7 @@
 """config.optimizer, schedule, weight_decay, clip, freeze, ema and step: what learns."""
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -40,6 +41,11 @@ def optimizer(config: Mapping, params, total_steps: int) -> optim.Built:
     shared, own = divide(config["optimizer"], optim.OptimizerOptions)
     make = OPTIMIZERS.bind(own, "config.optimizer")
     facts = OPTIMIZERS.facts(own["name"])
+    peak, high = rate[0], facts.get("high", optim.ABSURD)
+    if not 0 < peak <= high:
+        warnings.warn(f"the learning rate is {peak:g}, " + (
+            f"more than the {high:g} that {own['name']} is used with" if peak else
+            "so nothing is learned"), stacklevel=2)
     decay, clip = (bind(kind, config[key], f"config.{key}")() if config[key] is not None else None
                    for key, kind in (("weight_decay", optim.WeightDecay), ("clip", optim.Clip)))
     return optim.combine(

@@ -155,6 +155,11 @@ class Feed:
             raise DataError(f"label {labels[wrong[0]]}: {LABELS} 0 to {classes - 1}; {len(wrong):,}"
                             f" of {len(labels):,} in {name!r} are not",
                             where=split.where(int(wrong[0])), fix=REPAIR)
+        there = np.zeros(classes, bool)
+        there[labels] = True
+        if name == self.options.train and 2 * there.sum() < classes:
+            warnings.warn(f"only {there.sum():,} of the {classes:,} classes of {self.source.name} "
+                          f"have examples in {name!r}", stacklevel=2)
 
     def train(self, name: str, transforms: Sequence[Callable], *, batch_size: int, start_step: int,
               rows: slice) -> Iterator[Batch]:

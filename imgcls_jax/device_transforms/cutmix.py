@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS, _mixing
+from imgcls_jax.registry import Share
 
 
 @DEVICE_TRANSFORMS.register()
-def cutmix(*, alpha: float, p: float = 1.0, mode: Literal["batch", "elem"] = "batch"):
+def cutmix(*, alpha: float, p: Share = 1.0, mode: Literal["batch", "elem"] = "batch"):
     """Pastes a box of the previous example in the batch into each example (arXiv 1905.04899).
 
     The box has 1 - l of the area, l from Beta(alpha, alpha), before it is cut off at the edge;

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Share
 
 
 @DEVICE_TRANSFORMS.register()
-def flip(*, p: float = 0.5):
+def flip(*, p: Share = 0.5):
     """u8 levels, each image mirrored left to right with probability p."""
     if not 0 <= p <= 1:
         raise ConfigError(f"flip: p={p} is out of range",

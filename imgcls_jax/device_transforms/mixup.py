@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS, _mixing
+from imgcls_jax.registry import Share
 
 
 @DEVICE_TRANSFORMS.register()
-def mixup(*, alpha: float, p: float = 1.0, larger: bool = True,
+def mixup(*, alpha: float, p: Share = 1.0, larger: bool = True,
           mode: Literal["batch", "elem"] = "batch"):
     """Mixes each example with the previous one in the batch (arXiv 1710.09412).
 

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS, _mixing
+from imgcls_jax.registry import Share
 
 
 @DEVICE_TRANSFORMS.register()
-def mixup_or_cutmix(*, mixup_alpha: float, cutmix_alpha: float, p: float = 1.0,
+def mixup_or_cutmix(*, mixup_alpha: float, cutmix_alpha: float, p: Share = 1.0,
                     switch_prob: float = 0.5, mode: Literal["batch", "elem"] = "batch"):
     """CutMix with probability switch_prob, else mixup, drawn for each batch or each example.
 

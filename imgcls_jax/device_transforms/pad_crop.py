@@ -7,10 +7,11 @@ import jax.numpy as jnp
 
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS, _geometry
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Whole
 
 
 @DEVICE_TRANSFORMS.register()
-def pad_crop(*, padding: int, mode: Literal["zero", "reflect"] = "zero"):
+def pad_crop(*, padding: Whole, mode: Literal["zero", "reflect"] = "zero"):
     """u8 levels, each image shifted by up to `padding` pixels each way (arXiv 1512.03385, 4.2).
 
     mode: what the border is filled with.

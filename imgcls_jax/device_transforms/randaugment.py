@@ -8,10 +8,11 @@ import numpy as np
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS, _geometry
 from imgcls_jax.device_transforms._policy import Away, Operation, Policy, Stretch
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count, NotNegative
 
 
 @DEVICE_TRANSFORMS.register()
-def randaugment(*, operations: int = 2, magnitude: float = 10):
+def randaugment(*, operations: Count = 2, magnitude: NotNegative = 10):
     """u8 levels through `operations` out of 16, drawn uniformly per image (arXiv 1909.13719).
 
     The operations, their pixels and what a magnitude means are those of the host transform of this

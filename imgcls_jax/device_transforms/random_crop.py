@@ -5,10 +5,11 @@ import jax.numpy as jnp
 
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS, _geometry
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count
 
 
 @DEVICE_TRANSFORMS.register()
-def random_crop(*, size: int | tuple[int, int]):
+def random_crop(*, size: Count | tuple[Count, Count]):
     """u8 levels, [B,H,W,C] -> [B,height,width,C], cropped at another random place for each image.
 
     size: the side, or (height, width).

@@ -8,15 +8,16 @@ import jax.numpy as jnp
 
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count, Positive, Share
 
 ATTEMPTS = 10  # to draw a rectangle that fits, as in timm and torchvision
 
 
 @DEVICE_TRANSFORMS.register()
-def random_erasing(*, p: float = 0.5, scale: tuple[float, float] = (0.02, 1 / 3),
-                   ratio: tuple[float, float] = (0.3, 1 / 0.3),
+def random_erasing(*, p: Share = 0.5, scale: tuple[Share, Share] = (0.02, 1 / 3),
+                   ratio: tuple[Positive, Positive] = (0.3, 1 / 0.3),
                    mode: Literal["const", "rand", "pixel"] = "const",
-                   value: float | tuple[float, ...] = 0.0, count: int = 1):
+                   value: float | tuple[float, ...] = 0.0, count: Count = 1):
     """Overwrites a rectangle in a share p of the normalised images (arXiv 1708.04896).
 
     Its area is uniform in `scale` times the image's, height / width log-uniform in `ratio`. Of

@@ -7,10 +7,11 @@ import numpy as np
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS, _geometry
 from imgcls_jax.device_transforms._policy import Away, Operation, Policy, Stretch
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count
 
 
 @DEVICE_TRANSFORMS.register()
-def trivial_augment_wide(*, bins: int = 31, fill: int = 0):
+def trivial_augment_wide(*, bins: Count = 31, fill: int = 0):
     """u8 levels through one of 14 operations with a random strength (arXiv 2103.10158).
 
     Operations, strengths and pixels are those of torchvision.transforms.TrivialAugmentWide on

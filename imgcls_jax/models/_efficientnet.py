@@ -12,6 +12,7 @@ from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.inverted_residual import InvertedResidual, add
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.models import _mobile_names
+from imgcls_jax.registry import BelowOne, Count
 from imgcls_jax.types import Layout
 
 
@@ -164,8 +165,8 @@ def keras_layout(stages: tuple[Stage, ...]) -> Layout:
 
 def variant(dropout: float) -> Callable[[Callable], Callable]:
     """Decorator: gives a variant the common options, hence their schema, with its own dropout."""
-    def options(num_classes: int, *, dropout: float = dropout, drop_path: float = 0.2,
-                norm_group: int | None = None, remat: bool = False,
+    def options(num_classes: int, *, dropout: BelowOne = dropout, drop_path: BelowOne = 0.2,
+                norm_group: Count | None = None, remat: bool = False,
                 dtype: str = "float32") -> nn.Module:
         """The signature of every variant."""
 

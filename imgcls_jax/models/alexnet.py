@@ -11,6 +11,7 @@ from jax import lax
 from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.pool import adaptive_avg_pool, max_pool
 from imgcls_jax.models import MODELS
+from imgcls_jax.registry import BelowOne
 from imgcls_jax.types import Layout
 
 PAPER = "NeurIPS 2012, ImageNet classification with deep convolutional neural networks"
@@ -112,7 +113,7 @@ class AlexNet(nn.Module):
 
 @MODELS.register(params=61_100_840, image_size=224, head="head", paper=TOWER,
                  layouts={"torchvision": TORCHVISION})
-def alexnet(num_classes: int, *, dropout: float = 0.5, dtype: str = "float32") -> nn.Module:
+def alexnet(num_classes: int, *, dropout: BelowOne = 0.5, dtype: str = "float32") -> nn.Module:
     """The later single tower, without groups and normalisation."""
     return AlexNet(num_classes, (64, 192, 384, 256, 256), dropout=dropout, dtype=dtype)
 
@@ -121,7 +122,7 @@ def alexnet(num_classes: int, *, dropout: float = 0.5, dtype: str = "float32") -
 @MODELS.register(params=60_965_224, image_size=227, head="head", paper=PAPER,
                  mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255,) * 3)
 def alexnet_caffe(num_classes: int, *, response: Literal["caffe", "paper"] = "caffe",
-                  dropout: float = 0.5, dtype: str = "float32") -> nn.Module:
+                  dropout: BelowOne = 0.5, dtype: str = "float32") -> nn.Module:
     """The original on one device, with the initial biases and, by default, the response
     normalisation of Caffe's bvlc_alexnet."""
     return AlexNet(num_classes, (96, 256, 384, 384, 256), True, RESPONSE[response],

@@ -11,6 +11,7 @@ from imgcls_jax.layers.drop import DropPath
 from imgcls_jax.layers.pool import max_pool
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
+from imgcls_jax.registry import BelowOne, Count
 from imgcls_jax.types import Layout
 
 
@@ -138,7 +139,7 @@ def _facts(factor: int) -> dict:
             "paper": "arXiv 1912.11370", "layouts": {"timm": layout, "npz": NPZ}}
 
 
-def _options(num_classes: int, *, width: int = 64, drop_path: float = 0.0,
+def _options(num_classes: int, *, width: Count = 64, drop_path: BelowOne = 0.0,
              zero_head: bool = False, remat: bool = False, dtype: str = "float32") -> nn.Module:
     """The signature of every variant."""
 

@@ -9,6 +9,7 @@ from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.drop import DropPath
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
+from imgcls_jax.registry import BelowOne
 from imgcls_jax.types import Layout
 
 
@@ -141,7 +142,7 @@ def _dense(module, features, name):
                     name=name)
 
 
-def _options(num_classes: int, *, drop_path: float = 0.0, layer_scale: float | None = 1e-6,
+def _options(num_classes: int, *, drop_path: BelowOne = 0.0, layer_scale: float | None = 1e-6,
              remat: bool = False, dtype: str = "float32") -> nn.Module:
     """The signature of every variant."""
 

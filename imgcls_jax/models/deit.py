@@ -11,6 +11,7 @@ import flax.linen as nn
 from imgcls_jax.models import MODELS, _vit_names
 from imgcls_jax.models._variants import takes
 from imgcls_jax.models.vit import ViT
+from imgcls_jax.registry import BelowOne
 from imgcls_jax.types import Layout
 
 TIMM = Layout("torch", (  # timm/models/deit.py
@@ -30,8 +31,8 @@ DEIT = {**DEIT3, "paper": "arXiv 2012.12877",
         "layouts": {"timm": TIMM, "transformers": DISTILLED, "transformers_class": CLASS}}
 
 
-def _options(num_classes: int, *, distillation_head: bool = True, dropout: float = 0.0,
-             drop_path: float = 0.1, head_bias: float = 0.0,
+def _options(num_classes: int, *, distillation_head: bool = True, dropout: BelowOne = 0.0,
+             drop_path: BelowOne = 0.1, head_bias: float = 0.0,
              gelu: Literal["exact", "tanh"] = "exact",
              remat: Literal[False, True, "values", "keys_values"] = False,
              dtype: str = "float32") -> nn.Module:
@@ -39,7 +40,7 @@ def _options(num_classes: int, *, distillation_head: bool = True, dropout: float
 
 
 def _options3(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token",
-              dropout: float = 0.0, drop_path: float = 0.05,
+              dropout: BelowOne = 0.0, drop_path: BelowOne = 0.05,
               drop_path_rule: Literal["linear", "constant"] = "constant",
               layer_scale: float | None = 1e-4, head_bias: float = 0.0,
               gelu: Literal["exact", "tanh"] = "exact",

@@ -9,6 +9,7 @@ from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.layers.pool import avg_pool, max_pool
 from imgcls_jax.models import MODELS
+from imgcls_jax.registry import BelowOne, Count
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1608.06993"
@@ -146,52 +147,59 @@ def _keras(blocks: tuple[int, ...]) -> dict:
 
 
 @MODELS.register(params=7_978_856, **IMAGENET)
-def densenet121(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
-                remat: bool = False, dtype: str = "float32") -> nn.Module:
+def densenet121(num_classes: int, *, drop_rate: BelowOne = 0.0,
+                norm_group: Count | None = None, remat: bool = False,
+                dtype: str = "float32") -> nn.Module:
     return DenseNet(num_classes, (6, 12, 24, 16), drop_rate=drop_rate, norm_group=norm_group,
                     remat=remat, dtype=dtype)
 
 
 @MODELS.register(params=28_681_000, **IMAGENET)
-def densenet161(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
-                remat: bool = False, dtype: str = "float32") -> nn.Module:
+def densenet161(num_classes: int, *, drop_rate: BelowOne = 0.0,
+                norm_group: Count | None = None, remat: bool = False,
+                dtype: str = "float32") -> nn.Module:
     return DenseNet(num_classes, (6, 12, 36, 24), 48, 96, drop_rate=drop_rate,
                     norm_group=norm_group, remat=remat, dtype=dtype)
 
 
 @MODELS.register(params=14_149_480, **IMAGENET)
-def densenet169(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
-                remat: bool = False, dtype: str = "float32") -> nn.Module:
+def densenet169(num_classes: int, *, drop_rate: BelowOne = 0.0,
+                norm_group: Count | None = None, remat: bool = False,
+                dtype: str = "float32") -> nn.Module:
     return DenseNet(num_classes, (6, 12, 32, 32), drop_rate=drop_rate, norm_group=norm_group,
                     remat=remat, dtype=dtype)
 
 
 @MODELS.register(params=20_013_928, **IMAGENET)
-def densenet201(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
-                remat: bool = False, dtype: str = "float32") -> nn.Module:
+def densenet201(num_classes: int, *, drop_rate: BelowOne = 0.0,
+                norm_group: Count | None = None, remat: bool = False,
+                dtype: str = "float32") -> nn.Module:
     return DenseNet(num_classes, (6, 12, 48, 32), drop_rate=drop_rate, norm_group=norm_group,
                     remat=remat, dtype=dtype)
 
 
 @MODELS.register(params=7_978_856, **_keras((6, 12, 24, 16)))
-def keras_densenet121(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
-                      remat: bool = False, dtype: str = "float32") -> nn.Module:
+def keras_densenet121(num_classes: int, *, drop_rate: BelowOne = 0.0,
+                      norm_group: Count | None = None, remat: bool = False,
+                      dtype: str = "float32") -> nn.Module:
     """With Keras' BatchNorm; Keras counts 8,062,504 parameters, running statistics included."""
     return DenseNet(num_classes, (6, 12, 24, 16), drop_rate=drop_rate, norm_group=norm_group,
                     remat=remat, dtype=dtype, **KERAS_NORM)
 
 
 @MODELS.register(params=14_149_480, **_keras((6, 12, 32, 32)))
-def keras_densenet169(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
-                      remat: bool = False, dtype: str = "float32") -> nn.Module:
+def keras_densenet169(num_classes: int, *, drop_rate: BelowOne = 0.0,
+                      norm_group: Count | None = None, remat: bool = False,
+                      dtype: str = "float32") -> nn.Module:
     """With Keras' BatchNorm; Keras counts 14,307,880 parameters, running statistics included."""
     return DenseNet(num_classes, (6, 12, 32, 32), drop_rate=drop_rate, norm_group=norm_group,
                     remat=remat, dtype=dtype, **KERAS_NORM)
 
 
 @MODELS.register(params=20_013_928, **_keras((6, 12, 48, 32)))
-def keras_densenet201(num_classes: int, *, drop_rate: float = 0.0, norm_group: int | None = None,
-                      remat: bool = False, dtype: str = "float32") -> nn.Module:
+def keras_densenet201(num_classes: int, *, drop_rate: BelowOne = 0.0,
+                      norm_group: Count | None = None, remat: bool = False,
+                      dtype: str = "float32") -> nn.Module:
     """With Keras' BatchNorm; Keras counts 20,242,984 parameters, running statistics included."""
     return DenseNet(num_classes, (6, 12, 48, 32), drop_rate=drop_rate, norm_group=norm_group,
                     remat=remat, dtype=dtype, **KERAS_NORM)

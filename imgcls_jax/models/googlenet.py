@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from imgcls_jax.layers.conv_norm import ConvNormRelu
 from imgcls_jax.layers.pool import adaptive_avg_pool, max_pool
 from imgcls_jax.models import MODELS
+from imgcls_jax.registry import BelowOne, Count
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1409.4842"
@@ -156,8 +157,8 @@ def _dense(features, dtype, name):
 
 @MODELS.register(params=6_624_904, image_size=224, head="head", paper=PAPER,
                  layouts={"torchvision": TORCHVISION})
-def googlenet(num_classes: int, *, aux: bool = False, dropout: float = 0.2,
-              norm_group: int | None = None, remat: bool = False,
+def googlenet(num_classes: int, *, aux: bool = False, dropout: BelowOne = 0.2,
+              norm_group: Count | None = None, remat: bool = False,
               dtype: str = "float32") -> nn.Module:
     """torchvision's, whose "5x5" branch has kernels of 3x3; with BatchNorm."""
     return GoogLeNet(num_classes, 3, True, aux, dropout, norm_group=norm_group, remat=remat,
@@ -166,7 +167,7 @@ def googlenet(num_classes: int, *, aux: bool = False, dropout: float = 0.2,
 
 @MODELS.register(params=7_005_832, image_size=224, head="head", paper=PAPER)
 def googlenet_5x5(num_classes: int, *, normalise: bool = True, aux: bool = False,
-                  dropout: float = 0.4, norm_group: int | None = None, remat: bool = False,
+                  dropout: BelowOne = 0.4, norm_group: Count | None = None, remat: bool = False,
                   dtype: str = "float32") -> nn.Module:
     """The paper's kernels; with BatchNorm, or without as in the paper (6,998,552 parameters)."""
     return GoogLeNet(num_classes, 5, normalise, aux, dropout, norm_group=norm_group, remat=remat,

@@ -9,6 +9,7 @@ from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.conv_norm import ConvNormRelu
 from imgcls_jax.layers.pool import avg_pool, max_pool
 from imgcls_jax.models import MODELS
+from imgcls_jax.registry import BelowOne, Count
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1512.00567"
@@ -179,8 +180,8 @@ def _head(num_classes, std, dtype):
 
 @MODELS.register(params=27_161_264, image_size=299, head="head", paper=PAPER,
                  layouts={"torchvision": TORCH, "timm": TORCH})
-def inception_v3(num_classes: int, *, aux: bool = True, dropout: float = 0.5,
-                 norm_group: int | None = None, remat: bool = False,
+def inception_v3(num_classes: int, *, aux: bool = True, dropout: BelowOne = 0.5,
+                 norm_group: Count | None = None, remat: bool = False,
                  dtype: str = "float32") -> nn.Module:
     """The parameters include the auxiliary head; training with it needs 299 pixels or more."""
     return InceptionV3(num_classes, aux, dropout, norm_group=norm_group, remat=remat, dtype=dtype)

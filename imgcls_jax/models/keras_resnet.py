@@ -13,6 +13,7 @@ from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.layers.pool import max_pool
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
+from imgcls_jax.registry import Count
 from imgcls_jax.types import Layout
 
 R50, R101, R152 = (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
@@ -161,7 +162,7 @@ def _facts(blocks: tuple[int, ...], version: int) -> dict:
             **(CAFFE if version == 1 else V2)}
 
 
-def _options(num_classes: int, *, width: int = 64, norm_group: int | None = None,
+def _options(num_classes: int, *, width: Count = 64, norm_group: Count | None = None,
              remat: bool = False, dtype: str = "float32") -> nn.Module:
     """The signature of every variant."""
 

@@ -10,6 +10,7 @@ from imgcls_jax.layers.matmul import dense
 from imgcls_jax.layers.patches import Patches
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
+from imgcls_jax.registry import BelowOne
 from imgcls_jax.types import Layout
 
 TIMM = Layout("torch", (  # timm/models/mlp_mixer.py
@@ -129,8 +130,8 @@ def _dense(module, features, name):
     return dense(features, dtype=module.dtype, name=name)
 
 
-def _options(num_classes: int, *, gelu: Literal["exact", "tanh"] = "exact", dropout: float = 0.0,
-             drop_path: float = 0.0, head_bias: float = 0.0, remat: bool = False,
+def _options(num_classes: int, *, gelu: Literal["exact", "tanh"] = "exact", dropout: BelowOne = 0.0,
+             drop_path: BelowOne = 0.0, head_bias: float = 0.0, remat: bool = False,
              dtype: str = "float32") -> nn.Module:
     """The signature of every variant."""
 

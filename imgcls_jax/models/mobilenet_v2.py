@@ -10,6 +10,7 @@ from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.inverted_residual import InvertedResidual, round_channels
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.models import MODELS, _mobile_names
+from imgcls_jax.registry import BelowOne, Count, Positive
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1801.04381"
@@ -86,7 +87,7 @@ class MobileNetV2(nn.Module):
 
 
 @MODELS.register(image_size=224, params=3_504_872, head="head", paper=PAPER, layouts=LAYOUTS)
-def mobilenet_v2(num_classes: int, *, width: float = 1.0, dropout: float = 0.2,
-                 norm_group: int | None = None, remat: bool = False,
+def mobilenet_v2(num_classes: int, *, width: Positive = 1.0, dropout: BelowOne = 0.2,
+                 norm_group: Count | None = None, remat: bool = False,
                  dtype: str = "float32") -> nn.Module:
     return MobileNetV2(num_classes, STAGES, width, dropout, norm_group, remat, dtype)

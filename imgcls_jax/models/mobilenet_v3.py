@@ -10,6 +10,7 @@ from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.inverted_residual import InvertedResidual, round_channels
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.models import MODELS, _mobile_names
+from imgcls_jax.registry import BelowOne, Count, Positive
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1905.02244"
@@ -135,30 +136,30 @@ def _facts(stages, publisher):
 
 
 @MODELS.register(params=5_483_032, **_facts(LARGE, "torchvision"))
-def mobilenet_v3_large(num_classes: int, *, width: float = 1.0, dropout: float = 0.2,
-                       norm_group: int | None = None, remat: bool = False,
+def mobilenet_v3_large(num_classes: int, *, width: Positive = 1.0, dropout: BelowOne = 0.2,
+                       norm_group: Count | None = None, remat: bool = False,
                        dtype: str = "float32") -> nn.Module:
     return MobileNetV3(num_classes, LARGE, 1280, width, "torchvision", dropout, norm_group, remat,
                        dtype)
 
 
 @MODELS.register(params=2_542_856, **_facts(SMALL, "torchvision"))
-def mobilenet_v3_small(num_classes: int, *, width: float = 1.0, dropout: float = 0.2,
-                       norm_group: int | None = None, remat: bool = False,
+def mobilenet_v3_small(num_classes: int, *, width: Positive = 1.0, dropout: BelowOne = 0.2,
+                       norm_group: Count | None = None, remat: bool = False,
                        dtype: str = "float32") -> nn.Module:
     return MobileNetV3(num_classes, SMALL, 1024, width, "torchvision", dropout, norm_group, remat,
                        dtype)
 
 
 @MODELS.register(params=5_483_032, **_facts(LARGE, "timm"))
-def mobilenetv3_large_100(num_classes: int, *, dropout: float = 0.2,
-                          norm_group: int | None = None, remat: bool = False,
+def mobilenetv3_large_100(num_classes: int, *, dropout: BelowOne = 0.2,
+                          norm_group: Count | None = None, remat: bool = False,
                           dtype: str = "float32") -> nn.Module:
     return MobileNetV3(num_classes, LARGE, 1280, 1.0, "timm", dropout, norm_group, remat, dtype)
 
 
 @MODELS.register(params=2_542_856, **_facts(SMALL, "timm"))
-def mobilenetv3_small_100(num_classes: int, *, dropout: float = 0.2,
-                          norm_group: int | None = None, remat: bool = False,
+def mobilenetv3_small_100(num_classes: int, *, dropout: BelowOne = 0.2,
+                          norm_group: Count | None = None, remat: bool = False,
                           dtype: str = "float32") -> nn.Module:
     return MobileNetV3(num_classes, SMALL, 1024, 1.0, "timm", dropout, norm_group, remat, dtype)

@@ -15,6 +15,7 @@ from imgcls_jax.layers.pool import max_pool
 from imgcls_jax.layers.relu import relu
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
+from imgcls_jax.registry import BelowOne, Count
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1512.03385"
@@ -169,8 +170,8 @@ def _norm(module, name, zero=False):
     return BatchNorm(module.norm_group, scale_init=init, dtype=module.dtype, name=name)
 
 
-def _options(num_classes: int, *, width: int = 64, norm_group: int | None = None,
-             zero_init: bool = False, drop_path: float = 0.0, remat: bool = False,
+def _options(num_classes: int, *, width: Count = 64, norm_group: Count | None = None,
+             zero_init: bool = False, drop_path: BelowOne = 0.0, remat: bool = False,
              dtype: str = "float32") -> nn.Module:
     """The signature of every variant."""
 

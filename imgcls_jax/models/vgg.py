@@ -9,6 +9,7 @@ from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.layers.pool import adaptive_avg_pool, max_pool
 from imgcls_jax.models import MODELS
+from imgcls_jax.registry import BelowOne, Count
 from imgcls_jax.types import Layout
 
 PAPER = "arXiv 1409.1556"
@@ -99,44 +100,44 @@ def _keras(depths: tuple[int, ...]) -> Layout:
 
 
 @MODELS.register(params=132_863_336, **_facts(A, False))
-def vgg11(num_classes: int, *, dropout: float = 0.5, dtype: str = "float32") -> nn.Module:
+def vgg11(num_classes: int, *, dropout: BelowOne = 0.5, dtype: str = "float32") -> nn.Module:
     return VGG(num_classes, A, dropout=dropout, dtype=dtype)
 
 
 @MODELS.register(params=132_868_840, **_facts(A, True))
-def vgg11_bn(num_classes: int, *, dropout: float = 0.5, norm_group: int | None = None,
+def vgg11_bn(num_classes: int, *, dropout: BelowOne = 0.5, norm_group: Count | None = None,
              dtype: str = "float32") -> nn.Module:
     return VGG(num_classes, A, True, dropout=dropout, norm_group=norm_group, dtype=dtype)
 
 
 @MODELS.register(params=133_047_848, **_facts(B, False))
-def vgg13(num_classes: int, *, dropout: float = 0.5, dtype: str = "float32") -> nn.Module:
+def vgg13(num_classes: int, *, dropout: BelowOne = 0.5, dtype: str = "float32") -> nn.Module:
     return VGG(num_classes, B, dropout=dropout, dtype=dtype)
 
 
 @MODELS.register(params=133_053_736, **_facts(B, True))
-def vgg13_bn(num_classes: int, *, dropout: float = 0.5, norm_group: int | None = None,
+def vgg13_bn(num_classes: int, *, dropout: BelowOne = 0.5, norm_group: Count | None = None,
              dtype: str = "float32") -> nn.Module:
     return VGG(num_classes, B, True, dropout=dropout, norm_group=norm_group, dtype=dtype)
 
 
 @MODELS.register(params=138_357_544, **_facts(D, False))
-def vgg16(num_classes: int, *, dropout: float = 0.5, dtype: str = "float32") -> nn.Module:
+def vgg16(num_classes: int, *, dropout: BelowOne = 0.5, dtype: str = "float32") -> nn.Module:
     return VGG(num_classes, D, dropout=dropout, dtype=dtype)
 
 
 @MODELS.register(params=138_365_992, **_facts(D, True))
-def vgg16_bn(num_classes: int, *, dropout: float = 0.5, norm_group: int | None = None,
+def vgg16_bn(num_classes: int, *, dropout: BelowOne = 0.5, norm_group: Count | None = None,
              dtype: str = "float32") -> nn.Module:
     return VGG(num_classes, D, True, dropout=dropout, norm_group=norm_group, dtype=dtype)
 
 
 @MODELS.register(params=143_667_240, **_facts(E, False))
-def vgg19(num_classes: int, *, dropout: float = 0.5, dtype: str = "float32") -> nn.Module:
+def vgg19(num_classes: int, *, dropout: BelowOne = 0.5, dtype: str = "float32") -> nn.Module:
     return VGG(num_classes, E, dropout=dropout, dtype=dtype)
 
 
 @MODELS.register(params=143_678_248, **_facts(E, True))
-def vgg19_bn(num_classes: int, *, dropout: float = 0.5, norm_group: int | None = None,
+def vgg19_bn(num_classes: int, *, dropout: BelowOne = 0.5, norm_group: Count | None = None,
              dtype: str = "float32") -> nn.Module:
     return VGG(num_classes, E, True, dropout=dropout, norm_group=norm_group, dtype=dtype)

@@ -15,6 +15,7 @@ from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.layers.patches import Patches, patch_grid
 from imgcls_jax.models import MODELS, _vit_names
 from imgcls_jax.models._variants import takes
+from imgcls_jax.registry import BelowOne, Count
 
 PAPER = "arXiv 2010.11929"
 IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
@@ -259,7 +260,7 @@ def _dense(module, features, name, kernel_init=None, **kwargs):
 
 def _options(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token",
              positions: Literal["learned", "sincos2d"] = "learned", representation: bool = False,
-             dropout: float = 0.0, drop_path: float = 0.0, head_bias: float = 0.0,
+             dropout: BelowOne = 0.0, drop_path: BelowOne = 0.0, head_bias: float = 0.0,
              zero_head: bool = True, gelu: Literal["exact", "tanh"] = "exact",
              remat: Literal[False, True, "values", "keys_values"] = False,
              dtype: str = "float32") -> nn.Module:
@@ -394,11 +395,11 @@ def vit_g14(num_classes, **options):
 
 @MODELS.register(image_size=32, classes=10, mean=(0.4914, 0.4822, 0.4465),
                  std=(0.2470, 0.2435, 0.2616), params=1_332_426, head="head", paper=PAPER)
-def vit_mini(num_classes: int, *, patch_size: int = 4, width: int = 128, depth: int = 6,
-             heads: int = 4, stem: tuple[int, ...] = (64,),
+def vit_mini(num_classes: int, *, patch_size: Count = 4, width: Count = 128, depth: int = 6,
+             heads: Count = 4, stem: tuple[int, ...] = (64,),
              pool: Literal["token", "gap", "map"] = "gap",
-             positions: Literal["learned", "sincos2d"] = "learned", dropout: float = 0.0,
-             drop_path: float = 0.0, norm_group: int | None = None, remat: bool = False,
+             positions: Literal["learned", "sincos2d"] = "learned", dropout: BelowOne = 0.0,
+             drop_path: BelowOne = 0.0, norm_group: Count | None = None, remat: bool = False,
              dtype: str = "float32") -> nn.Module:
     """For images of 8 to 32 pixels; a patch of 1 or 2 pixels for the smallest."""
     return ViT(num_classes, patch_size, width, depth, heads, pool, positions, dropout=dropout,

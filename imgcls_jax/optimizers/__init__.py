@@ -1,8 +1,9 @@
 """Optimizers: `(parts, *, ...) -> optax.GradientTransformation`, from gradients to the updates that
 are added to the parameters: the optimizer's rule chained with `parts`, which is optimizers.Parts.
 
-Facts: `decay`, the mode of config.weight_decay it was published with; `evaluated`, if other
-parameters are evaluated than those trained: (optimizer state, params) -> params.
+Facts: `decay`, the mode of config.weight_decay it was published with; `high`, a learning rate above
+which a warning is given; `evaluated`, if other parameters are evaluated than those trained:
+(optimizer state, params) -> params.
 """
 
 import dataclasses

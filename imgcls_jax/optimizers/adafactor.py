@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import optax
 
 from imgcls_jax.optimizers import OPTIMIZERS, Parts
+from imgcls_jax.registry import BelowOne, Count, NotNegative, Positive, Share
 
 
-@OPTIMIZERS.register(decay="times_schedule")
-def adafactor(parts: Parts, *, decay_rate: float = 0.8, b2_cap: float = 0.999,
-              momentum: float | None = 0.9,
+@OPTIMIZERS.register(decay="times_schedule", high=0.1)
+def adafactor(parts: Parts, *, decay_rate: Positive = 0.8, b2_cap: Share = 0.999,
+              momentum: BelowOne | None = 0.9,
               mu_dtype: Literal["bfloat16", "float32"] | None = "bfloat16",
-              clipping: float | None = None, min_size: int = 32, eps: float = 1e-30
+              clipping: Positive | None = None, min_size: Count = 32, eps: NotNegative = 1e-30
               ) -> optax.GradientTransformation:
     """Adafactor as big_vision has it (arXiv 2106.04560, section 3.5; its parent arXiv 1804.04235).
 

@@ -5,10 +5,11 @@ from typing import Literal
 import optax
 
 from imgcls_jax.optimizers import OPTIMIZERS, Parts
+from imgcls_jax.registry import BelowOne, NotNegative
 
 
-@OPTIMIZERS.register(decay="times_lr")
-def adamw(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
+@OPTIMIZERS.register(decay="times_lr", high=0.1)
+def adamw(parts: Parts, *, b1: BelowOne = 0.9, b2: BelowOne = 0.999, eps: NotNegative = 1e-8,
           mu_dtype: Literal["bfloat16", "float32"] | None = None) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (arXiv 1711.05101), as torch.optim.AdamW.
 
@@ -18,8 +19,8 @@ def adamw(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
     return optax.chain(parts.inside, direction, parts.rate, parts.apart)
 
 
-@OPTIMIZERS.register(decay="coupled")
-def adam(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
+@OPTIMIZERS.register(decay="coupled", high=0.1)
+def adam(parts: Parts, *, b1: BelowOne = 0.9, b2: BelowOne = 0.999, eps: NotNegative = 1e-8,
          mu_dtype: Literal["bfloat16", "float32"] | None = None) -> optax.GradientTransformation:
     """Adam (arXiv 1412.6980) with weight decay as L2 in the gradient, as torch.optim.Adam."""
     return adamw(parts, b1=b1, b2=b2, eps=eps, mu_dtype=mu_dtype)

@@ -5,10 +5,11 @@ from typing import Literal
 import optax
 
 from imgcls_jax.optimizers import OPTIMIZERS, Parts
+from imgcls_jax.registry import BelowOne, NotNegative
 
 
-@OPTIMIZERS.register(decay="coupled")
-def lamb(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6,
+@OPTIMIZERS.register(decay="coupled", high=0.1)
+def lamb(parts: Parts, *, b1: BelowOne = 0.9, b2: BelowOne = 0.999, eps: NotNegative = 1e-6,
          adapt: Literal["decayed", "all"] = "decayed") -> optax.GradientTransformation:
     """LAMB (arXiv 1904.00962, algorithm 2): Adam's direction and the decay, scaled to the norm of
     the parameter.

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import optax
 
 from imgcls_jax.optimizers import OPTIMIZERS, Parts
+from imgcls_jax.registry import BelowOne, NotNegative, Positive
 
 
-@OPTIMIZERS.register(decay="coupled")
-def lars(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, trust: float = 0.001,
-         eps: float = 1e-8, adapt: Literal["decayed", "all"] = "decayed"
+@OPTIMIZERS.register(decay="coupled", high=100)
+def lars(parts: Parts, *, momentum: BelowOne = 0.9, nesterov: bool = False, trust: Positive = 0.001,
+         eps: NotNegative = 1e-8, adapt: Literal["decayed", "all"] = "decayed"
          ) -> optax.GradientTransformation:
     """LARS (arXiv 1708.03888, eq. 6): gradient and decay times trust * |w| / (|g| + |decay|).
 

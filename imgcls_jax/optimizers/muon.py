@@ -8,15 +8,16 @@ import optax
 
 from imgcls_jax import tree
 from imgcls_jax.optimizers import OPTIMIZERS, Parts
+from imgcls_jax.registry import BelowOne, Count, NotNegative
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-@OPTIMIZERS.register(decay="times_lr")
-def muon(parts: Parts, *, momentum: float = 0.95, nesterov: bool = True, iterations: int = 5,
+@OPTIMIZERS.register(decay="times_lr", high=1)
+def muon(parts: Parts, *, momentum: BelowOne = 0.95, nesterov: bool = True, iterations: Count = 5,
          adjust: Literal["original", "match_rms_adamw"] = "original",
-         adamw: str = "(stem|patches|head).*", adamw_rate: float = 0.015, b1: float = 0.9,
-         b2: float = 0.95, eps: float = 1e-10) -> optax.GradientTransformation:
+         adamw: str = "(stem|patches|head).*", adamw_rate: NotNegative = 0.015, b1: BelowOne = 0.9,
+         b2: BelowOne = 0.95, eps: NotNegative = 1e-10) -> optax.GradientTransformation:
     """Muon (Keller Jordan, github.com/KellerJordan/Muon): the momentum of a matrix becomes the
     nearest matrix with singular values of about 1, by `iterations` of Newton-Schulz.
 

@@ -5,11 +5,12 @@ from typing import Literal
 import optax
 
 from imgcls_jax.optimizers import OPTIMIZERS, Parts
+from imgcls_jax.registry import BelowOne, NotNegative
 
 
-@OPTIMIZERS.register(decay="coupled")
-def rmsprop(parts: Parts, *, decay: float = 0.9, momentum: float = 0.9, eps: float = 1e-3,
-            form: Literal["tensorflow", "torch"] = "tensorflow",
+@OPTIMIZERS.register(decay="coupled", high=1)
+def rmsprop(parts: Parts, *, decay: BelowOne = 0.9, momentum: BelowOne = 0.9,
+            eps: NotNegative = 1e-3, form: Literal["tensorflow", "torch"] = "tensorflow",
             lr_in_momentum: bool | None = None) -> optax.GradientTransformation:
     """RMSProp with momentum; the defaults are EfficientNet's (arXiv 1905.11946, section 5.2).
 

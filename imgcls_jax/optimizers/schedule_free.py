@@ -7,6 +7,7 @@ import optax
 from optax.contrib import ScheduleFreeState, schedule_free_eval_params
 
 from imgcls_jax.optimizers import OPTIMIZERS, Parts
+from imgcls_jax.registry import BelowOne, NotNegative
 
 
 def evaluated(opt_state, params):
@@ -22,9 +23,9 @@ def evaluated(opt_state, params):
         state.z, params, is_leaf=is_masked)
 
 
-@OPTIMIZERS.register(decay="times_lr", evaluated=evaluated)
-def schedule_free(parts: Parts, *, base: Literal["adamw", "sgd"] = "adamw", b1: float = 0.9,
-                  b2: float = 0.999, eps: float = 1e-8,
+@OPTIMIZERS.register(decay="times_lr", high=10, evaluated=evaluated)
+def schedule_free(parts: Parts, *, base: Literal["adamw", "sgd"] = "adamw", b1: BelowOne = 0.9,
+                  b2: BelowOne = 0.999, eps: NotNegative = 1e-8,
                   power: float = 2.0) -> optax.GradientTransformation:
     """Schedule-free AdamW or SGD (arXiv 2405.15682, algorithm 1), to be used with a warm-up and a
     constant schedule.

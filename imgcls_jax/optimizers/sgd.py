@@ -5,10 +5,11 @@ from typing import Literal
 import optax
 
 from imgcls_jax.optimizers import OPTIMIZERS, Parts
+from imgcls_jax.registry import BelowOne
 
 
-@OPTIMIZERS.register(decay="coupled")
-def sgd(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False,
+@OPTIMIZERS.register(decay="coupled", high=10)
+def sgd(parts: Parts, *, momentum: BelowOne = 0.9, nesterov: bool = False,
         form: Literal["torch", "paper"] = "torch") -> optax.GradientTransformation:
     """Gradient descent with momentum.
 

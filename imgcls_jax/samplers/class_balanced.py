@@ -3,11 +3,12 @@
 import numpy as np
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import NotNegative
 from imgcls_jax.samplers import SAMPLERS, _rarest
 
 
 @SAMPLERS.register()
-def class_balanced(labels: np.ndarray, classes: int, *, power: float = 1.0) -> np.ndarray:
+def class_balanced(labels: np.ndarray, classes: int, *, power: NotNegative = 1.0) -> np.ndarray:
     """Draws every class equally often; an epoch is as long as the split.
 
     power: a class with n examples is drawn in proportion to n ** (1 - power): 1 is balanced, 0.5

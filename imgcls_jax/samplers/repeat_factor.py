@@ -3,11 +3,12 @@
 import numpy as np
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Positive
 from imgcls_jax.samplers import SAMPLERS, _rarest
 
 
 @SAMPLERS.register()
-def repeat_factor(labels: np.ndarray, classes: int, *, threshold: float) -> np.ndarray:
+def repeat_factor(labels: np.ndarray, classes: int, *, threshold: Positive) -> np.ndarray:
     """Repeats examples of rare classes (LVIS, arXiv 1908.03195, section 4).
 
     Those of a class with a share f of the examples come max(1, sqrt(threshold / f)) times per epoch

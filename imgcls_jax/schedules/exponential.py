@@ -3,11 +3,12 @@
 import optax
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Positive
 from imgcls_jax.schedules import SCHEDULES
 
 
 @SCHEDULES.register()
-def exponential(steps: int, *, every: int, factor: float,
+def exponential(steps: int, *, every: int, factor: Positive,
                 staircase: bool = False) -> optax.Schedule:
     """factor ^ (t / every), `every` a duration; staircase: the exponent is rounded down.
 

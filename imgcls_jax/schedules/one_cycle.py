@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import optax
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import NotNegative
 from imgcls_jax.schedules import SCHEDULES
 
 
 @SCHEDULES.register()
-def one_cycle(steps: int, *, rise: float = 0.3, start: float = 0.04,
-              end: float = 4e-6) -> optax.Schedule:
+def one_cycle(steps: int, *, rise: float = 0.3, start: NotNegative = 0.04,
+              end: NotNegative = 4e-6) -> optax.Schedule:
     """From `start` to 1 in a share `rise` of the steps, then to `end`, by half a cosine each, as
     torch's OneCycleLR with two phases (arXiv 1708.07120).
 

@@ -4,13 +4,14 @@ import jax
 import optax
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Positive, Share
 from imgcls_jax.schedules import SCHEDULES
 
 
 @SCHEDULES.register()
-def plateau(steps: int, *, every: int, patience: int = 10, factor: float = 0.1,
+def plateau(steps: int, *, every: int, patience: int = 10, factor: Positive = 0.1,
             threshold: float = 1e-4, cooldown_periods: int = 0,
-            floor: float = 0.0) -> optax.GradientTransformationExtraArgs:
+            floor: Share = 0.0) -> optax.GradientTransformationExtraArgs:
     """Multiplies by `factor` when the training loss stops falling, as torch's ReduceLROnPlateau.
 
     The loss is the mean over a period of `every` steps, a duration; it stops falling if it has not

@@ -3,11 +3,12 @@
 import optax
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Positive
 from imgcls_jax.schedules import SCHEDULES
 
 
 @SCHEDULES.register()
-def step(steps: int, *, boundaries: tuple, factor: float = 0.1) -> optax.Schedule:
+def step(steps: int, *, boundaries: tuple, factor: Positive = 0.1) -> optax.Schedule:
     """Multiplies by `factor` at each boundary, a duration counted from the end of the warm-up.
 
     As torch's MultiStepLR; a milestone m of timm's is a boundary of m - 1 epochs.

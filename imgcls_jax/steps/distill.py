@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Positive, Share
 from imgcls_jax.steps import STEPS, Parts, _update
 
 
 @STEPS.register()
 def distill(parts: Parts, *, teacher: str, kind: Literal["soft", "hard"] = "soft",
-            alpha: float = 0.5, temperature: float = 1.0, accumulate: int = 1,
+            alpha: Share = 0.5, temperature: Positive = 1.0, accumulate: int = 1,
             auxiliary: float = 0.3, reduce: _update.Reduce = None):
     """One optimizer update on (1 - alpha) loss of the labels + alpha loss of the teacher's logits.
 

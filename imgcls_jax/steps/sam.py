@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import optax
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Positive
 from imgcls_jax.steps import STEPS, Parts, _update
 
 
 @STEPS.register()
-def sam(parts: Parts, *, rho: float = 0.05, adaptive: bool = False, accumulate: int = 1,
+def sam(parts: Parts, *, rho: Positive = 0.05, adaptive: bool = False, accumulate: int = 1,
         auxiliary: float = 0.3, reduce: _update.Reduce = None):
     """`supervised` with the gradient at w + e (arXiv 2010.01412, algorithm 1), at twice the cost.
 

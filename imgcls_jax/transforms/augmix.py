@@ -3,6 +3,7 @@
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count, Positive
 from imgcls_jax.transforms import TRANSFORMS, _mixture, _operations, _torchvision
 from imgcls_jax.transforms._geometry import Interpolation
 
@@ -14,7 +15,7 @@ BINS = 10
 
 
 @TRANSFORMS.register()
-def augmix(*, severity: int = 3, width: int = 3, depth: int = -1, alpha: float = 1.0,
+def augmix(*, severity: Count = 3, width: Count = 3, depth: int = -1, alpha: Positive = 1.0,
            all_operations: bool = True, interpolation: Interpolation = "bilinear",
            fill: int | tuple[int, ...] = 0):
     """u8[H,W,C] -> u8[H,W,C]: a mean of the image and of `width` chains of operations.

@@ -3,6 +3,7 @@
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count, NotNegative, Positive
 from imgcls_jax.transforms import TRANSFORMS, _mixture, _operations, _timm
 
 NAMES = ("AutoContrast", "ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasing",
@@ -11,8 +12,8 @@ NAMES = ("AutoContrast", "ColorIncreasing", "ContrastIncreasing", "BrightnessInc
 
 
 @TRANSFORMS.register()
-def augmix_timm(*, magnitude: float = 3, std: float = 1000, width: int = 3, depth: int = -1,
-                alpha: float = 1.0, largest: float = 10,
+def augmix_timm(*, magnitude: NotNegative = 3, std: NotNegative = 1000, width: Count = 3,
+                depth: int = -1, alpha: Positive = 1.0, largest: float = 10,
                 interpolation: _timm.Interpolation = "random",
                 fill: int | tuple[int, ...] = _timm.MEAN, translate: float = 0.3):
     """u8[H,W,C] -> u8[H,W,C]: a mean of the image and of `width` chains of operations.

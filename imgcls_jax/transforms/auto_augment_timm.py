@@ -4,6 +4,7 @@ from typing import Literal
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.registry import NotNegative
 from imgcls_jax.transforms import TRANSFORMS, _operations, _policies, _timm
 
 # name -> (policy, which operation Posterize is in it)
@@ -14,7 +15,7 @@ POLICIES = {"original": ("imagenet", "PosterizeOriginal"),
 
 @TRANSFORMS.register()
 def auto_augment_timm(*, policy: Literal["original", "originalr", "v0", "v0r"] = "original",
-                      std: float = 0.0, largest: float = 10,
+                      std: NotNegative = 0.0, largest: float = 10,
                       interpolation: _timm.Interpolation = "random",
                       fill: int | tuple[int, ...] = _timm.MEAN, translate: float = 0.45):
     """u8[H,W,C] -> u8[H,W,C] through one of 25 pairs of operations (arXiv 1805.09501).

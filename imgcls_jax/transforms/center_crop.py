@@ -2,11 +2,12 @@
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.registry import Count
 from imgcls_jax.transforms import TRANSFORMS
 
 
 @TRANSFORMS.register()
-def center_crop(*, size: int):
+def center_crop(*, size: Count):
     """u8[h,w,C] -> u8[size,size,C], the same crop as torchvision's.
 
     A smaller image raises: put a resize before it. timm's crop_pct=0.875 of 224 pixels is a

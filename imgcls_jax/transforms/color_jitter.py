@@ -3,6 +3,7 @@
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Share
 from imgcls_jax.transforms import TRANSFORMS, _operations
 
 Range = float | tuple[float, float]
@@ -10,7 +11,7 @@ Range = float | tuple[float, float]
 
 @TRANSFORMS.register()
 def color_jitter(*, brightness: Range = 0.0, contrast: Range = 0.0, saturation: Range = 0.0,
-                 hue: Range = 0.0, p: float = 1.0):
+                 hue: Range = 0.0, p: Share = 1.0):
     """u8[H,W,C] -> u8[H,W,C], changed with probability p.
 
     torchvision.transforms.ColorJitter. brightness, contrast, saturation: factors are uniform from

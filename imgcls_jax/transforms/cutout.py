@@ -3,11 +3,12 @@
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count, Share
 from imgcls_jax.transforms import TRANSFORMS, _geometry
 
 
 @TRANSFORMS.register()
-def cutout(*, size: int, p: float = 1.0, fill: int | tuple[int, ...] = (124, 116, 104)):
+def cutout(*, size: Count, p: Share = 1.0, fill: int | tuple[int, ...] = (124, 116, 104)):
     """u8[H,W,C] -> u8[H,W,C], with probability p a square of side `size` is filled.
 
     arXiv 1708.04552: its center is anywhere in the image, and it is cut off at the edge; `size` is

@@ -3,11 +3,12 @@
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Positive, Share
 from imgcls_jax.transforms import TRANSFORMS, _blur
 
 
 @TRANSFORMS.register()
-def gaussian_blur(*, p: float = 0.5, sigma: tuple[float, float] = (0.1, 2.0),
+def gaussian_blur(*, p: Share = 0.5, sigma: tuple[Positive, Positive] = (0.1, 2.0),
                   kernel_size: int | None = None):
     """u8[H,W,C] -> u8[H,W,C], blurred with probability p. sigma: in pixels, uniform in its range.
 

@@ -2,11 +2,12 @@
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.registry import Share
 from imgcls_jax.transforms import TRANSFORMS, _color
 
 
 @TRANSFORMS.register()
-def grayscale(*, p: float = 0.1):
+def grayscale(*, p: Share = 0.1):
     """u8[H,W,C] -> u8[H,W,C], with probability p its luma in every channel."""
     def transform(example, seed):
         tf = tensorflow()

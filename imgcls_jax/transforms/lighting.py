@@ -2,6 +2,7 @@
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.registry import NotNegative
 from imgcls_jax.transforms import TRANSFORMS, _color
 
 # For the colors of ImageNet in [0, 1], from fb.resnet.torch/datasets/imagenet.lua.
@@ -10,7 +11,7 @@ EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836
 
 
 @TRANSFORMS.register()
-def lighting(*, std: float = 0.1):
+def lighting(*, std: NotNegative = 0.1):
     """u8[H,W,3] -> u8[H,W,3], one color added to all pixels, rounded and clipped to 0 to 255.
 
     AlexNet, section 4.1: the color is the sum of the principal ones, each times its eigenvalue and

@@ -4,11 +4,12 @@ from typing import Literal
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.registry import Whole
 from imgcls_jax.transforms import TRANSFORMS
 
 
 @TRANSFORMS.register()
-def pad_crop(*, padding: int, mode: Literal["zero", "reflect"] = "zero"):
+def pad_crop(*, padding: Whole, mode: Literal["zero", "reflect"] = "zero"):
     """u8[H,W,C] -> u8[H,W,C], shifted by up to `padding` pixels each way (arXiv 1512.03385, 4.2).
 
     mode: what the border is filled with.

@@ -3,13 +3,14 @@
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count, NotNegative
 from imgcls_jax.transforms import TRANSFORMS, _color, _geometry, _operations
 
 COUNT = 16
 
 
 @TRANSFORMS.register()
-def randaugment(*, operations: int = 2, magnitude: float = 10):
+def randaugment(*, operations: Count = 2, magnitude: NotNegative = 10):
     """u8[H,W,C] -> u8[H,W,C] through `operations` of 16, drawn uniformly (arXiv 1909.13719).
 
     That of big_vision, also used for EfficientNet (tensorflow/tpu) and EfficientNetV2

@@ -3,6 +3,7 @@
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count, NotNegative, Share
 from imgcls_jax.transforms import TRANSFORMS, _operations, _timm
 
 PLAIN = ("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd",
@@ -14,8 +15,8 @@ INCREASING = tuple({name: f"{name}Increasing" for name in (
 
 
 @TRANSFORMS.register()
-def randaugment_timm(*, operations: int = 2, magnitude: float = 9, std: float = 0.5,
-                     increasing: bool = True, p: float = 0.5, largest: float = 10,
+def randaugment_timm(*, operations: Count = 2, magnitude: NotNegative = 9, std: NotNegative = 0.5,
+                     increasing: bool = True, p: Share = 0.5, largest: float = 10,
                      interpolation: _timm.Interpolation = "random",
                      fill: int | tuple[int, ...] = _timm.MEAN, translate: float = 0.45):
     """u8[H,W,C] -> u8[H,W,C] through `operations` of 15, drawn uniformly, each skipped with 1 - p.

@@ -3,6 +3,7 @@
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count, Whole
 from imgcls_jax.transforms import TRANSFORMS, _operations, _torchvision
 from imgcls_jax.transforms._geometry import Interpolation
 
@@ -12,7 +13,7 @@ RANGES = dict(shear=0.3, share=150 / 331, degrees=30, factor=0.9, bits=(8, 4))
 
 
 @TRANSFORMS.register()
-def randaugment_torchvision(*, operations: int = 2, magnitude: int = 9, bins: int = 31,
+def randaugment_torchvision(*, operations: Count = 2, magnitude: Whole = 9, bins: Count = 31,
                             interpolation: Interpolation = "nearest",
                             fill: int | tuple[int, ...] = 0):
     """u8[H,W,C] -> u8[H,W,C] through `operations` of 14 (one is the identity), drawn uniformly.

@@ -6,15 +6,16 @@ from typing import Literal
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count, Positive, Share
 from imgcls_jax.transforms import TRANSFORMS, _geometry
 
 TRIES = 10  # as in timm and torchvision; after that nothing is erased
 
 
 @TRANSFORMS.register()
-def random_erasing(*, p: float = 0.25, mode: Literal["const", "rand", "pixel"] = "const",
-                   count: int = 1, scale: tuple[float, float] = (0.02, 1 / 3),
-                   ratio: tuple[float, float] = (0.3, 1 / 0.3),
+def random_erasing(*, p: Share = 0.25, mode: Literal["const", "rand", "pixel"] = "const",
+                   count: Count = 1, scale: tuple[Share, Share] = (0.02, 1 / 3),
+                   ratio: tuple[Positive, Positive] = (0.3, 1 / 0.3),
                    mean: tuple[float, ...] = (0.485, 0.456, 0.406),
                    std: tuple[float, ...] = (0.229, 0.224, 0.225)):
     """u8[H,W,C] -> u8[H,W,C], with probability p up to `count` boxes of it are erased.

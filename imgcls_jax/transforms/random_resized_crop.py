@@ -6,6 +6,7 @@ from typing import Literal
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.registry import Count, Positive, Share
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
@@ -14,8 +15,9 @@ TRIES = 10  # as in torchvision; after that the largest central box of an allowe
 
 
 @TRANSFORMS.register()
-def random_resized_crop(*, size: int | tuple[int, int], scale: tuple[float, float] = (0.08, 1.0),
-                        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+def random_resized_crop(*, size: Count | tuple[Count, Count],
+                        scale: tuple[Share, Share] = (0.08, 1.0),
+                        ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3),
                         interpolation: Interpolation | Literal["random"] = "bilinear",
                         antialias: bool | None = None, library: Library = "tensorflow"):
     """u8[h,w,C] or encoded bytes -> u8[H,W,C]; for a JPEG only the box is decoded.

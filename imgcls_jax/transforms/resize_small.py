@@ -2,12 +2,13 @@
 
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.registry import Count
 from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 
 @TRANSFORMS.register()
-def resize_small(*, size: int, interpolation: Interpolation = "bilinear",
+def resize_small(*, size: Count, interpolation: Interpolation = "bilinear",
                  antialias: bool | None = None, library: Library = "tensorflow"):
     """u8[h,w,C] -> u8[H,W,C] with the same aspect ratio and min(H, W) = size.
 

@@ -3,6 +3,7 @@
 from imgcls_jax.data import decoding
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count
 from imgcls_jax.transforms import TRANSFORMS, _operations, _torchvision
 from imgcls_jax.transforms._geometry import Interpolation
 from imgcls_jax.transforms.randaugment_torchvision import NAMES
@@ -11,7 +12,7 @@ RANGES = dict(shear=0.99, pixels=32, degrees=135, factor=0.99, bits=(8, 6))
 
 
 @TRANSFORMS.register()
-def trivial_augment_wide(*, bins: int = 31, interpolation: Interpolation = "nearest",
+def trivial_augment_wide(*, bins: Count = 31, interpolation: Interpolation = "nearest",
                          fill: int | tuple[int, ...] = 0):
     """u8[H,W,C] -> u8[H,W,C] through one of 14 operations, at one of `bins` magnitudes.
 

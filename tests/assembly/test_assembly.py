@@ -27,7 +27,7 @@ def built(spec, *overrides):
     ("digits", "mesh.rules=(('a',),)", "config.mesh.rules"),
     ("digits", "freeze=(3,)", "config.freeze"),
     ("digits:vit", "model.heads=5", "config.model"),
-    ("digits:vit", "model.patch_size=0", "config.model"),
+    ("digits:vit", "model.patch_size=0", "config.model.patch_size"),
     ("digits", "seed=-1", "config.seed"),
     ("digits:vit", 'eval_transforms=({"name": "resize", "size": 16},)', "config.eval_transforms"),
     # As many patches as in training, in other places.

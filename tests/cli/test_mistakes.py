@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgcls_jax import config
 from imgcls_jax.__main__ import main
+from imgcls_jax.assembly import build, inputs
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.losses import LOSSES
 from imgcls_jax.training import programs
@@ -90,12 +92,59 @@ def told(capsys):
     (["--config=digits", "--config.loss.class_weights=balanced"], "'auto'"),
     (["--config=digits", "--config.loss.smoothing=1.5"], "0 to 1"),
     (["--config=digits", "--config.total.steps=-3"], "above 0"),
+    (["--config=digits", "--config.schedule.base=-0.1"], "use at least 0"),
+    (["--config=digits", "--config.schedule.base=1e999"], "base=inf is out of range"),
+    (["--config=digits", "--config.schedule.base=1e6"], "the learning rate rises to 1e+06"),
+    (["--config=digits", "--config.optimizer.momentum=1.5"], "at least 0 and below 1"),
+    (["--config=digits", "--config.optimizer.momentum=-0.9"], "at least 0 and below 1"),
+    (["--config=digits:vit", "--config.optimizer.b2=1.0"], "at least 0 and below 1"),
+    (["--config=digits", "--config.freeze=('.*',)"], "parameters are frozen, so nothing"),
+    (["--config=digits", "--config.weight_decay.value=-1e-4"], "use at least 0"),
+    (["--config=digits", "--config.clip.norm=0.0"], "use above 0"),
+    (["--config=digits", "--config.ema.decay=1.0"], "at least 0 and below 1"),
+    (["--config=digits:vit", "--config.model.dropout=1.5"], "at least 0 and below 1"),
+    (["--config=digits:vit", "--config.model.width=0"], "use at least 1"),
+    (["--config=digits:vit", "--config.model.norm_group=0"], "use at least 1"),
+    (["--config=finetune:size=0"], "where: config.transforms[0].size"),
+    (["--config=finetune:size=-224"], "use at least 1"),
+    (["--config=finetune", "--config.transforms[0].scale=(0.5, 1.5)"], "at least 0 and at most 1"),
+    (["--config=digits", "--config.transforms[0].padding=-1"], "use at least 0"),
+    (["--config=digits", "--config.transforms=({'name': 'flip', 'p': 2.0},)"], "at most 1"),
+    (["--config=digits", "--config.data.only=('3',)"], "has one class, '3'"),
     (["--config=imagenet/vit:vit_s16", "--config.transforms[0].size=230"], "224 or 240"),
     (["--config=digits", "--config.model.norm_group=48"], "norm_group"),
     (["--config=digits", "--fake_device=8"], "--help"),
 ])
 def test_a_wrong_config_is_told_with_the_nearest_right_one(told, words, says):
     assert says in told(2, "check", *words)
+
+
+@pytest.mark.parametrize("words, says", [
+    (["--config.batch_size=8192"], "a batch of 8,192 has each of the 1,437 training examples 5.7 "),
+    (["--config.schedule.base=20.0"], "the learning rate is 20, more than the 10 that sgd"),
+    (["--config.schedule.base=0.0"], "the learning rate is 0, so nothing is learned")])
+def test_what_is_only_odd_is_said_with_its_number(words, says):
+    with pytest.warns(UserWarning, match=says):
+        build(config.load("digits", config.split_argv(words_of(words))[1]).config)
+
+
+def words_of(words):
+    return [*TINY[:-1], *words]
+
+
+def test_a_head_for_many_more_classes_than_there_are_is_said(tmp_path, recwarn):
+    photos(tmp_path / "data")
+    rows = [f"train/{name}/{i}.jpg,{k},train" for k, name in enumerate(("cat", "dog"))
+            for i in range(12)]
+    (tmp_path / "data" / "rows.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    chosen = {"name": "manifest", "path": str(tmp_path / "data" / "rows.csv"), "train": "train"}
+    for classes, said in ((1000, True), (3, False)):
+        recwarn.clear()
+        fed = inputs.fed({**chosen, "classes": classes}, 0)
+        next(fed.train("train", [], batch_size=4, start_step=0, rows=slice(0, 4)))
+        found = [str(one.message) for one in recwarn.list]
+        assert (f"only 2 of the {classes:,} classes of manifest have examples in 'train'"
+                in found) == said
 
 
 def test_an_unknown_verb(told):
