@@ -72,6 +72,7 @@ def examine(run, *, compiled: bool = False) -> dict:
     parameters = tree.count(state.params)
     facts = {
         "model": run.spec.name, "data": run.source.name, "classes": len(run.source.classes),
+        "positive": run.source.classes[1] if run.task.kind == "binary" else None,
         "input": list(batch["image"].shape[1:]),
         "phases": {str(first): list(phase.abstract_batch["image"].shape[1:])
                    for first, phase in run.phases}, "parameters": parameters,
@@ -138,9 +139,10 @@ def render(facts: dict) -> str:
     note = "" if claimed is None else (" (as claimed)" if claimed == facts["parameters"] else
                                        f" ({claimed:,} in the config as it is shipped)")
     shape = "x".join(map(str, facts["input"]))
+    positive = f" ({facts['positive']!r} is the positive one)" if facts["positive"] else ""
     text = [
         f"model      {facts['model']}, {facts['parameters']:,} parameters{note}",
-        f"data       {facts['data']}, {facts['classes']} classes, input {shape}",
+        f"data       {facts['data']}, {facts['classes']} classes{positive}, input {shape}",
         f"transforms {facts['transforms']}; on the device {facts['device_transforms']}",
         f"training   {facts['loss']}, {facts['optimizer']}, {facts['schedule']}",
         f"step       {facts['flops_per_image'] / 1e9:.3f} GFLOP per image, batch "

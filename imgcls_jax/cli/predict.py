@@ -28,8 +28,9 @@ flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'be
 flags.DEFINE_integer("top", None, "Labels per image, at most; by default 5, for a multilabel "
                      "model all.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_string("threshold", None, "For multilabel and binary models: the least probability "
-                    "with which a label (or class 1 of two) is given, by default 0.5; or the name "
-                    "of an evaluation of the run that has found one for each class.",
+                    "with which a label (or the positive class, the second in labels.json) is "
+                    "given, by default 0.5; or the name of an evaluation of the run that has found "
+                    "one for each class.",
                     flag_values=FLAGS)
 flags.DEFINE_integer("batch", 64, "Images at a time.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_enum("format", "table", ("table", "json", "jsonl", "csv"), "How to print.",

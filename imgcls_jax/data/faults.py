@@ -18,7 +18,8 @@ from imgcls_jax.types import Lookup, Shards
 
 LABELS = "labels must be"  # how a message of the check of the labels begins
 COPY_AGAIN = "copy the file again, or prepare the dataset again"
-REPAIR = "repair this example or remove it from the data"
+REPAIR = ("repair or remove it, or set config.data.on_error=skip; imgcls data check lists all that "
+          "cannot be read")
 
 
 class Faults:
