@@ -150,6 +150,7 @@ def label(model, paths: list[Path], choose: Callable, batch: int) -> list[dict]:
         if len(paths) > 1:  # one of them is bad: each by itself
             return [row for path in paths for row in label(model, [path], choose, 1)]
         what = error.what if isinstance(error, DataError) else error.strerror
+        what = what if paths[0].exists() else "there is no such file"
         return [{"file": str(paths[0]), "ok": False, "topk": [], "error": what}]
     rows = []
     for path, row in zip(paths, probabilities, strict=True):

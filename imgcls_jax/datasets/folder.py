@@ -205,8 +205,9 @@ def _leave_out(others: list[bytes], tree: Tree):
     heic = [path for path in others if path.lower().endswith(unread)]
     some = list(map(say, dict.fromkeys([*heic, *others])))
     more = f" and {len(some) - 4} more" if len(some) > 4 else ""
-    hint = f"; HEIC: {len(heic)}, read with pip install pillow-heif" if heic else ""
-    leave_out([LeftOut("left out: it is not an image that can be read", where=tree.say(path))
+    hint = f"; {len(heic)} of them HEIC, for which pip install pillow-heif" if heic else ""
+    leave_out([LeftOut("left out: it is not an image that can be read", where=tree.say(path),
+                       fix="pip install pillow-heif" if path.lower().endswith(unread) else "")
                for path in others],
               f"{tree.say(b'')}: not images, and left out: {', '.join(some[:4])}{more}{hint}; "
               "imgcls data check lists all")

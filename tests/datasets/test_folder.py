@@ -147,12 +147,14 @@ def test_a_stray_file_is_left_out_with_one_line(split_folder, flat, monkeypatch)
     (line,) = [str(one.message) for one in told]
     assert line.startswith(f"{root}: not images, and left out: ") and "\n" not in line
     assert "IMG_1.HEIC" in line and "and 1 more" in line
-    assert "HEIC: 1, read with pip install pillow-heif; imgcls data check lists all" in line
+    assert line.endswith("; 1 of them HEIC, for which pip install pillow-heif; imgcls data check "
+                         "lists all")
     with datasets.collecting() as found:
         folder(root)
     assert sorted(os.path.basename(one.where) for one in found) == [
         "IMG_1.HEIC", "clip.mov", "empty", "half.jpg.part", "notes.txt"]
     assert all(isinstance(one, datasets.LeftOut) for one in found)
+    assert [one.fix for one in found if one.where.endswith("HEIC")] == ["pip install pillow-heif"]
 
 
 def test_heic_is_read_where_the_extra_is_installed(split_folder):
