@@ -157,7 +157,7 @@ class Feed:
                             where=split.where(int(wrong[0])), fix=REPAIR)
         there = np.zeros(classes, bool)
         there[labels] = True
-        if name == self.options.train and 2 * there.sum() < classes:
+        if name == self.options.train and "[" not in name and 2 * there.sum() < classes:
             warnings.warn(f"only {there.sum():,} of the {classes:,} classes of {self.source.name} "
                           f"have examples in {name!r}", stacklevel=2)
 
