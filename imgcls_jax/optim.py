@@ -153,9 +153,10 @@ def _factors(pairs: tuple, params, where: str) -> dict[str, float]:
     """(regex, factor) pairs -> the factor of each parameter: of the first match, else 1."""
     factors: dict[str, float] = {}
     for pair in pairs:
-        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], int | float)):
-            raise ConfigError(f"{pair!r} is not a pair of a pattern and a factor", where=where,
-                              fix="write pairs, as in (('head/.*', 10.0),)")
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], int | float)
+                and pair[1] >= 0):
+            raise ConfigError(f"{pair!r} is not a pair of a pattern and a factor of at least 0",
+                              where=where, fix="write pairs, as in (('head/.*', 10.0),)")
         for path, hit in tree.flatten(_matching(pair[0], params, where)).items():
             if hit:
                 factors.setdefault(path, pair[1])

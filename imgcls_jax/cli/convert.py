@@ -52,7 +52,8 @@ def _labels(path: str | None) -> tuple[str, ...] | None:
     if path is None:
         return None
     try:
-        return tuple(Path(path).read_text().split("\n")[:-1])
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return tuple(text.removesuffix("\n").split("\n"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the labels cannot be read: {error}", where=path,
                           fix="give a text file with one class name per line") from error

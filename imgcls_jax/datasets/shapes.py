@@ -12,6 +12,7 @@ import numpy as np
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.registry import Count
 from imgcls_jax.types import Lookup, Source
 
 SHAPES = ("circle", "triangle", "square", "star", "cross")
@@ -25,7 +26,7 @@ TILT, TURNS = 0.4, math.pi  # radians to either side: of what is looked for, and
 
 
 @DATASETS.register()
-def shapes(*, examples: int = 4000, held_out: int = 2000, size: int = 64,
+def shapes(*, examples: Count = 4000, held_out: Count = 2000, size: Count = 64,
            classes: tuple[int, ...] = tuple(range(20)), imbalance: float = 1.0,
            seed: int = 0) -> Source:
     """u8[size,size,3]: a textured shape among clutter, a function of (seed, split, number, class).

@@ -6,11 +6,12 @@ import numpy as np
 
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import DATASETS
+from imgcls_jax.registry import Count
 from imgcls_jax.types import Lookup, Source
 
 
 @DATASETS.register()
-def synthetic(*, examples: int = 1024, held_out: int = 256, size: int = 32, classes: int = 10,
+def synthetic(*, examples: Count = 1024, held_out: Count = 256, size: Count = 32, classes: int = 10,
               channels: int = 3, seed: int = 0) -> Source:
     """u8[size,size,channels]: half a random 4 x 4 pattern of the class, half noise of the example.
 

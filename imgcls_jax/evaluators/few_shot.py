@@ -4,13 +4,14 @@ import numpy as np
 
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.evaluators import EVALUATORS, Parts, _features
+from imgcls_jax.registry import Count, Positive
 
 BIAS = 100.0  # a constant feature, so large that its weight is hardly regularised
 
 
 @EVALUATORS.register()
-def few_shot(parts: Parts, *, train: str = "train", shots: tuple[int, ...] = (1, 5, 10, 25),
-             l2: tuple[float, ...] = (1024.0,), seeds: int = 3):
+def few_shot(parts: Parts, *, train: str = "train", shots: tuple[Count, ...] = (1, 5, 10, 25),
+             l2: tuple[Positive, ...] = (1024.0,), seeds: Count = 3):
     """Accuracy of a linear classifier that is fitted to a few examples of each class.
 
     (variables) -> "10shot" and so on: least squares on features, with an l2 penalty, to targets of

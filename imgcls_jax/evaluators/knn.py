@@ -6,10 +6,11 @@ import numpy as np
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluators import EVALUATORS, Parts, _features
 from imgcls_jax.evaluators._measure import measure
+from imgcls_jax.registry import Count, Positive
 
 
 @EVALUATORS.register()
-def knn(parts: Parts, *, train: str = "train", k: int = 20, temperature: float = 0.07):
+def knn(parts: Parts, *, train: str = "train", k: Count = 20, temperature: Positive = 0.07):
     """Classification by a vote of the k nearest training examples.
 
     (variables) -> the task's metrics. Nearest by the cosine similarity of features; a vote counts

@@ -8,12 +8,13 @@ import numpy as np
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.evaluators import EVALUATORS, Parts, _features
 from imgcls_jax.evaluators._measure import measure
+from imgcls_jax.registry import Count
 
 
 @EVALUATORS.register()
 def linear_probe(parts: Parts, *, train: str = "train",
                  l2: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
-                 held_out: float = 0.2, steps: int = 1000, seed: int = 0):
+                 held_out: float = 0.2, steps: Count = 1000, seed: int = 0):
     """Logistic regression on frozen features.
 
     (variables) -> the task's metrics of a classifier fitted to the split `train`, and its `l2`. It

@@ -4,10 +4,11 @@ import numpy as np
 
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.evaluators import EVALUATORS, Parts, _features
+from imgcls_jax.registry import Count
 
 
 @EVALUATORS.register()
-def retrieval(parts: Parts, *, k: tuple[int, ...] = (1, 5, 10)):
+def retrieval(parts: Parts, *, k: tuple[Count, ...] = (1, 5, 10)):
     """Recall at k and mAP at R when searching a split for examples of the same class.
 
     (variables) -> `recall1` and so on, and `map_at_r`: each example is a query for the others of

@@ -9,12 +9,13 @@ import numpy as np
 from imgcls_jax.evaluators import EVALUATORS, Parts, _gather
 from imgcls_jax.evaluators._measure import measure
 from imgcls_jax.metrics.calibration import calibration
+from imgcls_jax.registry import Count
 
 LIMIT = 5.0  # of the logarithm of the temperature
 
 
 @EVALUATORS.register()
-def temperature(parts: Parts, *, fit: str = "", bins: int = 15):
+def temperature(parts: Parts, *, fit: str = "", bins: Count = 15):
     """Calibration before and after temperature scaling.
 
     (variables) -> the metric `calibration` of the logits; the same, with names ending in "_scaled",

@@ -9,10 +9,11 @@ import numpy as np
 
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluators import EVALUATORS, Parts, _gather
+from imgcls_jax.registry import Positive
 
 
 @EVALUATORS.register()
-def thresholds(parts: Parts, *, fit: str = "", beta: float = 1.0):
+def thresholds(parts: Parts, *, fit: str = "", beta: Positive = 1.0):
     """For each class the probability threshold with the best F-score.
 
     (variables) -> `f1_macro` at a threshold of 1/2, `f1_macro_tuned` at the `thresholds`, f64[K] (K

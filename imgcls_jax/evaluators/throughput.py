@@ -7,10 +7,11 @@ import numpy as np
 
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluators import EVALUATORS, Parts
+from imgcls_jax.registry import Count, Whole
 
 
 @EVALUATORS.register()
-def throughput(parts: Parts, *, repeats: int = 20, warmup: int = 3):
+def throughput(parts: Parts, *, repeats: Count = 20, warmup: Whole = 3):
     """Images per second of prediction.
 
     (variables) -> `images_per_second` in batches of this shape on this mesh, and `seconds` per

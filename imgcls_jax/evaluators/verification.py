@@ -6,10 +6,11 @@ import numpy as np
 
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.evaluators import EVALUATORS, Parts, _features
+from imgcls_jax.registry import Count
 
 
 @EVALUATORS.register()
-def verification(parts: Parts, *, pairs: str = "drawn", count: int = 6000, folds: int = 10,
+def verification(parts: Parts, *, pairs: str = "drawn", count: Count = 6000, folds: Count = 10,
                  far: tuple[float, ...] = (1e-3, 1e-2), seed: int = 0):
     """Verification, as of faces: accuracy, ROC, TAR at FAR, EER over pairs of images.
 

@@ -8,11 +8,12 @@ import numpy as np
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.metrics import METRICS
 from imgcls_jax.metrics._decisions import check_share
+from imgcls_jax.registry import Count
 from imgcls_jax.types import Metric
 
 
 @METRICS.register()
-def bootstrap(kind: str, *, of: Annotated[functools.partial, METRICS], resamples: int = 1000,
+def bootstrap(kind: str, *, of: Annotated[functools.partial, METRICS], resamples: Count = 1000,
               confidence: float = 0.95, seed: int = 0) -> Metric:
     """Another metric, with bootstrap confidence intervals.
 

@@ -7,11 +7,12 @@ import numpy as np
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.metrics import METRICS
 from imgcls_jax.metrics._decisions import decide
+from imgcls_jax.registry import Count
 from imgcls_jax.types import Metric
 
 
 @METRICS.register()
-def calibration(kind: str, *, bins: int = 15) -> Metric:
+def calibration(kind: str, *, bins: Count = 15) -> Metric:
     """Calibration errors, Brier score and negative log-likelihood.
 
     `ece`, `ece_mass`, `mce`, `brier` and `nll` (nats). ece: the mean distance of confidence and

@@ -3,11 +3,12 @@
 import jax.numpy as jnp
 
 from imgcls_jax.metrics import METRICS
+from imgcls_jax.registry import Count
 from imgcls_jax.types import Metric
 
 
 @METRICS.register(tasks=("multiclass",))
-def topk(kind: str, *, k: tuple[int, ...] | None = None) -> Metric:
+def topk(kind: str, *, k: tuple[Count, ...] | None = None) -> Metric:
     """The share of examples whose target class is among the k largest logits; by default k is 1,
     and also 5 from ten classes on.
 

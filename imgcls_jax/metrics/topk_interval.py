@@ -4,11 +4,12 @@ from imgcls_jax.metrics import METRICS
 from imgcls_jax.metrics._decisions import check_share
 from imgcls_jax.metrics._intervals import wilson
 from imgcls_jax.metrics.topk import topk
+from imgcls_jax.registry import Count
 from imgcls_jax.types import Metric
 
 
 @METRICS.register(tasks=("multiclass",))
-def topk_interval(kind: str, *, k: tuple[int, ...] | None = None,
+def topk_interval(kind: str, *, k: tuple[Count, ...] | None = None,
                   confidence: float = 0.95) -> Metric:
     """Top-k accuracy with Wilson's interval.
 

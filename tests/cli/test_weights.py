@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from imgcls_jax.cli import _command as command
+from imgcls_jax.cli import convert
 from imgcls_jax.pretrained import catalogue
 from imgcls_jax.types import Weights
 
@@ -114,3 +115,10 @@ def test_a_licence_that_forbids_commerce_is_said(tmp_path, monkeypatch, capsys):
     assert command.main(["weights", "get", "vit_b16/imagenet1k_swag_linear_v1",
                          f"--folder={tmp_path}"]) == 4
     assert "CC-BY-NC-4.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_file_of_labels_may_end_in_a_line_feed_or_without(tmp_path, end):
+    path = tmp_path / "labels.txt"
+    path.write_text(f"\ufeff花\n\nrose{end}", encoding="utf-8")
+    assert convert._labels(str(path)) == ("花", "", "rose")
