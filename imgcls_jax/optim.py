@@ -66,8 +66,9 @@ def learning_rate(schedule: Callable, given: ScheduleOptions, total_steps: int, 
         raise ConfigError(f"the warm-up ({warmup} steps) is not shorter than the run "
                           f"({total_steps} steps)",
                           where="config.schedule.warmup",
-                          fix=f"train for longer, or --config.schedule.warmup.steps="
-                              f"{max(total_steps // 10, 1)}, or --config.schedule.warmup=None")
+                          fix="train for longer, or " + (
+                              f"--config.schedule.warmup.steps={max(total_steps // 10, 1)}, or "
+                              if total_steps > 1 else "") + "--config.schedule.warmup=None")
     if warmup + cooldown > total_steps:
         raise ConfigError(f"the warm-up ({warmup} steps) and the cooldown ({cooldown} steps) are "
                           f"longer than the run ({total_steps} steps)",

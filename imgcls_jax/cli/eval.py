@@ -9,6 +9,7 @@ such as a confusion matrix go to W/evaluations/NAME.npz.
 """
 
 import json
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -49,11 +50,13 @@ def main(words, overrides):
     weights, _, step = reading.restore_weights(directory, step, want)
     state = TrainState(step=step, opt_state=None, **weights)
     main = jax.process_index() == 0
-    results = {"step": int(step), "model": run.spec.name,
-               "eval": {name: workdir.write_evaluation(
-                   Path(FLAGS.workdir), name, evaluation.run(state.eval_variables()),
-                   step=int(step), main=main)
-                   for name, evaluation in run.evaluations.items()}}
+    results = {"step": int(step), "model": run.spec.name, "eval": {}}
+    for name, evaluation in run.evaluations.items():
+        if main:
+            print(f"evaluating {name}", file=sys.stderr, flush=True)
+        results["eval"][name] = workdir.write_evaluation(
+            Path(FLAGS.workdir), name, evaluation.run(state.eval_variables()), step=int(step),
+            main=main)
     if main:
         if FLAGS.json:
             print(json.dumps(results))

@@ -33,7 +33,7 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
     SPLIT.ends.npy u64[n]: where the labels of each row end in SPLIT.labels.npy, which then is
     i32[labels]."""
     drawn = not _has(rows, rules["split_column"], rules["split_column"] == "split")
-    columns = rules["label_columns"] or [_label_column(rows, rules["label_column"])]
+    columns = rules["label_columns"] or [_label_column(rows, rules)]
     multilabel = (rules["kind"] or ("multilabel" if rules["label_columns"] or columns == ["labels"]
                                     else "")) == "multilabel"
     for column in (rules["path_column"], *columns):
@@ -75,7 +75,8 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
     (folder / "header.json").write_text(json.dumps(header))
 
 
-def _has(rows: _rows.Rows, column: str, optional: bool) -> bool:
+def _has(rows: _rows.Rows, column: str, optional: bool, fix: str = "name it in config.data: "
+         "path_column, split_column, label_column or label_columns") -> bool:
     if column in rows.columns:
         if rows.columns.count(column) > 1:
             raise DataError(f"there are {rows.columns.count(column)} columns {column!r}",
@@ -88,15 +89,16 @@ def _has(rows: _rows.Rows, column: str, optional: bool) -> bool:
         raise DataError("the manifest is empty", where=f"{rows.path}, line 1",
                         fix="write the names of the columns, then one row per image")
     raise DataError(f"there is no column {column!r}; found {rows.columns[:12]}",
-                    where=f"{rows.path}, line 1",
-                    fix="name it in config.data: path_column, split_column and label_column, or "
-                        "with one column per class label_columns=('NAME', 'NAME')")
+                    where=f"{rows.path}, line 1", fix=fix)
 
 
-def _label_column(rows: _rows.Rows, column: str) -> str:
-    column = column or ("labels" if "labels" in rows.columns and "label" not in rows.columns
-                        else "label")
-    _has(rows, column, False)
+def _label_column(rows: _rows.Rows, rules: dict[str, Any]) -> str:
+    column = rules["label_column"] or ("labels" if "labels" in rows.columns and "label" not in
+                                       rows.columns else "label")
+    others = [name for name in rows.columns if name not in (rules["path_column"],
+                                                            rules["split_column"])]
+    _has(rows, column, False, "name it in config.data.label_column; a column of 0 and 1 for each "
+                              f"class is label_columns={tuple(others[:12])}")
     return column
 
 

@@ -202,6 +202,13 @@ def test_one_column_for_each_class(place):
         manifest(place / "two.csv", label_columns=tuple(NAMES), classes=tuple(NAMES))
 
 
+def test_columns_that_may_be_classes_are_named_as_they_are_set(place):
+    path = text(b"path,cat,dog,split\na.png,1,0,train\n")(place)
+    with pytest.raises(DataError, match="no column 'label'") as error:
+        manifest(path)
+    assert error.value.fix.endswith("is label_columns=('cat', 'dog')")
+
+
 def test_several_labels_are_joined_by_what_is_said(place):
     path = text(b'path,labels\na.png,"cat,dog"\nb.png,"dog"\nc.png,"cow, cat"\n')(place)
     found = manifest(path, label_delimiter=",")
