@@ -4,6 +4,7 @@ The digest file (manifest.json) holds the digest of every file and one of itself
 written after it, says that the step is committed; a folder with either of the two is a step.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ MARKER = "commit_success.txt"  # Orbax's
 MANIFEST = "manifest.json"
 # Orbax writes the time into the last one after the digest file; we read nothing from it.
 UNSIGNED = (MANIFEST, MARKER, "_CHECKPOINT_METADATA")
+SAVING = ".saving"  # holds the step that is being saved, until its digest file is written
 UNKNOWN = "no digest file"
 
 
@@ -75,6 +77,13 @@ def steps(directory: Path) -> list[int]:
     found = [number(folder) for folder in directory.iterdir()
              if (folder / MARKER).is_file() or (folder / MANIFEST).is_file()]
     return sorted((step for step in found if step is not None), reverse=True)
+
+
+def unfinished(directory: Path) -> int | None:
+    """The step that is being saved, or whose save was killed."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((directory / SAVING).read_text())
+    return None
 
 
 def first_good(directory: Path, candidates: Iterable[int]) -> tuple[int | None, list[str]]:

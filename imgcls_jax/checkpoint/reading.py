@@ -14,8 +14,10 @@ from jax.experimental import multihost_utils
 
 from imgcls_jax import tree
 from imgcls_jax.checkpoint import digests
-from imgcls_jax.errors import CheckpointError
+from imgcls_jax.errors import CheckpointError, Failure
 from imgcls_jax.types import TrainState
+
+ITEMS = ("weights", "training", "config")
 
 # Orbax logs every item of every save, and an error with the tracebacks of all its threads; the
 # exception that it raises says enough.
@@ -29,6 +31,9 @@ def choose(directory: Path, step: int | str = "latest") -> int:
     def chosen():
         steps = digests.steps(directory)
         if not steps:
+            for folder in sorted(directory.glob("*")):
+                if digests.number(folder) not in (None, digests.unfinished(directory)):
+                    check_unmarked(folder)
             raise CheckpointError("there is no checkpoint", where=str(directory),
                                   fix="name the workdir of a run that has saved one")
         if step == "best":
@@ -126,6 +131,16 @@ def read_item(folder: Path) -> dict:
     return json.loads((folder / "config" / "metadata").read_text())
 
 
+def check_unmarked(folder: Path):
+    """CheckpointError if a folder without marker and digest file has what Orbax writes for a step:
+    these small files are lost where a filter copies, and were never there if others wrote it."""
+    if any((folder / name).exists() for name in (*ITEMS, "_CHECKPOINT_METADATA")):
+        raise CheckpointError(
+            f"the checkpoint {folder.name} has neither {digests.MARKER} nor {digests.MANIFEST}",
+            where=str(folder), fix="if it is complete, copy these files from the original, or make "
+                                   f"an empty file {digests.MARKER} in it; if not, move it away")
+
+
 def score_of(folder: Path) -> tuple[float | None, int]:
     """(score, 1 where the highest is best, else -1) of a step; None as score if it is damaged."""
     with contextlib.suppress(OSError, ValueError):
@@ -135,14 +150,14 @@ def score_of(folder: Path) -> tuple[float | None, int]:
 
 
 def agree(choose) -> int | None:
-    """What `choose()` returns on process 0, given to all processes; so is its CheckpointError."""
+    """What `choose()` returns on process 0, given to all processes; so is its Failure."""
     if jax.process_count() == 1:
         return choose()
     found, error = None, None
     if jax.process_index() == 0:
         try:
             found = choose()
-        except CheckpointError as raised:
+        except Failure as raised:
             error = raised
     code = -2 if error else -1 if found is None else found
     code = int(multihost_utils.broadcast_one_to_all(np.int32(code)))

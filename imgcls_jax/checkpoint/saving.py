@@ -1,21 +1,21 @@
 """Saving the checkpoints of a run, and restoring them to resume it."""
 
 import contextlib
-import dataclasses
 import errno
 import functools
+import itertools
 import logging
 import math
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint.path import atomicity
 
 from imgcls_jax import tree
@@ -23,8 +23,8 @@ from imgcls_jax.checkpoint import digests, reading
 from imgcls_jax.errors import EnvironmentFailure
 from imgcls_jax.types import TrainState
 
-ITEMS = ("weights", "training", "config")
 MARGIN = 1.1  # a step takes a little more disk space than its arrays
+REMOVING = ".removing-"  # begins the name of a step that is being deleted
 
 
 @functools.cache
@@ -46,24 +46,6 @@ def _hush_failed_writes():
     sys.unraisablehook = unraisable
 
 
-@dataclasses.dataclass
-class _Retention(checkpoint_managers.PreservationPolicy):
-    """The newest `keep` steps, and the one with the best score."""
-
-    keep: int
-    sign: int
-    scores: dict[int, float | None]
-
-    def should_preserve(self, checkpoints, *, context):
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = set(sorted(steps)[-self.keep:])
-        scored = [(self.sign * score, step) for step in steps
-                  if (score := self.scores.get(step)) is not None]
-        if scored:
-            kept.add(max(scored)[1])
-        return [step in kept for step in steps]
-
-
 class Checkpoints:
     """The checkpoints of one run. Every process creates one and calls all of its methods.
 
@@ -83,13 +65,11 @@ class Checkpoints:
         if self._lazy is None:
             self._scores.update({s: reading.score_of(self.directory / str(s))[0]
                                  for s in digests.steps(self.directory)})
-            policy = _Retention(self._keep, 1 if self._mode == "max" else -1, self._scores)
             _hush_failed_writes()
             with self._explained():
                 self._lazy = ocp.CheckpointManager(
-                    self.directory, item_names=ITEMS, options=ocp.CheckpointManagerOptions(
+                    self.directory, item_names=reading.ITEMS, options=ocp.CheckpointManagerOptions(
                         temporary_path_class=atomicity.CommitFileTemporaryPath,
-                        preservation_policy=policy,
                         async_options=ocp.AsyncOptions(
                             post_finalization_callback=self._seal,
                             # Otherwise a folder that cannot be created leaves threads running that
@@ -102,6 +82,23 @@ class Checkpoints:
         # committed step always has its digest file.
         if jax.process_index() == 0:
             digests.sign(self.directory / str(self._saving))
+            (self.directory / digests.SAVING).unlink(missing_ok=True)
+            self._retain()
+
+    def _retain(self):
+        """Deletes steps of ours but the newest `keep`, and the one with the best score."""
+        steps = digests.steps(self.directory)
+        sign = 1 if self._mode == "max" else -1
+        scored = [(sign * score, step) for step in steps
+                  if (score := self._scores.get(step)) is not None]
+        kept = {*steps[:self._keep], *(step for _, step in sorted(scored)[-1:])}
+        for step in steps:
+            folder = self.directory / str(step)
+            if step not in kept and (folder / digests.MANIFEST).is_file():
+                # Renamed first: one that is half deleted is no step any more.
+                going = self.directory / f"{REMOVING}{step}"
+                folder.rename(going)
+                shutil.rmtree(going, ignore_errors=True)
 
     def restore(self, state: TrainState) -> tuple[TrainState, dict, int] | None:
         """(state, config item, step) of the newest good step, or None where there is none yet.
@@ -127,29 +124,42 @@ class Checkpoints:
                     step)
 
     def _put_in_order(self) -> int | None:
-        """The newest good step; newer ones are moved away, remains of killed saves are removed."""
+        """The newest good step. Remains of our own killed saves and deletions are removed; newer
+        steps, and folders that are named like a step and are none, are moved away."""
         steps = digests.steps(self.directory)
         step, complaints = digests.first_good(self.directory, steps)
         reading.warn(self.directory, complaints)
         if steps and step is None:
             raise reading.none_good(self.directory, complaints)
         folders = self.directory.iterdir() if self.directory.is_dir() else ()
-        for folder in sorted(folder for folder in folders if folder.is_dir()):
-            number = digests.number(folder)
-            if number in steps and step is not None and number > step:
-                aside = self.directory.parent / "damaged" / folder.name
-                shutil.rmtree(aside, ignore_errors=True)
-                aside.parent.mkdir(exist_ok=True)
-                shutil.move(folder, aside)
-                logging.warning("moved to %s", aside)
-            elif number is None or (folder / digests.MARKER).is_file():
-                continue
-            elif digests.verify(folder) is None:
-                (folder / digests.MARKER).touch()  # killed before that, or lost in copying
-            else:
-                logging.warning("removing an unfinished checkpoint: %s", folder)
-                shutil.rmtree(folder)
+        with self._explained():
+            for folder in sorted(folder for folder in folders if folder.is_dir()):
+                number = digests.number(folder)
+                if number is None:
+                    if folder.name.startswith(REMOVING):
+                        shutil.rmtree(folder)
+                elif number in steps and step is not None and number > step:
+                    self._move_away(folder)
+                elif (folder / digests.MARKER).is_file():
+                    continue
+                elif digests.verify(folder) is None:
+                    (folder / digests.MARKER).touch()  # killed before that, or lost in copying
+                elif number == digests.unfinished(self.directory):
+                    self._remove_unfinished()
+                else:
+                    if step is None:
+                        reading.check_unmarked(folder)
+                    self._move_away(folder, "it is no complete checkpoint")
         return step
+
+    def _move_away(self, folder: Path, why: str = ""):
+        """To `damaged/` next to the checkpoints, under a name that is free there."""
+        aside = self.directory.parent / "damaged"
+        aside.mkdir(exist_ok=True)
+        names = itertools.chain([folder.name], (f"{folder.name}.{i}" for i in itertools.count(1)))
+        free = next(aside / name for name in names if not (aside / name).exists())
+        folder.rename(free)
+        warnings.warn(f"{folder} is moved to {free}" + f": {why}" * bool(why), stacklevel=2)
 
     def save(self, step: int, state: TrainState, config: Mapping[str, Any],
              score: float | None = None):
@@ -162,6 +172,14 @@ class Checkpoints:
         if step in digests.steps(self.directory):
             return
         self._check_room(state)
+        with self._explained():
+            if jax.process_index() == 0:
+                self._remove_unfinished()
+                folder = self.directory / str(step)
+                if folder.exists():  # Orbax would delete it
+                    self._move_away(folder, "it is no complete checkpoint")
+                self.directory.mkdir(parents=True, exist_ok=True)
+                (self.directory / digests.SAVING).write_text(str(step))
         if score is not None and not math.isfinite(score):
             score = None  # cannot be compared
         self._saving, self._scores[step] = step, score
@@ -204,8 +222,10 @@ class Checkpoints:
             raise self._not_written(os.strerror(code)) from error
 
     def _remove_unfinished(self):
-        folder = self.directory / str(self._saving)
-        if jax.process_index() == 0 and not (folder / digests.MARKER).exists():
+        step = digests.unfinished(self.directory)
+        folder = self.directory / str(step)
+        if jax.process_index() == 0 and step is not None and not (
+                folder / digests.MANIFEST).is_file():
             shutil.rmtree(folder, ignore_errors=True)
 
     def wait(self):

@@ -180,15 +180,76 @@ def test_two_hundred_flipped_bits_are_never_restored_silently(two_steps, tmp_pat
         shutil.rmtree(directory.parent)
 
 
-def test_an_empty_step_and_strange_files_are_ignored(two_steps, tmp_path):
+def test_what_is_no_checkpoint_of_ours_is_kept(two_steps, tmp_path):
+    """A folder of somebody else that is named like a step, and a checkpoint whose marker and digest
+    file were lost in copying, are moved away whole; other names stay where they are."""
     directory, states = copy(two_steps, tmp_path)
-    (directory / "9").mkdir()
-    for name in ("notes", "007", "²", "3.orbax-checkpoint-tmp"):
+    (directory / "2024").mkdir()
+    (directory / "2024" / "thesis.tex").write_text("mine")
+    shutil.copytree(directory / "2", directory / "3")
+    shutil.copytree(directory / "1", directory / "0")
+    for step in "03":
+        (directory / step / "commit_success.txt").unlink()
+        (directory / step / "manifest.json").unlink()
+    for name in ("9", "notes", "007", "²", "3.orbax-checkpoint-tmp"):
         (directory / name).mkdir()
     (directory / "README").write_text("mine")
-    _, _, step = restored(directory, states[2])
-    assert step == 2 and (directory / "notes").exists() and (directory / "README").exists()
-    assert not (directory / "9").exists()
+    before = sorted(path.name for path in (directory / "3").rglob("*"))
+    with pytest.warns(UserWarning, match="2024 is moved to .*damaged/2024: it is no complete"):
+        assert restored(directory, states[2])[2] == 2
+    assert (directory / "notes").exists() and (directory / "README").exists()
+    aside = directory.parent / "damaged"
+    assert (aside / "2024" / "thesis.tex").read_text() == "mine"
+    assert {path.name for path in aside.iterdir()} == {"0", "3", "9", "2024"}
+    assert sorted(path.name for path in (aside / "3").rglob("*")) == before
+    assert {path.name for path in directory.iterdir() if path.name in ("0", "3", "9")} == set()
+
+
+def test_nothing_that_was_moved_away_before_is_replaced(two_steps, tmp_path):
+    directory, states = copy(two_steps, tmp_path)
+    for text in ("first", "second"):
+        (directory / "9").mkdir()
+        (directory / "9" / "note").write_text(text)
+        with pytest.warns(UserWarning, match="moved"):
+            restored(directory, states[2])
+    aside = directory.parent / "damaged"
+    assert [(aside / name / "note").read_text() for name in ("9", "9.1")] == ["first", "second"]
+
+
+def test_where_all_checkpoints_lost_their_small_files_a_resume_is_refused(two_steps, tmp_path):
+    """Copied with a filter, or written by Orbax without a marker: neither deleted nor begun at
+    step 0 in silence. With the marker that the message asks for it is used."""
+    directory, states = copy(two_steps, tmp_path)
+    for step in "12":
+        (directory / step / "commit_success.txt").unlink()
+        (directory / step / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="has neither commit_success") as error:
+        restored(directory, states[2])
+    assert len(str(error.value).splitlines()) == 3 and "commit_success.txt" in error.value.fix
+    with pytest.raises(CheckpointError, match="the checkpoint 1 has neither commit_success"):
+        reading.choose(directory)
+    (directory / "2" / "commit_success.txt").touch()
+    with pytest.warns(UserWarning, match="used unverified"):
+        state, _, step = restored(directory, states[2])
+    assert step == 2
+    assert_equal(state, states[2])
+    assert (directory.parent / "damaged" / "1" / "weights").exists()
+
+
+def test_a_folder_in_the_way_of_a_save_is_moved_away(two_steps, tmp_path):
+    """Orbax would delete it. So is a plain Orbax step, which retention leaves, too."""
+    directory, states = copy(two_steps, tmp_path)
+    (directory / "1" / "manifest.json").unlink()
+    checkpoints = Checkpoints(directory, keep=1)
+    checkpoints.restore(abstract(states[2], mesh(1)))
+    (directory / "3").mkdir()
+    (directory / "3" / "note").write_text("mine")
+    with pytest.warns(UserWarning, match="3 is moved"):
+        checkpoints.save(3, states[2], META)
+    checkpoints.close()
+    assert (directory.parent / "damaged" / "3" / "note").read_text() == "mine"
+    assert digests.verify(directory / "3") is None
+    assert digests.steps(directory) == [3, 1], "2 was ours, and went"
 
 
 def test_a_copy_without_its_marker_is_whole_by_its_manifest(two_steps, tmp_path):
