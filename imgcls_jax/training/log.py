@@ -5,11 +5,13 @@ Only process 0 writes. A logger never ends a run: what cannot be written is repo
 
 import collections
 import contextlib
+import functools
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,15 @@ class Log:
         self._tensorboard: Any = None
         self._wandb: Any = None
         self._warned: set[str] = set()
-        listed = workdir / "bad_samples.jsonl"
-        self._bad = {(row["split"], row["id"]) for _, row in read_rows(listed)} if (
-            listed.exists()) else set()
         self.quiet = quiet or not self.main
         if self.main:
-            self._guard("metrics.jsonl", lambda: _truncate(workdir / "metrics.jsonl", step))
+            for name, keep in (("metrics.jsonl", lambda row: row["step"] <= step),
+                               ("bad_samples.jsonl", lambda row: True)):
+                self._guard(name, functools.partial(_tidy, workdir / name, keep))
+        self._bad: set[tuple] = set()
+        with contextlib.suppress(OSError):
+            self._bad |= {_key(row) for _, row in read_rows(workdir / "bad_samples.jsonl")}
+        if self.main:
             if wandb:
                 self._guard("wandb", lambda: self._open_wandb(wandb, config))
         if self.console.is_terminal and not self.quiet:
@@ -101,8 +106,8 @@ class Log:
         """
         while found:
             row = found.popleft()
-            if (row["split"], row["id"]) not in self._bad:
-                self._bad.add((row["split"], row["id"]))
+            if _key(row) not in self._bad:
+                self._bad.add(_key(row))
                 try:
                     _append(self.workdir / "bad_samples.jsonl",
                             configs.to_json(row, indent=None))
@@ -146,29 +151,55 @@ class Log:
             self._wandb = None
 
 
+def _key(row: Mapping) -> tuple:
+    """What a row of bad_samples.jsonl is known by."""
+    return json.dumps(row.get("split")), json.dumps(row.get("id"))
+
+
 def _append(path: Path, line: str):
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
-def _truncate(path: Path, step: int):
-    """Keeps the whole rows of steps up to `step`."""
-    if path.exists():
-        kept = [line for line, row in read_rows(path) if row["step"] <= step]
+def _tidy(path: Path, keep: Callable[[dict], bool]):
+    """Leaves the rows of a file that `keep` is true of. Lines that are no rows, torn by a crash or
+    written by others, are appended to FILE.damaged, with a warning."""
+    if not path.exists():
+        return
+    lines = _lines(path)
+    kept = [line for line, row in lines if row is not None and keep(row)]
+    foreign = [number for number, (_, row) in enumerate(lines, 1) if row is None]
+    if foreign:
+        aside = path.with_name(f"{path.name}.damaged")
+        with aside.open("ab") as file:
+            file.writelines(lines[number - 1][0] + b"\n" for number in foreign)
+        warnings.warn(f"{len(foreign)} of the {len(lines)} lines of {path} cannot be read, the "
+                      f"first is line {foreign[0]}; they are moved to {aside.name}", stacklevel=4)
+    if len(kept) < len(lines) or not path.read_bytes().endswith(b"\n"):
         temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        temporary.write_bytes(b"".join(line + b"\n" for line in kept))
         temporary.replace(path)
 
 
+def _lines(path: Path) -> list[tuple[bytes, dict | None]]:
+    """Each line that is not blank, and its row; None for one that is none of ours."""
+    return [(line, _row(line)) for line in path.read_bytes().split(b"\n") if line.strip()]
+
+
+def _row(line: bytes) -> dict | None:
+    try:
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError):  # ValueError: no JSON, or no UTF-8
+        return None
+    ours = isinstance(row, dict) and (isinstance(row.get("step"), int)
+                                      or row.keys() >= {"split", "id"})
+    return row if ours else None
+
+
 def read_rows(path: Path) -> list[tuple[str, dict]]:
-    """(line, row) for each whole row of a metrics.jsonl; a half-written last line is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append((line, json.loads(line)))
-        except json.JSONDecodeError:
-            continue
-    return rows
+    """(line, row) for each row of a metrics.jsonl or bad_samples.jsonl, without lines that are
+    none, such as a half-written one."""
+    return [(line.decode(), row) for line, row in _lines(path) if row is not None]
 
 
 def duration(seconds: float) -> str:

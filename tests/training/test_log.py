@@ -1,8 +1,10 @@
 """Rows that survive a kill, a logger that ends nothing."""
 
+import collections
 import json
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -23,6 +25,7 @@ def steps(folder):
     return [row["step"] for _, row in read_rows(folder / "metrics.jsonl")]
 
 
+@pytest.mark.filterwarnings("ignore:1 of the 5 lines")
 def test_rows_after_the_restored_step_and_half_written_ones_are_dropped(log, tmp_path):
     first = log()
     for step in (1, 2, 3, 4):
@@ -35,6 +38,39 @@ def test_rows_after_the_restored_step_and_half_written_ones_are_dropped(log, tmp
     assert steps(tmp_path) == [1, 2, 3]
     assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1]) == {
         "step": 3, "loss": 0.25}
+
+
+FOREIGN = (b'{"step": 3, "lo\xff\xfe', b"\x00" * 64, b"[1, 2]", b'"text"', b'{"loss": 0.5}',
+           b'{"step": "3"}', b'\xff\xfe{"step": 3}', b"[" * 100_000)
+
+
+def test_lines_that_are_no_rows_are_set_aside_with_one_word(log, tmp_path):
+    """Torn within a character, zeros of a file system that had no time, and what others wrote."""
+    log().row(1, {"loss": 0.5})
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b"\n".join(FOREIGN) + b"\n")
+        file.write(b'{"step": 2, "loss": 0.4}\n{"step": 3, "lo')
+    with pytest.warns(UserWarning, match="9 of the 11 lines of .*the first is line 2") as said:
+        again = log(step=2)
+    assert len(said) == 1
+    again.row(3, {"loss": 0.125})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == steps(tmp_path) == [1, 2, 3]
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes().split(b"\n")[:-2] == list(FOREIGN)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        log(step=3)
+
+
+def test_a_torn_list_of_bad_examples_is_read_as_far_as_it_is_whole(log, tmp_path):
+    rows = [{"split": "train", "id": number, "reason": "cut off"} for number in range(3)]
+    log().bad_samples(collections.deque(rows[:2]))
+    with (tmp_path / "bad_samples.jsonl").open("ab") as file:
+        file.write(b'{"split": "train", "id": 2, "reason": "\xc3')
+    with pytest.warns(UserWarning, match="1 of the 3 lines of .*bad_samples.jsonl cannot be read"):
+        again = log()
+    assert again.bad_samples(collections.deque(rows)) == 3
+    assert [row for _, row in read_rows(tmp_path / "bad_samples.jsonl")] == rows
 
 
 def test_lines_go_to_the_terminal_and_with_the_time_to_a_file(log, tmp_path, capsys):

@@ -229,10 +229,10 @@ def _remember(folder: Path, file: File):
 def remembered(folder: Path) -> dict[str, File]:
     """The finished files of an earlier run that are there as they were written, by name."""
     path, found = folder / "progress.jsonl", {}
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
-            file = File(**json.loads(line))
-        except (ValueError, TypeError):  # cut off in the middle of a line
+            file = File(**json.loads(line.decode()))
+        except (ValueError, TypeError):  # cut off in the middle of a line, or of a character
             continue
         there = folder / file.file
         if there.is_file() and there.stat().st_size == file.bytes:
