@@ -1,6 +1,10 @@
 """Asked to stop from outside: SIGTERM and Ctrl-C."""
 
+import os
 import signal
+import sys
+import threading
+import time
 
 import jax
 
@@ -8,6 +12,7 @@ import jax
 class Signals:
     """The first SIGTERM or Ctrl-C asks the loop to save and stop, the second ends it at once.
 
+    A line says so at the moment of the first: the loop itself may wait minutes for a compilation.
     With several processes SIGTERM is JAX's, which makes all agree on the step to stop at; Ctrl-C
     is passed on as SIGTERM, for it comes to each process at another step, or to one alone.
     """
@@ -15,6 +20,8 @@ class Signals:
     def __init__(self):
         self.asked: str | None = None
         self._old: dict = {}
+        self._pipe: tuple[int, int] | None = None
+        self._teller: threading.Thread | None = None
 
     def __enter__(self):
         handlers = ({signal.SIGINT: self._handle, signal.SIGTERM: self._handle}
@@ -23,8 +30,27 @@ class Signals:
             for kind, handler in handlers.items():
                 self._old[kind] = signal.signal(kind, handler)
         except ValueError:  # not in the main thread, as in a notebook's worker: no handlers
-            pass
+            return self
+        self._pipe = os.pipe()
+        os.set_blocking(self._pipe[1], False)
+        # A handler runs only between operations of the main thread; this is written at once.
+        self._before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._teller = threading.Thread(target=self._tell, args=self._pipe[:1], daemon=True)
+        self._teller.start()
         return self
+
+    def _tell(self, pipe: int):
+        told = False
+        while (number := os.read(pipe, 1)[0]):
+            if number not in self._old:
+                continue
+            if told:
+                time.sleep(1)  # the handler has ended the process by then, if it could run
+                os._exit(128 + number)
+            told = True
+            print(f"{signal.Signals(number).name}: the run stops when the step or the compilation "
+                  "under way has ended, and saves; a second one ends it at once, without saving",
+                  file=sys.stderr, flush=True)
 
     def _handle(self, number, frame):
         if self.asked:
@@ -37,5 +63,11 @@ class Signals:
         signal.raise_signal(signal.SIGTERM)
 
     def __exit__(self, *_):
+        if self._teller and self._pipe:
+            signal.set_wakeup_fd(self._before)
+            os.write(self._pipe[1], b"\0")
+            self._teller.join()
+            for end in self._pipe:
+                os.close(end)
         for kind, handler in self._old.items():  # None is one that Python did not install
             signal.signal(kind, signal.SIG_DFL if handler is None else handler)
