@@ -460,3 +460,10 @@ def test_a_damaged_manifest_is_told(photos, tmp_path):
     prepare(photos, f"--out={tmp_path / 'out'}")
     (tmp_path / "out/dataset.json").write_text('{"splits": 3}')
     assert faults(tmp_path / "out") == [("dataset.json", "damaged")]
+
+
+def test_a_torn_line_of_progress_is_left_out(tmp_path):
+    (tmp_path / "train-0.tfrecord").write_bytes(b"12345")
+    whole = b'{"file": "train-0.tfrecord", "count": 1, "bytes": 5, "sha256": "0"}\n'
+    (tmp_path / "progress.jsonl").write_bytes(whole + b'{"file": "train-1\xc3')
+    assert list(recording.remembered(tmp_path)) == ["train-0.tfrecord"]
