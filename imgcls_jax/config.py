@@ -13,6 +13,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import os
 import re
 import traceback
 from collections.abc import Iterable, Mapping
@@ -47,9 +48,11 @@ ELSEWHERE = {  # what other codebases call it or keep elsewhere -> the key here
     "augmentations": "transforms", "dtype": "precision", "pretrained": "init.weights",
     "weights": "init.weights", "accumulate": "step.accumulate", "split": "data.train",
 }
-SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir", "data.cache",
-                  "data.data_dir", "data.path", "data.known", "data.on_change", "data.on_error",
-                  "data.max_bad", "data.max_bad_fraction")
+PATHS = ("dir", "data_dir", "path", "root", "files", "classes", "cache", "known")  # in data
+SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir",
+                  "data.data_dir", "data.path", "data.root", "data.files", "data.cache",
+                  "data.known", "data.on_change", "data.on_error", "data.max_bad",
+                  "data.max_bad_fraction")
 """Keys that may differ when a workdir is resumed: what was trained so far stays valid, and data
 may have moved."""
 
@@ -212,6 +215,33 @@ def to_json(config, indent: int | None = 1) -> str:
 
 def from_json(text: str):
     return plain(json.loads(text))
+
+
+def located(config: Mapping) -> dict:
+    """The config with absolute paths for those that are relative or begin with ~: of data, and of
+    the weights and the teacher that are there. So it means the same in any folder."""
+    def place(value):
+        if isinstance(value, Mapping):  # of each split
+            return {key: place(each) for key, each in value.items()}
+        if not isinstance(value, str) or value in ("", "memory") or "://" in value:
+            return value
+        return os.path.abspath(os.path.expanduser(value))
+
+    def data(choice: Mapping) -> dict:
+        return {key: place(value) if key in PATHS else value for key, value in choice.items()}
+
+    def there(choice, key: str):  # else it is the name of published weights
+        named = choice.get(key) if isinstance(choice, Mapping) else None
+        return ({**choice, key: place(named)} if isinstance(named, str) and os.path.exists(named)
+                else choice)
+
+    evals = {name: {**choice, "data": data(choice["data"])}
+             if isinstance(choice, Mapping) and isinstance(choice.get("data"), Mapping) else choice
+             for name, choice in config.get("evals", {}).items()}
+    new = {"data": data(config.get("data", {})), "evals": evals,
+           "init": there(config.get("init"), "weights"),
+           "step": there(config.get("step"), "teacher")}
+    return {key: new.get(key, value) for key, value in config.items()}
 
 
 def digest(config) -> str:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,18 +100,24 @@ class Checkpoints:
                 folder.rename(going)
                 shutil.rmtree(going, ignore_errors=True)
 
-    def restore(self, state: TrainState) -> tuple[TrainState, dict, int] | None:
+    def restore(self, state: TrainState, compare: Callable[[dict], None] | None = None
+                ) -> tuple[TrainState, dict, int] | None:
         """(state, config item, step) of the newest good step, or None where there is none yet.
 
-        state: abstract, with the shardings to restore to, of any topology. Newer steps that are
-        damaged are named in warnings and moved to `damaged/` next to the folder. Called before
-        anything is saved. Raises CheckpointError if there are steps and none is good, or the trees
-        differ.
+        state: abstract, with the shardings to restore to, of any topology. compare: is given the
+        config item before the states are compared, and raises where it is of another run. Newer
+        steps that are damaged are named in warnings and moved to `damaged/` next to the folder.
+        Called before anything is saved. Raises CheckpointError if there are steps and none is good,
+        or the trees differ.
         """
         step = reading.agree(self._put_in_order)
         if step is None:
             return None
         folder = self.directory / str(step)
+        with reading.explaining(folder):
+            saved = reading.read_item(folder)
+        if compare:
+            compare(saved)
         with reading.explaining(folder):
             with ocp.StandardCheckpointer() as reader:
                 for item, wanted in (("weights", reading.weights_item(state)),
@@ -120,8 +126,7 @@ class Checkpoints:
             found = self._manager.restore(step, args=ocp.args.Composite(
                 weights=ocp.args.StandardRestore(reading.weights_item(state)),
                 training=ocp.args.StandardRestore(reading.training_item(state))))
-            return (TrainState(**found["training"], **found["weights"]), reading.read_item(folder),
-                    step)
+            return TrainState(**found["training"], **found["weights"]), saved, step
 
     def _put_in_order(self) -> int | None:
         """The newest good step. Remains of our own killed saves and deletions are removed; newer

@@ -1,9 +1,11 @@
-"""What a word of the command line means as data."""
+"""What a word of the command line means as data, and what may be written near it."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from imgcls_jax import config
+from imgcls_jax.errors import ConfigError
 
 
 def named(word: str) -> dict:
@@ -19,3 +21,29 @@ def named(word: str) -> dict:
         return {"name": word}
     return {key: os.path.expanduser(value) for key, value in found.items()
             if key not in ("train", "eval")}
+
+
+def keep_outside(chosen: Mapping, out: Path, flag: str):
+    """ConfigError if `out` is where a folder of images of the config would be searched for images:
+    the next command would take our own files for classes.
+
+    Next to the folders of splits, as DIR/runs beside DIR/train, is no such place.
+    """
+    from imgcls_jax.datasets.folder import SPLITS
+
+    others = (choice.get("data") for choice in chosen["evals"].values() if choice)
+    for data in filter(None, (chosen["data"], *others)):
+        if data.get("name") != "folder" or not isinstance(data.get("dir"), str):
+            continue
+        root, place = Path(data["dir"]).expanduser().resolve(), out.expanduser().resolve()
+        if not root.is_dir() or not place.is_relative_to(root):
+            continue
+        try:
+            splits = [folder.name for folder in root.iterdir()
+                      if os.fsencode(folder.name.lower()) in SPLITS and folder.is_dir()
+                      and any(below.is_dir() for below in folder.iterdir())]
+        except OSError:  # reported when it is read
+            continue
+        if place == root or not splits or place.relative_to(root).parts[0] in splits:
+            raise ConfigError(f"{flag} is within the folder of images", where=str(out),
+                              fix=f"name a place outside of {root}: {flag}=...")

@@ -40,7 +40,10 @@ def main(words, overrides):
     if words:
         raise ConfigError(f"unexpected argument {words[0]!r}", where="command line",
                           fix="flags are written --flag=value")
-    results = measure(_chosen(overrides), size=FLAGS.size, color=FLAGS.color, strength=FLAGS.C)
+    chosen = _chosen(overrides)
+    if FLAGS.workdir:
+        _data.keep_outside(chosen, Path(FLAGS.workdir), "--workdir")
+    results = measure(chosen, size=FLAGS.size, color=FLAGS.color, strength=FLAGS.C)
     if FLAGS.workdir:
         out = Path(FLAGS.workdir).expanduser() / "results.json"
         try:

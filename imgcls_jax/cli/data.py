@@ -19,7 +19,7 @@ from absl import flags
 
 from imgcls_jax import config, durations
 from imgcls_jax.cli import _flags
-from imgcls_jax.cli._data import named
+from imgcls_jax.cli._data import keep_outside, named
 from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
 
 FLAGS = _flags.verb()
@@ -125,13 +125,15 @@ def _prepare(chosen: dict):
     from imgcls_jax.assembly import inputs
     from imgcls_jax.data.curation import examples, prepare
 
+    out = Path(FLAGS.out).expanduser()
+    keep_outside(chosen, out, "--out")
     made = inputs.source(chosen["data"])
     plan = prepare.Plan(
         data={k: v for k, v in chosen["data"].items() if k not in ("train", "eval", "parts")},
         splits=examples.splits(made, FLAGS.splits), short_side=FLAGS.short_side,
         quality=FLAGS.quality, shards=FLAGS.shards, shard_mb=FLAGS.shard_mb, format=FLAGS.format,
         on_error=FLAGS.on_error, seed=FLAGS.seed)
-    listed = prepare.prepare(made, Path(FLAGS.out).expanduser(), plan, _threads())
+    listed = prepare.prepare(made, out, plan, _threads())
     for name, split in listed["splits"].items():
         size = sum(file["bytes"] for file in split["files"])
         print(f"{name:10} {split['count']:,} examples in {len(split['files']):,} files, "
@@ -148,6 +150,7 @@ def _prepare(chosen: dict):
 
 def _show(chosen: dict):
     out = Path(FLAGS.out or "data.png").expanduser()
+    keep_outside(chosen, out, "--out")
     shown = picture(chosen, split=FLAGS.split, rows=FLAGS.rows, columns=FLAGS.columns,
                     seed=FLAGS.seed)
     try:

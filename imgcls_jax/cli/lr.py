@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from imgcls_jax import durations
-from imgcls_jax.cli import _flags
+from imgcls_jax.cli import _data, _flags
 from imgcls_jax.errors import ConfigError
 
 FLAGS = _flags.verb()
@@ -37,6 +37,8 @@ def main(words, overrides):
     from imgcls_jax.assembly import build
     from imgcls_jax.training import range_test
 
+    if FLAGS.out:
+        _data.keep_outside(loaded.config, Path(FLAGS.out), "--out")
     rates, losses = range_test.measure(
         build(_rising(loaded.config, FLAGS.low, FLAGS.high, FLAGS.steps)))
     if len(rates) < 3:

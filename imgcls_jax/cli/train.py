@@ -22,6 +22,7 @@ from absl import flags
 
 from imgcls_jax import config
 from imgcls_jax.cli import _flags
+from imgcls_jax.cli._data import keep_outside
 from imgcls_jax.errors import ConfigError
 
 FLAGS = _flags.verb()
@@ -33,6 +34,8 @@ flags.DEFINE_bool("record", False, "Also copy the run's record.json to experimen
                   flag_values=FLAGS)
 flags.DEFINE_bool("quiet", False, "Print only errors.",
                   flag_values=FLAGS)
+flags.DEFINE_bool("take_over", False, "Take the workdir from another job, which then stops: where "
+                  "a killed job's lock is left on a file system without locks.", flag_values=FLAGS)
 
 
 def main(words, overrides):
@@ -52,12 +55,14 @@ def run(loaded):
     from imgcls_jax.training.workdir import failure, read_json, write_json
 
     workdir = _workdir(loaded.name, jax.process_count())
+    keep_outside(loaded.config, workdir, "--workdir")
     chosen = _going_on(loaded.config, workdir / "config.json")
     built = build(chosen, claim=loaded.claim)
     if not (FLAGS.workdir or FLAGS.quiet):  # after all that may be wrong with the config
         line = shlex.join(["imgcls", "train", *sys.argv[2:], f"--workdir={workdir}"])
         print(f"to resume after an interruption: {line}", flush=True)
-    train(built, workdir, name=loaded.name, quiet=FLAGS.quiet)
+    train(built, workdir, name=loaded.name, quiet=FLAGS.quiet,
+          take_over=FLAGS.take_over)
     if FLAGS.record and jax.process_index() == 0:
         results = Path("experiments/results")
         try:

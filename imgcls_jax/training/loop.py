@@ -1,10 +1,12 @@
 """The loop: restore or start, step, evaluate, save, stop. What a step does is not its business."""
 
+import contextlib
 import time
 from pathlib import Path
 
 import jax
 
+from imgcls_jax import config as configs
 from imgcls_jax import environment
 from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.errors import Preempted
@@ -17,14 +19,21 @@ from imgcls_jax.training.signals import Signals
 from imgcls_jax.types import Run, TrainState
 
 
-def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> dict:
+def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False,
+          take_over: bool = False) -> dict:
     """Trains `run` to its end in `directory`, from the newest good checkpoint there.
 
-    Returns what results.json holds. Raises Preempted (state saved) on SIGTERM or Ctrl-C,
-    Diverged at a step that is not finite, and the Failures of its parts.
+    take_over: takes the folder from another job, which stops when it notices. Returns what
+    results.json holds. Raises Preempted (state saved) on SIGTERM or Ctrl-C, Diverged at a step that
+    is not finite, ConfigError where another job has the folder, and the Failures of its parts.
     """
+    lock = workdir.open_workdir(directory, main=jax.process_index() == 0, take_over=take_over)
+    with lock or contextlib.nullcontext():
+        return _train(run, directory, name, quiet, lock)
+
+
+def _train(run: Run, directory: Path, name: str, quiet: bool, lock: workdir.Lock | None) -> dict:
     main = jax.process_index() == 0
-    lock = workdir.open_workdir(directory, main=main)
     checkpoints = Checkpoints(directory / "checkpoints", keep=run.checkpoint.keep,
                               best_mode=run.checkpoint.best_mode)
     log = None
@@ -32,17 +41,18 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
         with Signals() as signals:
             # While the state is restored; of several phases, only its step tells which one.
             compiling = None if run.phases else programs.compile_step(run)
-            state, history, stopped = resume.restore(run, checkpoints, directory)
+            state, history, stopped, changes = resume.restore(run, checkpoints, directory)
             start = int(state.step)
             if run.phases and start < run.total_steps:
                 compiling = programs.compile_step(resume.phases(run, start)[0].run)
             log = Log(directory, step=start, total=run.total_steps, quiet=quiet,
                       wandb=run.log.wandb, config=run.config)
-            for line in (results.headline(run, directory, start, name), *(run.notes or ())):
+            for line in (results.headline(run, directory, start, name), *(run.notes or ()),
+                         *changes):
                 log.line(line)
             if main:
                 results.describe(run, directory)
-            loop = _Loop(run, checkpoints, log, signals, Evaluations(run, log, history))
+            loop = _Loop(run, checkpoints, log, signals, Evaluations(run, log, history), lock)
             stopped = stopped or loop.catch_up(state, start)
             going_on = not stopped and start < run.total_steps
             if going_on:
@@ -50,6 +60,7 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
             checkpoints.wait()
             found = results.summarise(run, history, stopped, directory)
             if main:
+                loop.check_lock()
                 workdir.write_json(directory / "results.json", found)
                 if going_on or not (directory / "record.json").exists():
                     workdir.write_json(directory / "record.json",
@@ -60,16 +71,20 @@ def train(run: Run, directory: Path, *, name: str = "", quiet: bool = False) -> 
         if log:
             log.close()
         checkpoints.close()
-        if lock:
-            lock.release()
 
 
 class _Loop:
     def __init__(self, run: Run, checkpoints: Checkpoints, log: Log, signals: Signals,
-                 evaluations: Evaluations):
+                 evaluations: Evaluations, lock: workdir.Lock | None):
         self.run, self.checkpoints, self.log = run, checkpoints, log
-        self.signals, self.evaluations = signals, evaluations
+        self.signals, self.evaluations, self.lock = signals, evaluations, lock
+        self.config = configs.located(run.config)
         self.meter = Meter(run, log, self._last_good)
+
+    def check_lock(self):
+        """ConfigError if another job has taken the workdir; asked before anything is written."""
+        if self.lock:
+            self.lock.check()
 
     def catch_up(self, state: TrainState, step: int) -> str | None:
         """Evaluations that a pre-emption left no time for; why the run ends here, or None."""
@@ -116,6 +131,7 @@ class _Loop:
                 due = evaluations.due(step)
                 save = last or preempted or step % run.checkpoint.every == 0
                 if due or save or step % run.log.every == 0 or step == end:
+                    self.check_lock()
                     meter.write(step)  # looks at all Sums so far: no bad state is saved
                 stopped = None
                 with meter.clock.paused():
@@ -145,8 +161,9 @@ class _Loop:
 
     def _save(self, state: TrainState, step: int, stopped: str | None):
         run = self.run
+        self.check_lock()
         self.checkpoints.save(step, state, {
-            "config": run.config, "classes": run.source.classes, "model": run.spec.name,
+            "config": self.config, "classes": run.source.classes, "model": run.spec.name,
             "preprocessing": run.preprocessing, "versions": environment.versions(),
             "history": self.evaluations.history, "stopped": stopped,
             "examples": {name: found.facts() for name, found in run.examples.read().items()}},

@@ -26,7 +26,7 @@ def headline(run: Run, directory: Path, start: int, name: str) -> str:
 
 
 def describe(run: Run, directory: Path):
-    workdir.write_json(directory / "config.json", run.config)
+    workdir.write_json(directory / "config.json", configs.located(run.config))
     workdir.write_json(directory / "env.json", environment.environment())
     workdir.write_json(directory / "labels.json", run.source.classes)
     if run.source.files:
@@ -61,7 +61,8 @@ def summary(results: Mapping) -> str:
 
 
 def record(run: Run, directory: Path, name: str, results: Mapping) -> dict:
-    """All that a reader needs to trust a result, or to make it again."""
+    """All that a reader needs to trust a result, or to make it again. Paths are as they were given:
+    those of one machine say nothing on another."""
     path = directory / "metrics.jsonl"
     curve = [row for _, row in read_rows(path)] if path.exists() else []
     rates = [row["images_per_second"] for row in curve if "images_per_second" in row]

@@ -15,11 +15,13 @@ from imgcls_jax.types import Run, TrainState
 
 
 class Start(NamedTuple):
-    """The state to go on from, one dict per evaluated step so far, and why the run had stopped."""
+    """The state to go on from, one dict per evaluated step so far, why the run had stopped, and a
+    line for each change of the config since."""
 
     state: TrainState
     history: list[dict]
     stopped: str | None
+    changes: list[str]
 
 
 class Phase(NamedTuple):
@@ -36,25 +38,38 @@ def restore(run: Run, checkpoints: Checkpoints, directory: Path) -> Start:
     Raises ConfigError if the workdir was trained with a config or classes that differ in what
     may not change, CheckpointError if no checkpoint is good.
     """
-    restored = checkpoints.restore(run.abstract_state)
+    changes: list[str] = []
+
+    def compare(saved: dict):  # before the states are: it names the key that makes them differ
+        changes.extend(configs.diff(configs.located(configs.saved(saved["config"])),
+                                    configs.located(run.config)))
+        _check_same_run(run, changes, tuple(saved["classes"]), directory)
+
+    restored = checkpoints.restore(run.abstract_state, compare)
     if restored is None:
-        return Start(run.init(), [], None)
+        return Start(run.init(), [], None, [])
     state, saved, _ = restored
-    changes = configs.diff(configs.saved(saved["config"]), run.config)
-    _check_same_run(run, changes, tuple(saved["classes"]), directory)
     _check_same_examples(run, saved.get("examples", {}), directory)
     _warn_of_versions(saved["versions"])
     if run.constants:
         state = dataclasses.replace(state, constants=run.constants())
     # A run that early stopping has ended goes on where the config now asks for something else.
     same_stop = not any(re.match(r"stop\b", line) for line in changes)
-    return Start(state, list(saved["history"]), saved["stopped"] if same_stop else None)
+    return Start(state, list(saved["history"]), saved["stopped"] if same_stop else None,
+                 list(map(_told, changes)))
+
+
+def _told(change: str) -> str:
+    longer = re.match(r"total\b", change)
+    return f"changed: config.{change}" + (
+        "; the learning rate now follows a schedule of this length" if longer else "")
 
 
 def _check_same_run(run: Run, changes: list[str], classes: tuple[str, ...], directory: Path):
     refused = [line for line in changes
                if not re.match(rf"({'|'.join(configs.SAFE_TO_CHANGE)})\b", line)]
     if refused:
+        refused.sort(key=lambda line: ".name: " not in line)  # other names have other arguments
         more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
         raise ConfigError(f"the config differs from the one this workdir was trained with: "
                           f"{refused[0]}{more}", where=str(directory),

@@ -155,8 +155,8 @@ def test_photos_are_fine_tuned_on_a_model_that_others_read():
 def test_flags_are_helped_with_in_the_order_of_their_use(capsys):
     assert command.main(["train", "--help"]) == 0
     shown = re.findall(r"^  (?:-\w, )?--(?:\[no\])?(\w+)", capsys.readouterr().out, re.M)
-    assert shown == ["config", "workdir", "record", "quiet", "coordinator", "processes",
-                     "process_id", "cache", "debug"]
+    assert shown == ["config", "workdir", "record", "quiet", "take_over", "coordinator",
+                     "processes", "process_id", "cache", "debug"]
     assert command.main(["data", "--help"]) == 0
     out = capsys.readouterr().out
     assert "(default: tfrecord)" in out and "(default: 0)" in out and "(default: False)" not in out

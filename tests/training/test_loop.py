@@ -1,5 +1,7 @@
 """The loop: what it leaves in the workdir, when it stops, and what may change on the way."""
 
+import errno
+import fcntl
 import json
 
 import jax
@@ -10,6 +12,8 @@ from imgcls_jax.__main__ import main
 from imgcls_jax.checkpoint import reading, saving
 from imgcls_jax.training import loop
 from imgcls_jax.training.log import read_rows
+from imgcls_jax.training.workdir import open_workdir
+from tests.commands import error_lines
 
 # Patches, positions, a norm and a head: of the loop a network of no blocks says as much.
 WORDS = ("train", "--config=digits", "--config.model.name=vit_mini", "--config.model.width=16",
@@ -162,6 +166,41 @@ def test_an_evaluation_that_a_preemption_cut_off_is_made_up_for(run, resumed):
 def test_so_is_that_of_the_last_step(run, tmp_path):
     cut(tmp_path / "w", 8)
     assert_made_up_for(run, tmp_path / "w", train(tmp_path / "w", *EIGHT))
+
+
+def test_a_job_whose_workdir_another_takes_stops_and_writes_nothing_more(tmp_path, capsys):
+    workdir, others = tmp_path / "w", []
+
+    def taken(checkpoints, step):
+        if step == 5:
+            (workdir / "lock").unlink()
+            others.append(open_workdir(workdir, main=True))
+            others.append((workdir / "metrics.jsonl").read_bytes())
+        return False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving.Checkpoints, "reached_preemption", taken)
+        assert main([*WORDS, *EIGHT, f"--workdir={workdir}"]) == 2
+    lines = error_lines(capsys.readouterr().err)
+    assert len(lines) == 3 and "another job has taken this workdir" in lines[0]
+    others[0].check()
+    others[0].release()
+    assert (workdir / "metrics.jsonl").read_bytes() == others[1]
+    assert reading.choose(workdir / "checkpoints") == 4 and not (workdir / "results.json").exists()
+
+
+def test_without_locks_a_killed_jobs_workdir_is_gone_on_with_when_asked(run, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (run[0] / "lock").write_text("another machine, process 7, since yesterday\n")
+    assert main([*WORDS, *EIGHT, f"--workdir={run[0]}"]) == 2
+    lines = error_lines(capsys.readouterr().err)
+    assert len(lines) == 3 and "another machine, process 7" in lines[0] and (
+        "--take_over" in lines[2])
+    assert train(run[0], *EIGHT, "--take_over") == run[1]
+    assert not (run[0] / "lock").exists()
 
 
 def test_a_metric_that_no_evaluation_gives_is_told_with_the_nearest(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Killed, told to stop, and run again: the result is that of a run nobody touched, bit for bit."""
 
+import dataclasses
 import random
 import signal
 import time
@@ -10,8 +11,11 @@ import pytest
 from imgcls_jax import config, tree
 from imgcls_jax.assembly import build
 from imgcls_jax.checkpoint.saving import Checkpoints
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.training import resume
 from imgcls_jax.training.log import read_rows
 from tests.commands import imgcls, start
+from tests.workdirs import save_workdir
 
 # A convolutional stem with BatchNorm, a Transformer block, dropout, mixup, an average: all of
 # what a state holds and a step draws, in a program that compiles in seconds.
@@ -63,6 +67,55 @@ def wait_for_step(process, workdir, step, timeout=240):
         assert time.monotonic() < end, "the run makes no steps"
         time.sleep(0.01)
     return False
+
+
+TINY = (("model.name", "vit_mini"), ("model.width", "4"), ("model.depth", "0"),
+        ("model.stem", "()"), ("schedule.warmup", "None"))
+
+
+def tiny(*overrides):
+    return build(config.load("digits", (*TINY, *overrides)).config)
+
+
+def started(run, workdir):
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
+    try:
+        return resume.restore(run, checkpoints, workdir)
+    finally:
+        checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def tiny_workdir(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("tiny")
+    save_workdir(tiny(), workdir)
+    return workdir
+
+
+@pytest.mark.parametrize("key, value, said", [
+    ("model.width", "8", "model.width: 4 -> 8"), ("ema", "{'decay': 0.9}", "ema"),
+    ("optimizer.name", "lion", "optimizer.name: 'sgd' -> 'lion' and"),
+    ("data.only", "('1', '2')", "data.only")])
+def test_a_change_that_gives_other_arrays_is_named_by_its_key(tiny_workdir, key, value, said):
+    """And not by the arrays that differ, a head or a moving average."""
+    with pytest.raises(ConfigError, match="the config differs from the one") as error:
+        started(tiny((key, value)), tiny_workdir)
+    assert said in str(error.value) and "params" not in str(error.value)
+
+
+def test_other_classes_are_named_before_the_head_that_has_their_number(tiny_workdir):
+    run = tiny()
+    run = dataclasses.replace(run, source=dataclasses.replace(run.source, classes=("a", "b")))
+    with pytest.raises(ConfigError, match="the classes of the data are not those"):
+        started(run, tiny_workdir)
+
+
+def test_each_change_of_the_config_is_a_line(tiny_workdir):
+    assert started(tiny(), tiny_workdir).changes == []
+    run = tiny(("total.epochs", "60"), ("checkpoint.keep", "9"), ("log.every.epochs", "7"))
+    assert [line.partition(";")[0] for line in started(run, tiny_workdir).changes] == [
+        "changed: config.checkpoint.keep: 2 -> 9", "changed: config.log.every.epochs: 1 -> 7",
+        "changed: config.total.epochs: 30 -> 60"]
 
 
 @pytest.fixture(scope="module")
