@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from imgcls_jax import config, durations
-from imgcls_jax.cli import _flags, _workdir
+from imgcls_jax.cli import _data, _flags, _workdir
 from imgcls_jax.errors import CheckpointError, ConfigError
 
 FLAGS = _flags.verb()
@@ -39,6 +39,7 @@ def main(words, overrides):
     chosen = [(folder, step) for folder in map(Path, words) for step in _steps(folder)]
     mean, item, averaged = averaging.mean(chosen)
     changed = config.override(config.plain(item["config"]), overrides)
+    _data.keep_outside(changed, made, "--workdir")
     step = max(reading.choose(folder / "checkpoints", step) for folder, step in chosen)
     examples = 0
     if "batch_stats" in mean and FLAGS.batch_norm:

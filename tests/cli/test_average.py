@@ -1,6 +1,9 @@
 """imgcls average: the mean of what was saved, statistics of the averaged network."""
 
 import dataclasses
+import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -11,6 +14,7 @@ from imgcls_jax.assembly import build
 from imgcls_jax.checkpoint import reading
 from imgcls_jax.checkpoint.saving import Checkpoints
 from imgcls_jax.cli import _command as command
+from tests import commands
 from tests.commands import error_lines
 
 SMALL = (("data.name", "synthetic"), ("data.train", "train"), ("data.eval", "validation"),
@@ -129,6 +133,53 @@ def test_of_a_run_with_a_moving_average_it_is_that_which_counts(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, {"params": ema["params"], **ema["model_state"]},
                  found)
     assert command.main(["eval", f"--workdir={tmp_path / 'w'}"]) == 0
+
+
+def test_a_killed_line_is_begun_again(runs, tmp_path):
+    """What a kill among the arrays leaves: the folder that becomes the workdir when complete."""
+    a, _, made, _ = runs
+    line = ["average", str(a), "--last=3", "--batch_norm=0", f"--workdir={tmp_path / 'w'}"]
+    partial = tmp_path / "w.partial"
+    (partial / "checkpoints" / "3" / "weights").mkdir(parents=True)
+    (partial / "checkpoints" / ".saving").write_text("3")
+    (partial / "lock").write_text("host, process 1\n")
+    (partial / "unfinished.json").write_text("{}")
+    assert command.main(line) == 0
+    close(read(tmp_path / "w")[0], mean(*made.values()))
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
+    assert {path.name for path in (tmp_path / "w").iterdir()} == {
+        "checkpoints", "config.json", "labels.json", "lock"}
+    assert command.main(line) == 2, "complete: not to be replaced"
+
+
+def test_what_is_not_ours_is_not_begun_again(runs, tmp_path, capsys):
+    for place in ("w.partial", "w"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "thesis.tex").write_text("mine")
+        assert command.main(["average", str(runs[0]), "--batch_norm=0",
+                             f"--workdir={tmp_path / 'w'}"]) == 2
+        lines = error_lines(capsys.readouterr().err)
+        assert "is not empty" in lines[0] and lines[1] == f"where: {tmp_path / place}"
+        assert [path.name for path in (tmp_path / place).iterdir()] == ["thesis.tex"]
+
+
+KILLED = """
+import os, signal, sys
+from imgcls_jax.__main__ import main
+from imgcls_jax.checkpoint import digests
+digests.sign = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.nightly
+def test_a_kill_within_the_save_leaves_what_the_same_line_begins_again(runs, tmp_path):
+    line = ["average", str(runs[0]), "--last=3", "--batch_norm=0", f"--workdir={tmp_path / 'w'}"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *line],
+                            env=commands.environment(tmp_path / "c"))
+    assert killed.returncode == -signal.SIGKILL and not (tmp_path / "w").exists()
+    assert command.main(line) == 0
+    close(read(tmp_path / "w")[0], mean(*runs[2].values()))
 
 
 @pytest.mark.parametrize("words, said", [
