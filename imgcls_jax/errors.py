@@ -58,6 +58,12 @@ class EnvironmentFailure(Failure):
     code = 6
 
 
+class Stalled(Failure):
+    """Another process of the run that is gone, or does not go on."""
+
+    code = 70
+
+
 class Preempted(Failure):
     """Stopped from outside, with the state saved: run the same command again."""
 

@@ -1,11 +1,18 @@
 """What is set once per process: distributed start, compilation cache, precision."""
 
 import os
+import sys
+import threading
 from pathlib import Path
 
 import jax
+from jax._src import distributed  # the coordination service has no public name
 
 from imgcls_jax.errors import ConfigError, EnvironmentFailure
+from imgcls_jax.parallel import waits
+
+PATIENCE = 10  # seconds of waiting for other processes before a word
+LIMIT = 300  # seconds of it in all, as JAX has it
 
 
 def start(*, coordinator: str | None = None, processes: int | None = None,
@@ -36,12 +43,21 @@ def _launched_in_parallel() -> bool:
 def _initialize(**arguments):
     # Only the CPU backend reads this; the other choice, mpi, needs a separate library.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    told = threading.Timer(PATIENCE, print, [
+        f"waiting for the other processes, at most {LIMIT} s"], {"file": sys.stderr, "flush": True})
+    told.daemon = True
+    told.start()
     try:
-        jax.distributed.initialize(**arguments)
+        jax.distributed.initialize(**arguments,
+                                   heartbeat_timeout_seconds=waits.HEARTBEAT)
     except (RuntimeError, ValueError) as error:
         raise EnvironmentFailure(f"the processes did not find each other: {error}",
                                  where="jax.distributed.initialize",
                                 fix="check that all run and can reach the coordinator") from error
+    finally:
+        told.cancel()
+    if distributed.global_state.client is not None:
+        waits.start(distributed.global_state.client, distributed.global_state.process_id)
 
 
 def enable_cache(place: str | None = None) -> str | None:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from imgcls_jax import tree
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.parallel import waits
 from imgcls_jax.parallel.mesh import BATCH
 from imgcls_jax.types import Array
 
@@ -55,6 +56,7 @@ def prefetch(batches: Iterator, put: Callable, depth: int = 2) -> Iterator[tuple
     ahead = 1
     for batch in batches:
         queue.append((batch, put(batch)))
+        waits.fed()
         if len(queue) >= ahead:
             yield queue.popleft()
             ahead = depth + 1

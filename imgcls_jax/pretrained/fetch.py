@@ -28,6 +28,7 @@ TIMEOUT = 30.0  # seconds without a byte
 WAIT = 0.5  # seconds before the second try; doubled before each further one, up to LONGEST
 LONGEST = 30.0
 PATIENCE = 6  # tries in a row without a new byte
+STANDSTILL = 600.0  # seconds without a byte of another process that downloads the same file
 UNHEARD = 2  # tries if the server has never answered
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 HUB = re.compile(r"https://huggingface\.co/([^/]+)/([^/]+)/resolve/[^/]+/(.+)")
@@ -167,7 +168,7 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     logging.warning("another process is downloading %s: waiting for it", part)
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                    _wait(file)
             # The previous holder of the lock may have renamed or removed the file that we opened.
             if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
                 try:
@@ -177,6 +178,22 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
                         if part.stat().st_size == 0:
                             part.unlink()
                 return
+
+
+def _wait(file: BinaryIO):
+    """Until another process has given the lock of `file` back, as long as the file grows."""
+    size, since = -1, time.monotonic()
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if (found := os.fstat(file.fileno()).st_size) != size:
+            size, since = found, time.monotonic()
+        if time.monotonic() - since > STANDSTILL:
+            raise EnvironmentFailure(
+                f"another process that downloads this file has stood still for {STANDSTILL:.0f} s",
+                where=file.name, fix="end that process, and run this again")
+        time.sleep(0.2)
 
 
 def _fetch(weights: Weights, path: Path, file: BinaryIO, tell: Tell):

@@ -11,7 +11,7 @@ import pytest
 
 import imgcls_jax
 from imgcls_jax.errors import ConfigError
-from imgcls_jax.parallel import processes
+from imgcls_jax.parallel import processes, waits
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_launchers_are_known_by_what_they_set(settings, monkeypatch, variables, 
     joined = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **given: joined.append(given))
     processes.start()
-    assert joined == ([{}] if parallel else [])
+    assert joined == ([{"heartbeat_timeout_seconds": waits.HEARTBEAT}] if parallel else [])
 
 
 def test_a_package_inside_a_checkout_of_something_else_has_no_commit(tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import http.server
 import re
@@ -328,6 +329,17 @@ def test_of_several_that_want_a_file_one_fetches(serve, tmp_path, caplog):
         thread.join(20)
     assert "waiting for it" in caplog.text
     assert server.sent == [len(DATA)] and only(tmp_path) == ("f.pth", DATA)
+
+
+def test_a_download_of_another_process_that_stands_still_is_not_waited_for_for_ever(
+        tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "STANDSTILL", 0.3)
+    part = tmp_path / "w.part"
+    with part.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(EnvironmentFailure, match="stood still") as error, fetch._alone(part):
+            pass
+    assert error.value.where == str(part)
 
 
 def test_names_of_files_are_the_published_ones_and_tell_those_of_the_hub_apart(tmp_path):
