@@ -18,6 +18,7 @@ from imgcls_jax.training.log import duration
 from imgcls_jax.types import Run
 
 SAY_AFTER = 5.0
+COMPILES = "imgcls_compiles"  # begins the names of threads
 _tracing = threading.Lock()
 
 
@@ -74,7 +75,7 @@ def _compile(lower: Callable[[], jax.stages.Lowered], where: str) -> concurrent.
                               fix="see imgcls check") from error
         return program, {"trace": traced - began, "compile": time.perf_counter() - traced}
 
-    pool = concurrent.futures.ThreadPoolExecutor(1)
+    pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=COMPILES)
     future = pool.submit(compiled)
     pool.shutdown(wait=False)
     return future
