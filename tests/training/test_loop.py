@@ -219,7 +219,7 @@ def test_running_a_finished_run_again_keeps_its_record(run):
 @pytest.mark.nightly
 def test_the_average_is_what_is_evaluated(tmp_path):
     plain = train(tmp_path / "a", "--config.total.steps=4")
-    frozen = train(tmp_path / "b", "--config.total.steps=4", "--config.ema.decay=1.0")
+    frozen = train(tmp_path / "b", "--config.total.steps=4", "--config.ema.decay=0.999999")
     start = train(tmp_path / "c", "--config.total.steps=4", "--config.schedule.base=0.0")
     assert frozen["eval"]["test"]["loss"] == pytest.approx(start["eval"]["test"]["loss"], rel=1e-5)
     assert plain["eval"]["test"]["loss"] != pytest.approx(start["eval"]["test"]["loss"], rel=1e-3)
