@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls_jax.config import to_json
 from imgcls_jax.data import listing
 from imgcls_jax.data.curation import examples, recording
 from imgcls_jax.data.curation.progress import Progress
@@ -80,7 +81,7 @@ def prepare(made: Source, out: Path, plan: Plan, threads: int = 1) -> dict:
         partial.mkdir(parents=True, exist_ok=True)
         if not begun:  # the plan comes last: without it nothing else has been written
             listing.write(partial / EXAMPLES, listings)
-            (partial / NEW_PLAN).write_text(json.dumps(whole, indent=1))
+            (partial / NEW_PLAN).write_text(to_json(whole), encoding="utf-8")
             (partial / NEW_PLAN).replace(partial / PLAN)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of images a little below the limit of pixels
@@ -146,10 +147,11 @@ def _write(made: Source, opened: Mapping[str, Lookup | Shards], folder: Path, pl
         "resized_by": "Pillow, bicubic" if resized else None,
         "quality": plan.quality if resized else None, "seed": plan.seed}
     if bad:
-        (folder / "bad_samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
+        (folder / "bad_samples.jsonl").write_text(
+            "".join(to_json(row, indent=None) + "\n" for row in bad), encoding="utf-8")
         print(f"{len(bad):,} examples are left out, and listed in bad_samples.jsonl",
               file=sys.stderr)
-    (folder / "dataset.json").write_text(json.dumps(listed, indent=1))
+    (folder / "dataset.json").write_text(to_json(listed), encoding="utf-8")
     return listed
 
 

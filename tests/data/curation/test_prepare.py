@@ -100,6 +100,15 @@ def test_the_lines_that_are_printed_build(photos, tmp_path, capsys, splits):
         assert run.source.classes == ("ant", "bee") and run.steps_per_epoch > 0
 
 
+def test_the_description_has_the_letters_of_the_classes(photos, tmp_path):
+    for split in ("train", "val"):
+        (photos / split / "bee").rename(photos / split / "花")
+    (photos / "train" / "花" / "00.jpg").write_bytes(b"no image")
+    prepare(photos, f"--out={tmp_path / 'out'}", "--on_error=skip")
+    for name in ("dataset.json", "bad_samples.jsonl"):
+        assert "花" in (tmp_path / "out" / name).read_text(encoding="utf-8")
+
+
 def test_the_manifest_and_the_index_are_those_of_the_files(photos, tmp_path):
     out = tmp_path / "out"
     prepare(photos, f"--out={out}", "--shards=2")
@@ -304,25 +313,31 @@ def test_a_damaged_record_is_skipped_alone(tmp_path, registered):
     assert len(read(tmp_path / "out", "train")) == 89
 
 
+def interrupted(monkeypatch, *words) -> list[Path]:
+    """A run that ends after two files, which it gives."""
+    write, written = recording._write, []
+
+    def until_then(path, *arguments):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        return write(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording, "_write", until_then)
+        prepare(*words, code=130)
+    return written
+
+
 @pytest.mark.daily(1)
 @pytest.mark.parametrize("kind", ["shards", "lookup"])
 def test_a_run_that_was_cut_off_goes_on(photos, tmp_path, registered, monkeypatch, kind):
     registered(sharded(tmp_path))
     words = [photos if kind == "lookup" else "planted", "--shards=3"]
     prepare(*words, f"--out={tmp_path / 'whole'}")
-    write, written = recording._write, []
-
-    def interrupted(path, *arguments):
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(path)
-        return write(path, *arguments)
-
-    monkeypatch.setattr(recording, "_write", interrupted)
-    prepare(*words, f"--out={tmp_path / 'out'}", code=130)
+    written = interrupted(monkeypatch, *words, f"--out={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()
     before = {path.name: path.stat().st_mtime_ns for path in written}
-    monkeypatch.setattr(recording, "_write", write)
     prepare(*words, f"--out={tmp_path / 'out'}", "--shards=4", code=2)
     prepare(*words, f"--out={tmp_path / 'out'}")
     assert all((tmp_path / "out" / name).stat().st_mtime_ns == when
@@ -342,17 +357,7 @@ def assert_same_files(one, other):
 def cut_off(photos, tmp_path, monkeypatch):
     """The words of a run that was cut off after two of its four files."""
     words = [photos, "--shards=2", f"--out={tmp_path / 'out'}"]
-    write, written = recording._write, []
-
-    def interrupted(path, *arguments):
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(path)
-        return write(path, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(recording, "_write", interrupted)
-        prepare(*words, code=130)
+    interrupted(monkeypatch, *words)
     return words
 
 
