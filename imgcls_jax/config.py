@@ -288,14 +288,20 @@ def saved(values) -> dict:
 
 
 def as_before(config: Mapping) -> dict:
-    """The config with splits and parts of them as they were before `data.parts` was known."""
+    """The config with splits, parts of them and automatic class weights as they were before
+    `data.parts` was known."""
     def older(data: Mapping) -> dict:
         return {**data, "parts": "listed"} | (
             {"draw": "count"} if data.get("name") == "folder" else {})
 
     evals = {name: {**choice, "data": older(choice["data"])} if choice and choice.get("data") else
              choice for name, choice in config.get("evals", {}).items()}
-    return {**config, "data": older(config["data"]), "evals": evals}
+    loss = config.get("loss")
+    if isinstance(loss, Mapping) and loss.get("class_weights") == "auto" and config.get(
+            "task") == "multiclass":
+        loss = {**loss, "class_weights": {"weights": "balanced", "mean": "examples"}}
+    new = {"data": older(config["data"]), "evals": evals, "loss": loss}
+    return {key: new.get(key, value) for key, value in config.items()}
 
 
 @contextlib.contextmanager

@@ -147,6 +147,9 @@ def test_a_config_of_before_keeps_its_splits_and_their_parts(digits):
     listed = {**folder, "parts": "listed", "draw": "count"}
     assert before["data"] == before["evals"]["other"]["data"] == listed
     assert before["evals"]["val"] is None
+    weighted = config.saved({**now, "data": folder, "loss": {
+        "name": "softmax", "class_weights": "auto"}})
+    assert weighted["loss"]["class_weights"] == {"weights": "balanced", "mean": "examples"}
     assert config.saved({**now, "data": {"name": "digits"}})["data"] == {
         "name": "digits", "parts": "listed"}
 

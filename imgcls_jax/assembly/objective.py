@@ -57,7 +57,7 @@ def _loss(choice: Mapping, kind: str, data: feed.Feed) -> tuple[Callable, Callab
         loss = functools.partial(loss, prior=tasks.prior(*counted("config.loss.prior")))
     weights, where = given.get("class_weights"), "config.loss.class_weights"
     if weights == "auto":
-        rule = tasks.AUTOMATIC
+        rule = tasks.automatic(kind)
     elif isinstance(weights, Mapping):
         rule = bind(tasks.ClassWeights, weights, where)()
     else:

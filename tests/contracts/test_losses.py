@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from imgcls_jax import tasks
 from imgcls_jax.assembly import build
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.datasets.synthetic import synthetic
@@ -133,6 +134,8 @@ def test_automatic_weights_are_those_of_scikit_learn():
     labels = np.arange(63) % 4
     np.testing.assert_allclose(run.task.loss.keywords["class_weights"], compute_class_weight(
         "balanced", classes=np.arange(4), y=labels))
+    skewed = tasks.automatic("multiclass").counted("multiclass", FOUND, 565)
+    assert skewed == pytest.approx(565 / 3 / FOUND[0] * np.array([1, FOUND[0] / FOUND[1], 10]))
     run = built("multiclass", data=data, loss=dict(name="logit_adjusted"))
     np.testing.assert_allclose(run.task.loss.keywords["prior"], np.bincount(labels) / 63)
     run = built("multilabel", loss=dict(name="sigmoid", class_weights="auto"))
