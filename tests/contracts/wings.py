@@ -166,8 +166,10 @@ TAIL = """
 
 `imgcls train --config=NAME`: `cli/train.py` reads the flags, `config.load` the config,
 `assembly.build` makes a `types.Run` of it, and `training.loop.train` runs that. To change what a
-training step computes, read `types.py`, `steps/__init__.py`, `steps/_update.py` and
-`steps/supervised.py`; to change what surrounds it, `training/loop.py` and `assembly/`.
+training step computes (loss, gradients, state), read `types.py`, `steps/__init__.py`,
+`steps/_update.py` and `steps/supervised.py`; to change what happens between gradient and update
+(clipping, decay, freezing, the learning rate), `optim.py`; to change what surrounds the step,
+`training/loop.py` and `assembly/`.
 """
 
 if __name__ == "__main__":
