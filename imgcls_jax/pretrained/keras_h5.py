@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from imgcls_jax import untrusted
 from imgcls_jax.errors import CheckpointError, EnvironmentFailure
+from imgcls_jax.untrusted import Budget, Refused
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LEAVES = {1: ("kernel",), 2: ("kernel", "bias"), 3: ("mean", "variance", "count"),
@@ -26,10 +28,6 @@ KINDS = ((r"(.*_)?bn", "norm"), (r".*dwconv", "depthwise"), (r"fc\d|predictions"
 # The standard deviations of ImageNet, which published EfficientNets store in place of variances;
 # the model divides by their roots once more (keras/src/applications/efficientnet.py).
 DEVIATIONS = (0.229, 0.224, 0.225)
-
-
-class Refused(Exception):
-    """The file holds something other than its own numbers."""
 
 
 def is_hdf5(path: Path) -> bool:
@@ -49,32 +47,22 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise EnvironmentFailure("Keras files need h5py, which is not installed",
                                  where=str(path), fix="pip install h5py, or install this package "
                                                       "with the extra [keras]") from error
-    try:
+    with untrusted.explaining(CheckpointError, "Keras file", path,
+                              only="only numbers within it are read",
+                              instead="save it with model.save_weights of Keras"):
         with h5py.File(path, "r") as file:
-            return _tensors(file, path.stat().st_size)
-    except Refused as error:
-        raise CheckpointError(f"the file holds {error}; only numbers within it are read",
-                              where=str(path), fix="save it with model.save_weights of Keras"
-                              ) from error
-    except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError,
-            MemoryError) as error:
-        raise CheckpointError(f"the file is not a whole Keras file: {' '.join(str(error).split())}",
-                              where=str(path),
-                              fix="download it again and compare its hash") from error
+            return _tensors(file, Budget(path.stat().st_size, times=1, floor=0))
 
 
-def _tensors(file, size: int) -> dict[str, np.ndarray]:
+def _tensors(file, budget: Budget) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
-    left = size
     for layer, datasets in (_old(file) if _is_old(file) else _new(file)):
         leaves = LEAVES.get(len(datasets)) or map(str, range(len(datasets)))
         for leaf, dataset in zip(leaves, datasets, strict=True):
             name = f"{layer}/{leaf}"
             if name in found:
                 raise Refused(f"two layers called {layer}")
-            left -= _check(dataset)
-            if left < 0:  # the same tensor under many names
-                raise Refused("more numbers than it has bytes")
+            budget.take(_check(dataset))  # the same tensor may stand under many names
             found[name] = np.asarray(dataset[()])
     return found
 

@@ -13,7 +13,7 @@ ROOT = Path(imgcls_jax.__file__).parent
 FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path
          for path in sorted(ROOT.rglob("*.py"))
          if "configs" not in path.relative_to(ROOT).parts}
-GROUND = ("types", "registry", "tree", "errors", "environment")
+GROUND = ("types", "registry", "tree", "errors", "environment", "untrusted")
 OPEN = ("models", "datasets", "transforms", "device_transforms", "samplers", "losses", "metrics",
         "steps", "optimizers", "schedules")
 # A wing may import those of the rows below its own.
@@ -28,7 +28,7 @@ ROWS = (("cli",),
         ("init", "features", "tasks", "durations"),
         OPEN,
         ("layers", "data/decoding"),
-        ("types", "registry", "tree", "environment"),
+        ("types", "registry", "tree", "environment", "untrusted"),
         ("errors",))
 WHAT = {
     "cli": "the command: one file a verb; flags, one call, print",
@@ -60,6 +60,7 @@ WHAT = {
     "registry": "a name in a config -> a function, its signature the schema",
     "tree": "pytrees by path", "errors": "what, where, how to fix; exit codes",
     "environment": "versions, commit, devices",
+    "untrusted": "files of others: opened if they are files, read within a budget",
 }
 WINGS = tuple(wing for row in ROWS for wing in row)
 

@@ -6,9 +6,11 @@ import json
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -64,9 +66,10 @@ class Call:
         return self.function, self.arguments
 
 
-def archive(path: Path, data: bytes, storages: dict[str, bytes] | None = None, compress=False):
+def archive(path: Path, data: bytes, storages: dict[str, bytes] | None = None, compress=False,
+            deflate=False):
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr("a/data.pkl", data)
+        file.writestr("a/data.pkl", data, zipfile.ZIP_DEFLATED if deflate else None)
         for key, value in (storages or {}).items():
             file.writestr(f"a/data/{key}", value, zipfile.ZIP_DEFLATED if compress else None)
 
@@ -141,6 +144,140 @@ def test_a_compressed_storage_is_refused_before_it_is_inflated(tmp_path):
         files.read(tmp_path / "w.pth")
 
 
+def shared(levels: int) -> bytes:
+    """Dicts that each hold the one below ten times: a few hundred bytes, 10**levels leaves."""
+    inner: dict = {}
+    for _ in range(levels):
+        inner = {str(i): inner for i in range(10)}
+    return pickle.dumps(inner, 2)
+
+
+# A tuple of two, each a tuple of two, 60 deep, is number 60 of the memo: what looks at all of it,
+# as its hash and its text do, takes years.
+DOUBLED = b")q\0" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"t1"
+
+
+def out_of_proportion() -> dict[str, tuple]:
+    """Archives of up to a few thousand bytes: what is said of them, the arguments of `archive`."""
+    number, cell = struct.pack("<Q", 1 << 31), b"](" + b"](K\1K\1e" * 20_000 + b"eq\0"
+    calls = b"ccollections\nOrderedDict\nh\0\x85R" * 20_000
+    repeated = tensor_pickle(0, (1 << 28,), (0,), size=1)
+    one_hash = b"".join(b"\x8a\x0a" + ((2**61 - 1) * i).to_bytes(10, "little") + b"N"
+                        for i in range(1, 30_000))
+    state = b"(K\3U\1>NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb."
+    return {
+        "containers that share containers": ("far more", dict(data=shared(14))),
+        "a key that is hashed for ever": (
+            "keys", dict(data=b"\x80\x02(" + DOUBLED.replace(b"t1", b"t}h\x3cK\1s."))),
+        "a name that is text without end": (
+            "without a name", dict(data=b"\x80\x02(" + DOUBLED.replace(
+                b"t1", b"t(U\7storagectorch\nFloatStorage\nh\x3cNK\1tQ."))),
+        "a gigabyte from four bytes": ("far more", dict(data=repeated, storages={"0": bytes(4)})),
+        "an index of 2**27 in the memo": ("no tensors", dict(data=b"\x80\x02}r\0\0\0\x08.")),
+        "a bytearray of 2**31 bytes": (
+            "an instruction", dict(data=b"\x80\x05\x96" + number + b".")),
+        "text of 2**31 bytes": ("cut off", dict(data=b"\x80\x02X\xff\xff\xff\x7f.")),
+        "a pickle that inflates": ("far more", dict(data=bytes(150 << 20), deflate=True)),
+        "a list made a dict again and again": (
+            "far more", dict(data=b"\x80\x02(" + cell + calls + b"t.")),
+        "keys of one hash": ("keys", dict(data=b"\x80\x02}(" + one_hash + b"u.")),
+        "a dtype with another state": (
+            "with a state", dict(data=b"\x80\x02ctorch\nFloatStorage\n" + state)),
+    }
+
+
+@pytest.mark.parametrize("kind", out_of_proportion())
+def test_memory_and_time_are_in_proportion_to_the_file(tmp_path, kind):
+    path = tmp_path / "w.pth"
+    says, arguments = out_of_proportion()[kind]
+    archive(path, **arguments)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=says):
+            files.read(path)
+        assert tracemalloc.get_traced_memory()[1] < (100 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_size_that_lies_is_not_inflated_further(tmp_path):
+    path = tmp_path / "w.pth"
+    archive(path, b"\x80\x02}." + bytes(150 << 20), deflate=True)
+    data, said = path.read_bytes(), struct.pack("<I", 4 + (150 << 20))
+    path.write_bytes(data.replace(said, struct.pack("<I", 1000)))
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=r"declares|CRC"):
+        files.read(path)
+    assert tracemalloc.get_traced_memory()[1] < (10 << 20)
+    tracemalloc.stop()
+
+
+def test_weights_that_are_tied_are_read_under_each_name(tmp_path):
+    one = tensor_pickle(0, (4,), (1,))
+    tied = one[:-2] + b"q\1sX\1\0\0\0vh\1s."
+    archive(tmp_path / "w.pth", tied, {"0": np.arange(4.0, dtype="f4")})
+    found = files.read(tmp_path / "w.pth")
+    np.testing.assert_array_equal(found["w"], found["v"], strict=True)
+
+
+def damaged_zips() -> dict[str, bytes]:
+    def ended(count, begin):
+        return b"PK\5\6" + bytes(4) + struct.pack("<HHIIH", 1, 1, count, begin, 0)
+
+    return {"an end record alone": ended(1000, 99999),
+            "its names cut off": b"PK\1\2" + bytes(9) + ended(13, 0)}
+
+
+@pytest.mark.parametrize("kind", damaged_zips())
+def test_a_damaged_zip_is_told(tmp_path, kind):
+    (tmp_path / "w.pth").write_bytes(damaged_zips()[kind])
+    with pytest.raises(CheckpointError, match="not a whole"):
+        files.read(tmp_path / "w.pth")
+
+
+def npz(path: Path, header: str, data: bytes = b"", method: int = zipfile.ZIP_STORED):
+    text = header.encode() + b"\n"
+    with zipfile.ZipFile(path, "w", method) as file:
+        file.writestr("w.npy", b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + data)
+
+
+@pytest.mark.parametrize("shape", ["(1000000000, 8)", f"({10**30},)", "(-1, -4)", "(2, 2)", "()"])
+def test_a_shape_of_numpy_is_believed_only_with_its_numbers(tmp_path, shape):
+    npz(tmp_path / "w.npz", f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}",
+        bytes(12))
+    with pytest.raises(CheckpointError, match="another shape"):
+        files.read(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("header", ["-" * 9000 + "1", "(" * 9000, "[" * 90 + "]" * 90, "{}", "\0"])
+def test_a_header_of_numpy_that_is_nested_or_none_is_told(tmp_path, header):
+    npz(tmp_path / "w.npz", header)
+    with pytest.raises(CheckpointError, match="numpy"):
+        files.read(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("descr", ["'<U4'", "'<c8'", "'<M8[s]'", "[('a', '<f4')]"])
+def test_arrays_of_other_than_numbers_are_refused(tmp_path, descr):
+    npz(tmp_path / "w.npz", f"{{'descr': {descr}, 'fortran_order': False, 'shape': (0,)}}")
+    with pytest.raises(CheckpointError, match="numbers"):
+        files.read(tmp_path / "w.npz")
+
+
+def test_arrays_of_numpy_that_inflate_out_of_proportion_are_refused(tmp_path):
+    npz(tmp_path / "w.npz", f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({1 << 27},)}}",
+        bytes(1 << 27), zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match="more numbers than it has bytes"):
+        files.read(tmp_path / "w.npz")
+
+
+def test_arrays_of_numpy_are_read_in_any_order_and_compressed(tmp_path):
+    arrays = {"f": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "s": np.float32(2),
+              "zeros": np.zeros((1000, 1000), "f4"), "none": np.zeros((0, 3), "i8")}
+    np.savez_compressed(tmp_path / "w.npz", **arrays)
+    for name, value in files.read(tmp_path / "w.npz").items():
+        np.testing.assert_array_equal(value, arrays[name], strict=True)
+
+
 def hostile_safetensors() -> dict[str, bytes]:
     def with_header(header: dict, data=b"") -> bytes:
         text = json.dumps(header).encode()
@@ -162,6 +299,27 @@ def test_a_hostile_safetensors_file_is_told(tmp_path, kind):
     path = tmp_path / "w.safetensors"
     path.write_bytes(hostile_safetensors()[kind])
     with pytest.raises(CheckpointError, match="safetensors"):
+        files.read(path)
+
+
+@pytest.mark.parametrize("kind, dtype", [
+    ("F8_E4M3", ml_dtypes.float8_e4m3fn), ("F8_E5M2", ml_dtypes.float8_e5m2),
+    ("F8_E8M0", ml_dtypes.float8_e8m0fnu), ("BF16", ml_dtypes.bfloat16), ("U64", np.uint64)])
+def test_numbers_of_a_safetensors_file_keep_their_type(tmp_path, kind, dtype):
+    values = np.array([1, 2, 4]).astype(dtype)
+    header = json.dumps({"w": {"dtype": kind, "shape": [3, 1],
+                               "data_offsets": [0, values.nbytes]}}).encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + values.tobytes())
+    np.testing.assert_array_equal(files.read(path)["w"], values[:, None], strict=True)
+
+
+@pytest.mark.parametrize("kind, count", [("F4", 1), ("C64", 16)])
+def test_numbers_that_numpy_or_a_model_lacks_are_refused_by_name(tmp_path, kind, count):
+    header = json.dumps({"w": {"dtype": kind, "shape": [2], "data_offsets": [0, count]}}).encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(count))
+    with pytest.raises(CheckpointError, match=f"numbers of the type {kind}"):
         files.read(path)
 
 
