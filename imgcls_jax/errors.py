@@ -1,5 +1,22 @@
 """Errors that end a command: what is wrong, where, how to fix it, and each kind's exit code."""
 
+import unicodedata
+
+# Those that obey or hide: controls, formats (U+202E turns the rest of a line round), halves of
+# characters, line ends. The two that join letters are part of words in Persian or Hindi.
+ESCAPED, JOINERS = ("Cc", "Cf", "Cs", "Zl", "Zp"), "\u200c\u200d"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with escapes for what a terminal would obey; names are printed through this alone.
+
+    keep: control characters that stay, such as line feeds of our own.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in ESCAPED
+                   and c not in JOINERS and c not in keep else c for c in text)
+
 
 class Failure(Exception):
     """An error meant for a person: `what` is wrong, `where`, and how to `fix` it.
@@ -16,9 +33,9 @@ class Failure(Exception):
 
     def __str__(self) -> str:
         lines = [f"{self.title}{self.what}"]
-        lines += [f"where: {self.where}"] * bool(self.where)
+        lines += [f"where: {printable(self.where)}"] * bool(self.where)
         lines += [f"fix:   {self.fix}"] * bool(self.fix)
-        return "\n".join(lines)
+        return printable("\n".join(lines), keep="\n")
 
     def __reduce__(self):
         return _rebuild, (type(self), self.what, self.where, self.fix)

@@ -16,7 +16,13 @@ from pathlib import Path
 from absl import flags
 
 from imgcls_jax import cli, config
-from imgcls_jax.errors import ConfigError, EnvironmentFailure, Failure, Preempted
+from imgcls_jax.errors import (
+    ConfigError,
+    EnvironmentFailure,
+    Failure,
+    Preempted,
+    printable,
+)
 from imgcls_jax.registry import near
 
 
@@ -121,7 +127,7 @@ def _known(error: Exception) -> Failure | None:
 
 def _say_warning(message, category, filename, lineno, file=None, line=None):
     """Prints a warning as one line, without the line of code that gave it."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(printable(f"warning: {message}", keep="\n"), file=sys.stderr, flush=True)
 
 
 def _report(failure: Failure, debug: bool) -> int:

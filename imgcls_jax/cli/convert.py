@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from imgcls_jax.cli import _flags, _published, _workdir
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.errors import ConfigError, printable
 
 FLAGS = _flags.verb()
 flags.DEFINE_string("model", None, "The model of the weights (imgcls list models).",
@@ -77,5 +77,5 @@ def convert(chosen: dict, weights: str, workdir: Path, *, labels=None) -> str:
         "stopped": f"converted from {Path(weights).name}"})
     arguments = "".join(f", {k}={v}" for k, v in chosen["model"].items() if k != "name")
     count = tree.count(model.variables["params"])
-    return (f"{model.spec.name}{arguments}, {count:,} parameters, {classes} classes, "
-            f"from {weights}, in {workdir}")
+    return printable(f"{model.spec.name}{arguments}, {count:,} parameters, {classes} classes, "
+                     f"from {weights}, in {workdir}")

@@ -20,7 +20,7 @@ from absl import flags
 from imgcls_jax import config, durations
 from imgcls_jax.cli import _flags
 from imgcls_jax.cli._data import keep_outside, named
-from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
+from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure, printable
 
 FLAGS = _flags.verb()
 _flags.define_config(FLAGS)
@@ -136,7 +136,7 @@ def _prepare(chosen: dict):
     listed = prepare.prepare(made, out, plan, _threads())
     for name, split in listed["splits"].items():
         size = sum(file["bytes"] for file in split["files"])
-        print(f"{name:10} {split['count']:,} examples in {len(split['files']):,} files, "
+        print(f"{printable(name):10} {split['count']:,} examples in {len(split['files']):,} files, "
               f"{size / 1e6:,.1f} MB")
     held_out = next((f" --config.data.eval={name}" for name in ("val", "validation", "test")
                      if name in listed["splits"]), None)

@@ -16,7 +16,7 @@ from absl import flags
 
 from imgcls_jax import config
 from imgcls_jax.cli import _flags
-from imgcls_jax.errors import ConfigError
+from imgcls_jax.errors import ConfigError, printable
 
 FLAGS = _flags.verb()
 _flags.define_start(FLAGS)
@@ -63,4 +63,4 @@ def main(words, overrides):
         else:
             for name, values in results["eval"].items():
                 shown = ", ".join(f"{k} {v:.4f}" for k, v in values.items())
-                print(f"step {results['step']}, {name}: {shown}")
+                print(printable(f"step {results['step']}, {name}: {shown}"))

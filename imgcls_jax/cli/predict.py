@@ -18,7 +18,7 @@ from absl import flags
 
 from imgcls_jax import config
 from imgcls_jax.cli import _flags
-from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.errors import ConfigError, DataError, printable
 
 FLAGS = _flags.verb()
 _flags.define_start(FLAGS)
@@ -185,9 +185,9 @@ def show(rows, form: str, columns: int) -> Iterator[dict]:
             kept.append(row)
         elif row["ok"]:
             hits = ", ".join(f"{hit['label']} {hit['prob']:.1%}" for hit in row["topk"])
-            print(f"{row['file']}: {hits or 'no label'}")
+            print(printable(f"{row['file']}: {hits or 'no label'}"))
         else:
-            print(f"{row['file']}: cannot be read: {row['error']}")
+            print(printable(f"{row['file']}: cannot be read: {row['error']}"))
         yield row
     if form == "json":
         print(config.to_json(kept))
@@ -195,4 +195,4 @@ def show(rows, form: str, columns: int) -> Iterator[dict]:
 
 def _cell(text: str) -> str:
     """The text of a CSV cell, quoted where a spreadsheet would run it as a formula."""
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
+    return printable(f"'{text}" if text[:1] in tuple("=+-@\t\r") else text)

@@ -20,6 +20,7 @@ import rich.console
 import rich.progress
 
 from imgcls_jax import config as configs
+from imgcls_jax.errors import printable
 
 
 class Log:
@@ -119,6 +120,7 @@ class Log:
         """One line: to the terminal, and to train.log with the time."""
         if not self.main:
             return
+        text = printable(text, keep="\n")
         self._guard("train.log", lambda: _append(
             self.workdir / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}"))
         if not self.quiet:

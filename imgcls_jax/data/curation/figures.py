@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from imgcls_jax.errors import printable
 from imgcls_jax.types import Lookup, Shards
 
 FEW = 20  # up to so many classes the count of each is printed
@@ -166,11 +167,6 @@ def _facts(found: dict) -> list[str]:
     if not found["decoded"]:
         lines.append("images were not decoded: only damage to their headers is found")
     return lines
-
-
-def printable(text: str) -> str:
-    """The text on one line of any terminal: control characters as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _line(kind: str, row: dict) -> str:

@@ -3,6 +3,8 @@
 import sys
 import time
 
+from imgcls_jax.errors import printable
+
 EVERY = 10  # seconds between two lines
 
 
@@ -19,5 +21,5 @@ class Progress:
         if now - self._told > EVERY:
             self._told = now
             left = (now - self._began) * (self._total - self._done) / self._done
-            print(f"{self._name}: {self._done:,} of {self._total:,}, {left / 60:.0f} min left",
-                  file=sys.stderr, flush=True)
+            print(printable(f"{self._name}: {self._done:,} of {self._total:,}, {left / 60:.0f} min "
+                            "left"), file=sys.stderr, flush=True)

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from imgcls_jax import datasets
 from imgcls_jax.data.batches import eval_batches, train_batches
-from imgcls_jax.data.curation.figures import printable
 from imgcls_jax.data.decoding.tensorflow import tensorflow
+from imgcls_jax.errors import printable
 from imgcls_jax.types import Lookup, Shards, Source
 
 SIDE = (112, 224)  # least and most pixels of a cell, which is as large as the images otherwise
