@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from imgcls_jax import durations
+from imgcls_jax import durations, untrusted
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.registry import near
 
@@ -98,9 +98,13 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Loaded:
     claim, doc = None, ""
     if path.suffix == ".json":
         values = saved(_read_json(path))
+    elif path.suffix != ".py":
+        raise ConfigError(f"{path} is neither Python nor JSON by its name",
+                          where=f"--config={spec}", fix="give a .py file with get_config(), or a "
+                                                        "config.json as a run writes it")
     else:
         module = _execute(path)
-        values = _get_config(module, variant, spec)
+        values = _get_config(module, variant, spec, path)
         claims = getattr(module, "CLAIMS", {})
         claim = claims.get(variant or next(iter(claims), None))
         doc = module.__doc__ or ""
@@ -109,8 +113,8 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Loaded:
 
 def _read_json(path: Path) -> dict:
     try:
-        values = from_json(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        values = plain(untrusted.from_json(untrusted.read(path)))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not JSON: {error}", where=f"--config={path}",
                           fix="give a config.json as a run writes it") from error
     if not isinstance(values, dict):
@@ -127,20 +131,20 @@ def _execute(path: Path):
     try:
         loader.exec_module(module)
     except Exception as error:
-        line = error.lineno if isinstance(error, SyntaxError) else _line_in(path, error)
-        raise ConfigError(f"the config file fails: {type(error).__name__}: {error}",
-                          where=f"{path}, line {line}", fix="fix the file") from error
+        raise _failing("the config file", path, error) from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} has no get_config()", where=f"--config={path}",
                           fix="a config is a Python file with get_config() -> ConfigDict")
     return module
 
 
-def _line_in(path: Path, error: Exception) -> int | None:
-    """The last line of the file that the error passed through."""
+def _failing(what: str, path: Path, error: Exception) -> ConfigError:
+    """Names the last line of the file that the error passed through."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-             if frame.filename == str(path)]
-    return lines[-1] if lines else None
+             if frame.filename == str(path)] or [None]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1]
+    return ConfigError(f"{what} fails: {type(error).__name__}: {error}",
+                       where=f"{path}, line {line}" if line else str(path), fix="fix the file")
 
 
 def data_at(text: str) -> dict | None:
@@ -150,26 +154,32 @@ def data_at(text: str) -> dict | None:
         return None
     if (path / "dataset.json").is_file():
         splits = _read_json(path / "dataset.json").get("splits", ())
-        held_out = [name for name in ("val", "validation", "test") if name in splits]
+        held_out = [name for name in ("val", "validation", "test") if name in splits
+                    ] if isinstance(splits, dict) else []
         return dict(name="prepared", dir=text, train="train", eval=(held_out or ["val"])[0])
     if path.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl"):
         return dict(name="manifest", path=text, train="train", eval="val")
     return dict(name="folder", dir=text, train="train", eval="val")
 
 
-def _get_config(module, variant: str, spec: str):
+def _get_config(module, variant: str, spec: str, path: Path) -> dict:
     try:
-        return (module.get_config(variant) if variant else module.get_config()).to_dict()
+        made = module.get_config(variant) if variant else module.get_config()
     except ConfigError:
         raise
-    except (KeyError, TypeError) as error:
-        if not variant:  # then the error is in the file
-            raise
+    except Exception as error:
+        if not variant or not isinstance(error, KeyError | TypeError):  # the error is in the file
+            raise _failing("get_config()", path, error) from error
         known = sorted(getattr(module, "CLAIMS", {}))
         raise ConfigError(f"variant {variant!r} is not a variant of this config ({error})",
                           where=f"--config={spec}",
                           fix=f"its variants are {known}" if known else "leave the variant out"
                           ) from error
+    made = made.to_dict() if hasattr(made, "to_dict") else made
+    if not isinstance(made, dict):
+        raise ConfigError(f"get_config() returns {made!r:.80}, which is no config", where=str(path),
+                          fix="return a ConfigDict or a dict")
+    return made
 
 
 def parse_variant(text: str, **defaults) -> dict[str, Any]:
@@ -192,15 +202,18 @@ def parse_variant(text: str, **defaults) -> dict[str, Any]:
 # ---- plain data -----------------------------------------------------------------------------
 
 
-def plain(value):
-    """ConfigDicts to dicts and lists to tuples, all the way down."""
+def plain(value, where: str = "get_config()", depth: int = untrusted.DEPTH):
+    """ConfigDicts to dicts and lists to tuples, all the way down, which may not be far."""
+    if depth < 0:
+        raise ConfigError(f"a value has over {untrusted.DEPTH} levels", where=where,
+                          fix="write it flatter; a dict must not hold itself")
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): plain(v, where, depth - 1) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return tuple(map(plain, value))
+        return tuple(plain(v, where, depth - 1) for v in value)
     if isinstance(value, str | int | float | bool | None):
         return value
-    raise ConfigError(f"{value!r} is not allowed in a config", where="get_config()",
+    raise ConfigError(f"{value!r} is not allowed in a config", where=where,
                       fix="use dicts, tuples, strings, numbers, booleans and None")
 
 
@@ -214,7 +227,7 @@ def to_json(config, indent: int | None = 1) -> str:
 
 
 def from_json(text: str):
-    return plain(json.loads(text))
+    return plain(untrusted.from_json(text))
 
 
 def located(config: Mapping) -> dict:
@@ -332,6 +345,12 @@ def check(config: Mapping):
         if key not in config:
             raise ConfigError(f"config lacks the key {key!r}", where=f"config.{key}",
                               fix=f"set c.{key} in the config file")
+    for key, value in flatten(config).items():
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int) and not -2**63 <= one < 2**63:  # what JAX and files can hold
+                raise ConfigError(f"{key} has the number {one}, beyond 64 bits"[:120],
+                                  where=f"config.{key}", fix="use one below 2**63, which is "
+                                  f"{2**63}")
     for key, least in (("batch_size", 1), ("seed", 0)):
         if config[key] < least:
             raise ConfigError(f"{key}={config[key]} is too small", where=f"config.{key}",
@@ -368,17 +387,18 @@ def override(config: dict, overrides: Iterable[tuple[str, str]]) -> dict:
 
 
 def _tokens(key: str) -> list[str | int]:
-    if not re.fullmatch(r"[^.\[\]]+(\.[^.\[\]]+|\[\d+\])*", key):
-        raise ConfigError(f"{key!r} does not name a value", where=f"config.{key}",
+    if not re.fullmatch(r"[^.\[\]]+(\.[^.\[\]]+|\[\d{1,9}\])*", key) or (
+            len(key) > 1000 or key.count(".") > untrusted.DEPTH):
+        raise ConfigError(f"{key!r:.80} does not name a value", where=f"config.{key:.80}",
                           fix="write it as model.width or transforms[0].size")
     parts = re.findall(r"([^.\[\]]+)|\[(\d+)\]", key)
     return [name or int(index) for name, index in parts]
 
 
-def _literal(text: str):
+def _literal(text: str, where: str):
     try:
-        return plain(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
+        return plain(ast.literal_eval(text), where)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: deeply nested
         return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
@@ -387,7 +407,7 @@ def _value(old, text: str, where: str):
     the text is None, True or False as Python writes them."""
     if isinstance(old, str):
         return {"None": None, "True": True, "False": False}.get(text, text)
-    new = _literal(text)
+    new = _literal(text, where)
     if durations.phased(new, ""):
         return new
     number = isinstance(old, int | float) and not isinstance(old, bool)
@@ -398,7 +418,7 @@ def _value(old, text: str, where: str):
     if wrong:
         kind = type(old).__name__
         hint = "; a tuple of one entry ends with a comma: ({...},)" if kind == "tuple" else ""
-        raise ConfigError(f"{text!r} is not a {kind}", where=where,
+        raise ConfigError(f"{text!r:.80} is not a {kind}", where=where,
                           fix=f"the value now is {old!r}: give another {kind}{hint}")
     return new
 

@@ -85,7 +85,7 @@ class Registry:
     def get(self, name: str, where: str = "") -> Callable:
         """The function called `name`; ConfigError with the nearest names if there is none."""
         self._scan()
-        if name not in self._found:
+        if not isinstance(name, str) or name not in self._found:
             raise ConfigError(f"there is no {self.kind} called {name!r}", where=where,
                               fix=f"{near(str(name), self._found)} (imgcls list {self.plural})")
         return self._found[name]

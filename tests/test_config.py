@@ -86,6 +86,14 @@ def test_the_given_config_is_left_as_it_was(digits):
     ("model[0]", "2", ("no entry [0]",)),
     ("batch_size.x", "2", ("64 has no key 'x'",)),
     ("[]", "2", ("config.[]",)),
+    ("seed", str(2**70), ("seed", "beyond 64 bits")),
+    ("total.steps", str(10**30), ("total.steps", "beyond 64 bits")),
+    ("transforms[0].padding", str(-2**63 - 1), ("transforms[0].padding", "beyond 64 bits")),
+    ("batch_size", "-" * 50_000 + "1", ("is not a int",)),
+    ("batch_size", "(" * 50_000, ("is not a int",)),
+    ("model.width", "[" * 90 + "]" * 90, ("64 levels",)),
+    (".".join("a" * 500), "1", ("does not name a value",)),
+    ("transforms[99999999999999999999]", "1", ("does not name a value",)),
 ])
 def test_a_wrong_override_is_refused_by_name(digits, key, text, words):
     message = refusal(digits, (key, text))
@@ -162,17 +170,32 @@ def test_a_file_elsewhere_and_its_json_load_alike(tmp_path, digits):
     assert config.load(str(tmp_path / "mine.json")).config == digits
 
 
-@pytest.mark.parametrize("name, text", [("a.json", "{"), ("a.json", "[1]"), ("a.py", "x = 1")])
+@pytest.mark.parametrize("name, text", [
+    ("a.json", "{"), ("a.json", "[1]"), ("a.py", "x = 1"), ("a.py", "x = '\0'"),
+    ("a.json", '"\xff'), ("a.json", '{"a":' * 100_000), ("a.json", '{"a":' * 100 + "1" + "}" * 100),
+    ("a.yaml", "seed: 0\n"), ("a.toml", "seed = 0\n"),
+    ("a.py", "def get_config(): return None\n"), ("a.py", "def get_config(): return [1]\n"),
+    ("a.py", "def get_config(): return 1 / 0\n")])
 def test_a_file_that_is_no_config_is_refused(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode("latin1"))
     with pytest.raises(ConfigError, match=name):
         config.load(str(tmp_path / name))
 
 
+def test_a_config_may_be_a_plain_dict_but_not_one_that_holds_itself(tmp_path, digits):
+    (tmp_path / "plain.py").write_text(f"def get_config(): return {digits!r}\n")
+    assert config.load(str(tmp_path / "plain.py")).config == digits
+    (tmp_path / "itself.py").write_text(
+        "def get_config():\n    made = {}\n    made['seed'] = made\n    return made\n")
+    with pytest.raises(ConfigError, match="64 levels"):
+        config.load(str(tmp_path / "itself.py"))
+
+
 def test_an_error_inside_a_config_file_is_not_called_a_wrong_variant(tmp_path):
     (tmp_path / "mine.py").write_text("def get_config():\n    return {}['absent']\n")
-    with pytest.raises(KeyError, match="absent"):
+    with pytest.raises(ConfigError, match="KeyError: 'absent'") as caught:
         config.load(str(tmp_path / "mine.py"))
+    assert caught.value.where.endswith("mine.py, line 2")
 
 
 def test_a_missing_key_is_named(digits):
