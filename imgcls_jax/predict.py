@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from imgcls_jax import features, tasks, tree
+from imgcls_jax import features, tasks, tree, untrusted
 from imgcls_jax.assembly import network, trained
 from imgcls_jax.assembly.trained import Trained
 from imgcls_jax.checkpoint import reading
@@ -139,7 +139,12 @@ def _lookup(items: Sequence, chosen: np.ndarray) -> Lookup:
 
     def fetch(index):
         item = items[chosen[index]]
-        return Path(item).read_bytes() if isinstance(item, str | Path) else item
+        if not isinstance(item, str | Path):
+            return item
+        try:
+            return untrusted.read(item, untrusted.IMAGE)
+        except OSError as error:
+            raise DataError(error.strerror or str(error), where=str(item)) from error
 
     def read(index):
         tf = tensorflow()

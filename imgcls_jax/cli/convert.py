@@ -15,6 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
+from imgcls_jax import untrusted
 from imgcls_jax.cli import _flags, _published, _workdir
 from imgcls_jax.errors import ConfigError, printable
 
@@ -52,6 +53,7 @@ def _labels(path: str | None) -> tuple[str, ...] | None:
     if path is None:
         return None
     try:
+        untrusted.check(path)
         text = Path(path).read_text(encoding="utf-8-sig")
         return tuple(text.removesuffix("\n").split("\n"))
     except (OSError, UnicodeDecodeError) as error:

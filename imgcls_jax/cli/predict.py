@@ -9,14 +9,13 @@ import csv
 import os
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
-from imgcls_jax import config
+from imgcls_jax import config, untrusted
 from imgcls_jax.cli import _flags
 from imgcls_jax.errors import ConfigError, DataError, printable
 
@@ -77,9 +76,9 @@ def _threshold(text: str | None, workdir: Path, step: int | None):
     except ValueError:
         path = workdir / "evaluations" / f"{text}.npz"
         try:
-            with np.load(path) as file:
+            with untrusted.opened(path) as opened, np.load(opened) as file:
                 found, of_step = file["thresholds"], file.get("step", step)
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except Exception as error:  # of what is no such file, any
             raise ConfigError(f"there are no thresholds of an evaluation {text!r}",
                               where=f"--threshold ({path})",
                               fix="give a number from 0 to 1, or name one of the evaluator "

@@ -167,4 +167,5 @@ class Faults:
 def _say(error: Exception) -> str:
     """The first line of a TensorFlow error, without the names of graph nodes."""
     text = getattr(error, "message", None) or str(error) or type(error).__name__
-    return re.sub(r"\{\{.*?\}\}|\[Op:.*", "", text.strip().split("\n")[0]).strip()
+    line = text.strip().split("\n")[0]
+    return re.sub(r"\{\{.*?\}\}|\[Op:.*|^\w*Error: (error: )?", "", line).strip()

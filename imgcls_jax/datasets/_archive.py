@@ -10,13 +10,13 @@ import gzip
 import lzma
 import os
 import stat
-import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from imgcls_jax import untrusted
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import _paths, _tar
 from imgcls_jax.errors import DataError
@@ -221,12 +221,11 @@ class _Disk:
     """A file read at any place by any thread; it stays the same file if its name is reused."""
 
     def __init__(self, path: bytes):
-        self._file = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._file)
-        self.size = os.fstat(self._file).st_size
+        self._file = untrusted.opened(path)
+        self.size = os.fstat(self._file.fileno()).st_size
 
     def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._file, max(min(length, self.size - offset), 0), offset)
+        return os.pread(self._file.fileno(), max(min(length, self.size - offset), 0), offset)
 
 
 class _Memory:

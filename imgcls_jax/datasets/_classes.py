@@ -2,8 +2,8 @@
 
 import collections
 import os
-from pathlib import Path
 
+from imgcls_jax import untrusted
 from imgcls_jax.errors import DataError
 
 
@@ -16,7 +16,7 @@ def names(classes: int | str | tuple[str, ...]) -> tuple[str, ...]:
     if isinstance(classes, str):
         where = os.path.expanduser(classes)
         try:
-            text = Path(where).read_bytes().decode("utf-8-sig", "surrogateescape")
+            text = untrusted.read(where).decode("utf-8-sig", "surrogateescape")
         except OSError as error:
             raise DataError(f"the file of classes cannot be read: {error.strerror}", where=where,
                             fix="give a file with one name per line, or the names") from error

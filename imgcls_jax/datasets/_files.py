@@ -45,15 +45,16 @@ def _walk(folder: bytes, above: bytes, depth: int) -> Iterator[bytes]:
             if entry.is_dir():
                 if depth:
                     yield from _walk(entry.path, above + entry.name + b"/", depth - 1)
-            else:
+            elif entry.is_file():  # no pipe, which would block
                 yield above + entry.name
 
 
 def place(root: Path, *candidates: str, itself: bool = False) -> Path:
     """The first of these that exists below root; with `itself`, root if it has such a name."""
     for candidate in candidates:
-        if (root / candidate).exists():
-            return root / candidate
+        found = root / candidate
+        if found.is_dir() or found.is_file():
+            return found
     if itself and root.name in candidates:
         return root
     what = candidates[0] if len(candidates) == 1 else "none of " + ", ".join(candidates)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from imgcls_jax import untrusted
 from imgcls_jax.data.decoding import pillow
 from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.datasets import _archive, _paths
@@ -61,10 +62,12 @@ class Disk:
     def text(self, path: bytes) -> bytes | None:
         """What is in a file, if it exists."""
         try:
-            with open(self._place(path), "rb") as file:
-                return file.read()
+            return untrusted.read(self._place(path))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise DataError(f"the file cannot be read: {error.strerror}", where=self.say(path),
+                            fix="repair it or remove it") from error
 
     def say(self, path: bytes) -> str:
         return _paths.say(self._place(path))

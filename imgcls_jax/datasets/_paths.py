@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from imgcls_jax import untrusted
 from imgcls_jax.data.decoding.tensorflow import tensorflow
-from imgcls_jax.errors import EnvironmentFailure
+from imgcls_jax.errors import DataError, EnvironmentFailure
 
 
 def say(path: bytes) -> str:
@@ -22,6 +23,20 @@ def say(path: bytes) -> str:
 def share(seed: int, path: bytes) -> float:
     """A number in [0, 1), a hash of both: what decides to which split a path belongs."""
     return int.from_bytes(hashlib.sha256(b"%d:%s" % (seed, path)).digest()[:8], "big") / 2**64
+
+
+def readable(path: bytes) -> bytes:
+    """The path of an image that a user has named, for tf.io.read_file, which would wait for a pipe
+    and read a device without end. DataError for these and for over 512 MB."""
+    local = path.removeprefix(b"file://")
+    if b"://" not in local:
+        try:
+            untrusted.check(local, untrusted.IMAGE)
+        except FileNotFoundError:  # TensorFlow says so
+            pass
+        except OSError as error:
+            raise DataError(error.strerror or str(error), where=say(path)) from error
+    return path
 
 
 def cache() -> Path:

@@ -40,6 +40,9 @@ def find(pattern: str, where: str) -> list[str]:
                    if not path.endswith(INDEX))
     if not files:
         raise DataError(f"no file matches {pattern!r}", where=where, fix="correct the pattern")
+    odd = [path for path in files if not os.path.isfile(path)]
+    if odd:
+        raise DataError("it is no file", where=odd[0], fix="correct the pattern, or remove it")
     numbered = [re.search(r"-(\d+)-of-(\d+)", os.path.basename(path)) for path in files]
     if all(numbered):
         found = {int(match[1]) for match in numbered}
@@ -83,7 +86,7 @@ def _beside(path: str) -> np.ndarray:
         whole = begins[0] == 0 and ends[-1] == os.path.getsize(path) and (begins < ends).all()
         if not whole or (begins[1:] != ends[:-1]).any():
             raise ValueError("its records do not fill the file")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its header may be anything
         raise DataError(f"the index is not of its file: {error}", where=path + INDEX,
                         fix="remove it: the index is then made again, and kept elsewhere"
                         ) from error

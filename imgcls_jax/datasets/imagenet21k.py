@@ -71,7 +71,8 @@ def _open(files: _files.Files, count: int) -> Lookup:
 
 def _tars(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder)
-                  if entry.name.startswith("n") and entry.name.endswith(".tar"))
+                  if entry.name.startswith("n") and entry.name.endswith(".tar")
+                  and entry.is_file())
 
 
 class _Tars:

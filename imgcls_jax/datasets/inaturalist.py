@@ -59,10 +59,10 @@ def _classes(year: int, data_dir: str, tfds: str) -> tuple[str, ...]:
     prepared = tfds and _published.is_prepared(tfds, data_dir)
     if data_dir and not prepared:
         separate = root / "categories.json"  # the lists of 2018 and 2019 hold numbers for names
-        if separate.exists():
+        if separate.is_file():
             return _names(_load(separate))
         validation = root / _json_name(year, "validation")
-        if validation.exists():
+        if validation.is_file():
             return tuple(json.loads((_learn(validation) / "classes.json").read_text()))
     package = importlib.util.find_spec("tensorflow_datasets")
     if tfds and package:

@@ -126,8 +126,9 @@ def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) 
 
     def read(index):
         tf = tensorflow()
-        path, found = tf.numpy_function(lambda i: (image(i), label(i)), [index],
-                                        (tf.string, tf.float32 if multilabel else tf.int32))
+        path, found = tf.numpy_function(
+            lambda i: (_paths.readable(image(i)), label(i)), [index],
+            (tf.string, tf.float32 if multilabel else tf.int32))
         found = tf.ensure_shape(found, (count,) if multilabel else ())
         return {"image": tf.io.read_file(tf.ensure_shape(path, ())), "label": found}
 

@@ -1,10 +1,9 @@
 """What `imgcls data prepare` writes: record files, and dataset.json, which describes them."""
 
 import functools
-import json
 import os
-from pathlib import Path
 
+from imgcls_jax import untrusted
 from imgcls_jax.datasets import DATASETS, _records, fault
 from imgcls_jax.errors import DataError
 from imgcls_jax.types import Lookup, Shards, Source
@@ -51,9 +50,9 @@ def prepared(*, dir: str, by_index: bool = False, channels: int | None = None) -
 def _read(path: str) -> dict:
     fix = "prepare the dataset again: imgcls data prepare"
     try:
-        said = json.loads(Path(path).read_bytes())
+        said = untrusted.from_json(untrusted.read(path))
     except OSError as error:
-        raise DataError("dataset.json is missing or cannot be read", where=path,
+        raise DataError(f"dataset.json is missing or cannot be read: {error.strerror}", where=path,
                         fix=fix) from error
     except ValueError as error:
         raise DataError(f"dataset.json is damaged: {error}", where=path, fix=fix) from error
@@ -84,7 +83,7 @@ def _check(root: str, said: dict):
     checksums, when they are read, and by `imgcls data check`."""
     listed = {file["file"]: file for split in said["splits"].values() for file in split["files"]}
     found = {entry.name: entry.stat().st_size for entry in os.scandir(root)
-             if entry.name.endswith(SUFFIXES)}
+             if entry.name.endswith(SUFFIXES) and entry.is_file()}
     for name, file in listed.items():
         where = os.path.join(root, name)
         if name not in found:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imgcls_jax import untrusted
 from imgcls_jax.errors import ConfigError, DataError
 from imgcls_jax.evaluators import EVALUATORS, Parts, _features
 from imgcls_jax.registry import Count
@@ -74,7 +75,8 @@ def _pairs(source: str, labels, count: int, seed: int):
     if source == "drawn":
         return _drawn(labels, count, seed)
     try:
-        rows = np.loadtxt(Path(source).expanduser(), dtype=np.int64, ndmin=2)
+        with untrusted.opened(Path(source).expanduser()) as file:
+            rows = np.loadtxt(file, dtype=np.int64, ndmin=2)
     except (OSError, ValueError) as error:
         raise DataError(f"the list of pairs cannot be read: {error}", where=source,
                         fix="name a file with lines `i j same`, or 'drawn' or 'adjacent'"
