@@ -197,12 +197,13 @@ def _look_at_bytes(image: bytes, label, where: str, decode: Callable | None) -> 
     try:
         with Image.open(io.BytesIO(image), formats=pillow.FORMATS) as header:
             form, mode, size = header.format, header.mode, header.size
+            pillow.check_size(header, image)
             rotated = _is_rotated(header)
+    except DataError:
+        raise
     except Exception as error:
         pillow.decode(image)  # its message says more
         raise DataError(f"the image is damaged: {error}") from error
-    if size[0] * size[1] > pillow.PIXEL_LIMIT:
-        pillow.decode(image)  # raises
     decoded = decode(image) if decode else None
     form = {"MPO": "JPEG"}.get(form, form)
     notes = tuple(filter(None, (

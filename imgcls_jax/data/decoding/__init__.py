@@ -6,7 +6,7 @@ would drop the transparency and show the colors below. 16 bits are shifted to 8;
 signed or of floats must have levels from 0 to 255, which are rounded. The EXIF orientation is
 ignored, as torchvision, timm and TFDS do, and so are color profiles. Of an animation the first
 frame is taken. The first bytes of a file decide its format. A file whose header declares more than
-`pillow.PIXEL_LIMIT` = 100 million pixels is refused.
+`pillow.PIXEL_LIMIT` = 100 million pixels (WebP, AVIF, HEIC 50) is refused.
 
 TensorFlow decodes JPEG of 1 or 3 components with `INTEGER_ACCURATE`, which equals Pillow, and PNG
 of 8 bits, gray or color, whose pixels directly follow the header, which equals Pillow too; Pillow
@@ -46,7 +46,7 @@ def decode(data: Tensor, channels: int, *, fast: bool = False) -> Tensor:
     """bytes[] -> u8[H,W,channels]. fast: JPEG (CMYK too) as TensorFlow reads it by default."""
     tf = tensorflow()
     jpeg, components = _is_jpeg(data), (1, 3, 4) if fast else (1, 3)
-    plain = tf.cond(jpeg, lambda: _is_plain(tf.image.extract_jpeg_shape(data), components),
+    plain = tf.cond(jpeg, lambda: _is_plain(data, tf.image.extract_jpeg_shape(data), components),
                     lambda: _is_plain_png(data))
     how = "INTEGER_FAST" if fast else "INTEGER_ACCURATE"
     image = tf.cond(plain, lambda: tf.io.decode_jpeg(data, 3, dct_method=how),  # PNG as well
@@ -64,7 +64,7 @@ def decode_and_crop(data: Tensor, channels: int, choose: Callable[[Tensor, Tenso
     complete = _is_jpeg(data) & (tf.strings.substr(data, -2, 2) == b"\xff\xd9")
     shape = tf.cond(complete, lambda: tf.image.extract_jpeg_shape(data),
                     lambda: tf.zeros(3, tf.int32))
-    plain = _is_plain(shape, (1, 3))
+    plain = _is_plain(data, shape, (1, 3))
     # TensorFlow also visits the nodes of a branch that is not taken, so branches are kept small.
     whole = tf.cond(plain, lambda: tf.zeros((0, 0, 3), tf.uint8), lambda: decode(data, 3))
     full_height, full_width, _ = tf.unstack(tf.where(plain, shape, tf.shape(whole)))
@@ -109,13 +109,18 @@ def _is_jpeg(data: Tensor) -> Tensor:
     return tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
 
 
-def _is_plain(shape: Tensor, components: tuple[int, ...]) -> Tensor:
-    """bool[]: whether TensorFlow decodes this JPEG, by its height, width and components."""
+def _is_plain(data: Tensor, shape: Tensor, components: tuple[int, ...]) -> Tensor:
+    """bool[]: whether TensorFlow decodes this JPEG, by its height, width, components and scans."""
     tf = tensorflow()
     height, width, given = tf.unstack(shape)
     # In f32, as a product of i32 might overflow; near the limit Pillow decides.
-    small = tf.cast(height, tf.float32) * tf.cast(width, tf.float32) < 0.999 * pillow.PIXEL_LIMIT
-    return small & functools.reduce(operator.or_, [given == count for count in components])
+    pixels = tf.cast(height, tf.float32) * tf.cast(width, tf.float32)
+    long = pixels * tf.cast(tf.strings.length(data), tf.float32) > 0.999 * pillow.SCANNED
+    # Pillow counts scans, and refuses too many; what looks like a scan may be in a film after it.
+    few = tf.cond(long, lambda: tf.size(tf.strings.split([data], b"\xff\xda").flat_values)
+                  <= pillow.SCANS, lambda: True)
+    return few & (pixels < 0.999 * pillow.PIXEL_LIMIT) & functools.reduce(
+        operator.or_, [given == count for count in components])
 
 
 def _is_plain_png(data: Tensor) -> Tensor:

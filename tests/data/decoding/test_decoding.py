@@ -296,6 +296,64 @@ def test_a_decompression_bomb_is_refused_by_its_header(graphs, path, file_format
             decode()
 
 
+def deep_files() -> dict[str, bytes]:
+    levels = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
+    return {"png_gray_16": png_16_bit(levels, (7,)), "png_rgb_16": png_16_bit(
+                np.dstack([levels] * 3), (0, 0, 0)),
+            **{f"tiff_{mode}": encode(Image.fromarray((levels % 256).astype(dtype)), "TIFF")
+               for mode, dtype in (("i32", np.int32), ("f32", np.float32), ("u16", np.uint16))}}
+
+
+@pytest.mark.parametrize("name", [*FILES, *deep_files()])
+def test_a_large_image_that_is_converted_in_parts_has_the_same_pixels(name, monkeypatch):
+    data = {**FILES, **deep_files()}[name]
+    expected = pillow.decode(data)
+    monkeypatch.setattr(pillow, "BAND", 7 * WIDTH)
+    np.testing.assert_array_equal(pillow.decode(data), expected)
+
+
+def test_a_level_is_refused_in_whichever_part_it_is(monkeypatch):
+    monkeypatch.setattr(pillow, "BAND", 7 * WIDTH)
+    levels = np.zeros((HEIGHT, WIDTH), np.float32)
+    for level, says in ((np.nan, "which level is white"), (256, "which level"), (0.5, "0 to 1")):
+        levels[-9, 3] = level
+        with pytest.raises(DataError, match=says):
+            pillow.decode(encode(Image.fromarray(levels), "TIFF"))
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+def test_a_packed_bmp_is_refused_where_four_of_its_bytes_would_make_gigabytes():
+    wide = (b"BM" + struct.pack("<IHHI", 70, 0, 0, 62) + struct.pack(
+        "<IiiHHIIiiII", 40, 90_000_000, 1, 1, 8, 1, 8, 0, 0, 2, 2) + bytes(8))
+    with pytest.raises(DataError, match="90000000 pixels wide and packed"):
+        pillow.decode(wide + b"\0\2\xff\xff" * 4 + b"\0\1")
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+@pytest.mark.parametrize("path", ["whole", "crop", "pillow"])
+def test_a_jpeg_of_more_scans_than_any_has_is_refused(path, progressive, monkeypatch):
+    """Each may go through all pixels: a megabyte of them would take minutes."""
+    monkeypatch.setattr(pillow, "SCANNED", 0)
+    data = encode(RGB.convert("L"), "JPEG", progressive=progressive)
+    one = data[data.rindex(b"\xff\xda"):-2]
+    many = data[:-2] + one * pillow.SCANS + b"\xff\xd9"
+    whole = lambda height, width: (0, 0, height, width)  # noqa: E731
+    decode = {"whole": lambda data: decoding.decode(data, 3), "pillow": pillow.decode,
+              "crop": lambda data: decoding.decode_and_crop(data, 3, whole)}[path]
+    with pytest.raises((DataError, tf.errors.OpError), match="over 100 scans"):
+        decode(many)
+    film = data + b"\xff\xda\0\4\0\0" * (pillow.SCANS + 1)  # phones put one after the image
+    np.testing.assert_array_equal(decode(film), pillow.decode(data))
+
+
+@pytest.mark.parametrize("name", [name for name in ("webp", "avif") if name in FILES])
+def test_formats_that_take_more_memory_a_pixel_have_a_lower_limit(name, monkeypatch):
+    monkeypatch.setattr(pillow, "LIMITS", dict.fromkeys(pillow.LIMITS, HEIGHT * WIDTH - 1))
+    with pytest.raises(DataError, match=f"over the limit of 5,062 for {name.upper()}"):
+        pillow.decode(FILES[name])
+    pillow.decode(FILES["png_rgb"])
+
+
 @pytest.mark.parametrize("given, channels", [(1, 3), (3, 1), (4, 3), (2, 1), (4, 1), (3, 3)])
 def test_pixels_get_the_channels_that_are_asked_for(given, channels):
     image = np.random.default_rng(0).integers(0, 256, (5, 7, given), np.uint8)
