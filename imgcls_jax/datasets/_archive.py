@@ -26,6 +26,7 @@ SIZE_LIMIT = 1 << 29  # unpacked bytes of a member: beyond 100 million pixels of
 RATIO_LIMIT = 100  # unpacked to packed, above one megabyte: images hardly compress
 MEMBER_LIMIT = 1 << 25  # ImageNet-21k has 14 million
 MEMORY_LIMIT = 1 << 30  # unpacked bytes of a compressed tar, which is held in memory
+NAME_LIMIT, DEPTH_LIMIT = 4096, 64  # bytes and folders of a member's name, as of a path on Linux
 CACHED = 10_000  # members from which on a tar's index is kept: to find them, all of it is read
 COMPRESSED = {b"\x1f\x8b": (gzip.open, "gunzip"), b"BZh": (bz2.open, "bunzip2"),
               b"\xfd7zXZ\0": (lzma.open, "unxz")}
@@ -97,7 +98,7 @@ class Archive:
                                           *map(int, self._places[:, number])])
 
     def _exactly(self, offset: int, length: int) -> bytes:
-        data = self._storage.read(offset, length)
+        data = self._storage.read(offset, length) if offset >= 0 else b""
         if len(data) != length:
             raise DataError("the archive is cut off within the member")
         return data
@@ -128,6 +129,8 @@ class Archive:
                 self._refuse(f"a member of {row[1]:,} bytes unpacks to {row[2]:,}", name,
                              "remove it, or unpack the archive if you know what it is")
         columns = np.array(rows, np.int64).reshape(-1, 5)
+        if columns[:, 1].sum() > self._storage.size:  # each would cost what they cost together
+            raise DataError("the members of the archive overlap")
         columns = columns[np.fromiter(numbers.values(), np.int64, len(numbers))]
         self.names: Sequence[bytes] = list(numbers)
         self._places = np.ascontiguousarray(columns[:, :3].T)
@@ -139,6 +142,9 @@ class Archive:
         if name[:1] in (b"/", b"\\") or name[1:3] in (b":/", b":\\") or b".." in parts:
             self._refuse("a member's name leaves the folder it would be unpacked in", name,
                          "do not unpack it; pack the images again with relative names")
+        if len(name) > NAME_LIMIT or len(parts) > DEPTH_LIMIT:
+            self._refuse(f"a member's name has {len(name):,} bytes in {len(parts):,} folders",
+                         name[:80], "pack the images again with shorter names")
         if b"\0" in name:
             self._refuse("a member's name has a zero byte", name, "pack the images again")
         return b"/".join(part for part in name.split(b"/") if part not in (b"", b"."))
@@ -156,7 +162,7 @@ class Archive:
         try:
             with zipfile.ZipFile(os.fsdecode(self.path)) as archive:
                 infos = archive.infolist()
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+        except Exception as error:  # of a damaged directory, any
             raise DataError(f"the zip archive is damaged or cut off: {error}") from error
         for info in infos:
             # zipfile decodes names as text; cp437 has all 256 bytes, so it restores them.
@@ -172,6 +178,8 @@ class Archive:
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, DEFLATED):
                 self._refuse("a zip member is encrypted, or neither stored nor deflated",
                              name, "pack the images again: zip -0 -r NAME.zip FOLDER")
+            if max(info.header_offset, info.compress_size) > self._storage.size:
+                raise DataError("the zip archive is cut off, or does not begin where it should")
             stored = info.compress_size if info.compress_type == DEFLATED else info.file_size
             yield (name, info.header_offset, stored, info.file_size, info.compress_type, info.CRC)
 

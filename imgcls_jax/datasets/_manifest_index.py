@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls_jax import untrusted
 from imgcls_jax.datasets import _paths, _rows
 from imgcls_jax.errors import DataError
 
@@ -45,6 +46,8 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
         path = row.get(rules["path_column"])
         if not isinstance(path, str) or not path:
             raise rows.fault(line, f"the column {rules['path_column']!r} is empty")
+        if "\0" in path or not _names_a_file(path):
+            raise rows.fault(line, f"{path!r:.80} cannot be the name of a file")
         found = labels.read(line, row)
         if not drawn:
             split = _split(rows, line, row.get(rules["split_column"]), rules["splits"])
@@ -73,6 +76,14 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
               if rules["classes"] or rules["label_columns"] else [],
               "joined": [] if multilabel or rules["classes"] else _joined(names)}
     (folder / "header.json").write_text(json.dumps(header))
+
+
+def _names_a_file(path: str) -> bool:
+    """Whether it has bytes: half a character, as JSON may have, has none."""
+    try:
+        return bool(os.fsencode(path))
+    except UnicodeEncodeError:
+        return False
 
 
 def _has(rows: _rows.Rows, column: str, optional: bool, fix: str = "name it in config.data: "
@@ -104,9 +115,10 @@ def _label_column(rows: _rows.Rows, rules: dict[str, Any]) -> str:
 
 def _split(rows, line: int, name: Any, allowed: list[str]) -> str:
     name = name.strip() if isinstance(name, str) else name
-    name = ALIASES.get(name, name) if name not in allowed else name
+    if isinstance(name, str) and name not in allowed:
+        name = ALIASES.get(name, name)
     if name not in allowed:
-        raise rows.fault(line, f"the split {name!r} is unknown",
+        raise rows.fault(line, f"the split {name!r:.80} is unknown",
                          f"write one of {allowed}, or name it in config.data.splits")
     return name
 
@@ -166,7 +178,7 @@ class _Labels:
             values = value
         elif value.strip().startswith("["):
             try:
-                values = json.loads(value)
+                values = untrusted.from_json(value)
             except ValueError as error:
                 raise self.rows.fault(line, f"labels {value!r} are not a JSON list") from error
         else:
@@ -222,7 +234,7 @@ class _Labels:
         if self.names:
             names, order = self.names, None
         elif self.numbers:
-            names, order = [str(number) for number in range(max(self.first_line) + 1)], None
+            names, order = range(max(self.first_line) + 1), None  # up to 2**24: named at the end
         else:
             counted = self.numbers is None and self._are_class_numbers()
             names = sorted(self.known, key=int) if counted else sorted(self.known)
@@ -236,7 +248,7 @@ class _Labels:
         if not self.names and self.numbers and len(trained) < len(names):
             self._missing(next(number for number in range(len(names)) if number not in trained),
                           len(names) - 1, self.first_line[len(names) - 1])
-        return names, order
+        return list(map(str, names)), order
 
     def _are_class_numbers(self) -> bool:
         """Whether labels that all are integers are 0 to K - 1, rather than ids: 01, or none is 0.

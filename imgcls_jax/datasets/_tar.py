@@ -85,8 +85,9 @@ def _pax(text: bytes) -> dict[bytes, bytes]:
         digits = text[place:place + 20].partition(b" ")[0]
         record = text[place:place + int(digits)] if digits.isdigit() else b""
         key, equals, value = record[len(digits) + 1:-1].partition(b"=")
-        if not equals or (key == b"size" and not value.isdigit()):
+        if not equals or (key == b"size" and not (value.isdigit() and len(value) < 20)):
             raise DataError("a pax header in the tar file is damaged")
-        records[key] = value
+        if key in (b"path", b"size") or key.startswith(b"GNU.sparse"):
+            records[key] = value  # a header for all members is looked at for each of them
         place += len(record)
     return records

@@ -27,6 +27,7 @@ USUAL = (b"train", b"val", b"validation", b"test")  # read without a word
 CLUTTER = (b"thumbs.db", b"ehthumbs.db", b"desktop.ini", b"__macosx", b"icon\r", b"@eadir",
            b"#recycle", b"#snapshot", b"$recycle.bin", b"system volume information", b"lost+found")
 LAYOUT = "DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg, or DIR/CLASS/*.jpg"
+DEPTH = 64  # folders within that of a class
 WRAPPED = 4  # outer folders, each holding one folder and nothing else, that may be skipped
 
 Classes = dict[bytes, list[bytes]]  # class -> paths of its images, sorted
@@ -164,7 +165,7 @@ def _scan(tree: Tree, top: bytes, others: list[bytes]) -> Classes:
                 break
             folders[same] = name
         else:
-            found[_composed(name)] = sorted(_images(tree, path, seen, others))
+            found[_composed(name)] = sorted(_images(tree, path, seen, others, DEPTH))
     return found
 
 
@@ -176,8 +177,13 @@ def _composed(name: bytes) -> bytes:
         return name
 
 
-def _images(tree: Tree, path: bytes, seen: set, others: list[bytes]) -> Iterator[bytes]:
+def _images(tree: Tree, path: bytes, seen: set, others: list[bytes], depth: int
+            ) -> Iterator[bytes]:
     """The images in a folder and those below it; symbolic links may form a loop."""
+    if not depth:
+        fault(DataError(f"folders are nested over {DEPTH} levels", where=tree.say(path),
+                        fix="move the images up, or remove the folder"))
+        return
     identity = tree.identity(path)
     if identity in seen:
         return
@@ -186,7 +192,7 @@ def _images(tree: Tree, path: bytes, seen: set, others: list[bytes]) -> Iterator
     for name, kind in _visible(tree, path):
         inner = path + b"/" + name
         if kind == _layout.FOLDER:
-            yield from _images(tree, inner, seen, others)
+            yield from _images(tree, inner, seen, others, depth - 1)
         elif kind != _layout.FILE:
             fault(DataError("it is not an image, but a pipe, a device or a broken link",
                             where=tree.say(inner), fix="remove it"))

@@ -64,18 +64,32 @@ def _read(path: str) -> dict:
             if sum(file["count"] for file in split["files"]) != split["count"]:
                 raise DataError("the counts of dataset.json do not add up", where=path, fix=fix)
             for file in split["files"]:
-                if os.path.basename(file["file"]) != file["file"]:
+                if os.path.basename(file["file"]) != file["file"] or "\0" in file["file"]:
                     raise DataError(f"the file name {file['file']!r} leaves the folder", where=path,
                                     fix=fix)
-                file["bytes"] += 0
+                if not _counts(file["bytes"], file["count"]):
+                    raise KeyError("bytes or count")
         if said["format"] not in ("tfrecord", "array_record") or said["kind"] not in (
                 "multiclass", "multilabel") or not said["classes"]:
             raise KeyError("format, kind or classes")
-        said["name"], said["channels"]
+        if not (isinstance(said["name"], str) and isinstance(said["classes"], list)
+                and all(isinstance(name, str) for name in said["classes"])
+                and said["channels"] in (1, 3) and _is_size(said.get("image_size"))
+                and all(split["files"] and _counts(split["count"])
+                        for split in said["splits"].values())):
+            raise KeyError("name, classes, channels, image_size or splits")
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"dataset.json is not in its format: {error}", where=path,
                         fix=fix) from error
     return said
+
+
+def _counts(*values) -> bool:
+    return all(type(value) is int and 0 <= value < 1 << 62 for value in values)
+
+
+def _is_size(size) -> bool:
+    return size is None or (isinstance(size, list) and len(size) == 2 and _counts(*size))
 
 
 def _check(root: str, said: dict):

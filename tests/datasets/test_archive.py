@@ -194,6 +194,9 @@ HOSTILE = {
     "windows.zip": (zip_with("..\\escaped.png"), "leaves the folder", "..\\escaped.png"),
     "drive.zip": (zip_with("C:\\escaped.png"), "leaves the folder", "C:\\escaped.png"),
     "symlink.zip": (zip_with("link", 0o120777, b"/etc/passwd"), "a symbolic link", "link"),
+    "deep.zip": (zip_with("a/" * 30_000 + "b.png"), "in 30,001 folders", "a/" * 40),
+    "deep.tar": (tar_with("a/" * 100 + "b.png"), "in 101 folders", "a/" * 40),
+    "long.tar": (tar_with("a" * 5000), "has 5,000 bytes", "a" * 80),
     "bomb.zip": (zip_with("bomb.png", 0, bytes(20_000_000)), "unpacks to 20,000,000", "bomb.png"),
 }
 
@@ -218,6 +221,75 @@ def test_a_zip_that_lies_about_its_size_is_refused_when_read(tmp_path):
     with pytest.raises(DataError, match="does not unpack to the 1,000 bytes") as error:
         archive.read(0)
     assert error.value.where.endswith("a.png")
+
+
+def test_members_that_overlap_are_refused(tmp_path):
+    """A few bytes packed once, and unpacked for each of a million names."""
+    names = [f"{i:02}.png" for i in range(20)]
+    write_zip(tmp_path / "a.zip", {name: bytes(1 << 16) for name in names})
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        first = archive.infolist()[0]
+    begin = data.index(b"PK\1\2")
+    entries = data[begin:data.index(b"PK\5\6")]
+    for place in range(0, len(entries), len(entries) // len(names)):
+        entries[place + 42:place + 46] = bytes(4)  # the place of the first member
+    head = bytes(data[:30 + len(first.filename) + first.compress_size])
+    end = data[data.index(b"PK\5\6"):]
+    end[16:20] = len(head).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(head + entries + end)
+    with pytest.raises(DataError, match="overlap"):
+        Archive(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("place", [0, 16])
+def test_a_zip_whose_directory_leads_out_of_it_is_refused(place, tmp_path):
+    write_zip(tmp_path / "a.zip", {"a.png": b"x" * 200})
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    end = data.index(b"PK\5\6")
+    if place:  # it begins after where it is: the members, before the file
+        data[end + 16:end + 20] = (end - 10).to_bytes(4, "little")
+    else:
+        entry = data.index(b"PK\1\2")
+        data[entry + 42:entry + 46] = b"\xff\xff\xff\x7f"
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(DataError):
+        Archive(tmp_path / "a.zip").read(0)
+
+
+def pax(**records) -> bytes:
+    """A tar whose first header holds records for all members, or with one record of any size."""
+    def record(key, value):
+        text = f" {key}={value}\n".encode()
+        length = len(text)
+        while length < len(text) + len(str(length)):
+            length = len(text) + len(str(length))
+        return b"%d%s" % (length, text)
+
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        info = tarfile.TarInfo("all")
+        info.type, text = b"g", b"".join(record(*one) for one in records.items())
+        info.size = len(text)
+        archive.addfile(info, io.BytesIO(text))
+        add(archive, "a.png")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "9" * 25, "-1", "1e3"])
+def test_a_size_in_a_tar_that_is_no_number_of_bytes_is_refused(size, tmp_path):
+    (tmp_path / "a.tar").write_bytes(pax(size=size))
+    with pytest.raises(DataError, match="a pax header in the tar file is damaged"):
+        Archive(tmp_path / "a.tar")
+
+
+def test_records_for_all_members_that_are_not_needed_are_not_looked_at_for_each(tmp_path):
+    from imgcls_jax.datasets import _tar
+
+    data = pax(**{f"key{i}": "" for i in range(1000)}, path="b.png")
+    for name, kind, _, size in _tar.entries(lambda o, n: data[o:o + n], 0, len(data)):
+        assert (name, kind, size) == (b"b.png", _tar.FILE, 0)
+    assert _tar._pax(b"11 comm=ab\n") == {}
 
 
 def test_a_zip_within_a_zip_is_a_member_and_no_folder(tmp_path):

@@ -300,6 +300,8 @@ FAULTS = {
                           "val/cat"),
     "dangling_link": (lambda d: (d / "train/ant/x.png").symlink_to(d / "gone"), "not an image",
                       "x.png"),
+    "deep": (lambda d: write(f"{d}/train/ant/" + "x/" * 200 + "0.png"), "nested over 64 levels",
+             "/x" * 64),
     "pipe": (lambda d: os.mkfifo(d / "train/ant/pipe"), "not an image", "pipe"),
     "image_in_no_class": (lambda d: write(f"{d}/train/lost.png"), "not in a class folder",
                           "lost.png"),

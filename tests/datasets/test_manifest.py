@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from imgcls_jax import datasets
-from imgcls_jax.datasets import DATASETS
+from imgcls_jax.datasets import DATASETS, _rows
 from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
 from tests.datasets.sources import assert_same, png, read_all
 
@@ -96,6 +97,20 @@ def test_a_long_row_is_read_whole(place):
     table = [{"note": "x" * 30_000, **row} for row in rows()]
     source = manifest(write(place / "m.csv", table))
     assert read_all(source, "train")["image"][2, 0, 0, 0] == 3
+
+
+def test_a_row_of_many_lines_is_found_in_time_in_proportion(place):
+    """Where a row ends was counted from its beginning for each of its lines."""
+    text = "\n" * 120_000
+    write(place / "m.csv", [{"path": "images/0.png", "note": text, "label": "a"},
+                            {"path": "images/1.png", "note": "", "label": "b"}])
+    file = _rows.Rows(str(place / "m.csv"), separator=",")
+    (_, first, _), (_, second, _) = file
+    with open(place / "m.csv", "rb") as opened:
+        began = time.process_time()
+        assert file.at(opened.fileno(), first)["note"] == text
+        assert file.at(opened.fileno(), second)["path"] == "images/1.png"
+        assert time.process_time() - began < 2
 
 
 def test_integers_are_numbers_and_classes_name_them(place):
@@ -320,6 +335,24 @@ FAULTS = {
     "label_1.5": (text(NUMBERS % b"1.5"), "'1.5' is not an integer", "line 4", {}),
     "label_nan": (text(NUMBERS % b"nan"), "'nan' is not an integer", "line 4", {}),
     "label_2**40": (text(NUMBERS % b"1099511627776"), "no row of train has 2", "line 4", {}),
+    "label_2**24": (text(NUMBERS % b"16777216"), "no row of train has 2", "line 4",
+                    dict(numbers=True)),
+    "label_2**24_and_val": (text(NUMBERS % b"16777216" + b"d.png,5,val\n"), "label 5 is in another",
+                            "line 5", dict(numbers=True)),
+    "deep_json": (text(b'{"path": "a", "label": 1, "split": "train"}\n' + b"[" * 100_000,
+                       "m.jsonl"), "is not JSON: it has over 64 levels", "line 2", {}),
+    "deeper_than_it_looks": (text(b'{"path": "a", "label": ' + b"[" * 90 + b"]" * 90 + b"}",
+                                  "m.jsonl"), "over 64 levels", "line 1", {}),
+    "a_list_as_split": (text(b'{"path": "a", "label": 1, "split": ["train"]}', "m.jsonl"),
+                        "is unknown", "line 1", {}),
+    "a_dict_as_labels": (text(b'{"path": "a", "labels": {"x": 1}}', "m.jsonl"), "not a list",
+                         "line 1", {}),
+    "deep_labels": (text(b"path,labels\na.png," + b"[" * 100_000), "not a JSON list", "line 2", {}),
+    "half_a_character": (text(b'{"path": "\\ud800", "label": 1}', "m.jsonl"),
+                         "cannot be the name of a file", "line 1", {}),
+    "a_zero_byte": (text(b'{"path": "a\\u0000b", "label": 1}', "m.jsonl"),
+                    "cannot be the name of a file", "line 1", {}),
+    "no_line_feed": (text(b"path,label\n" + b"x" * (1 << 21)), "over 1,048,576 bytes", "m.csv", {}),
     "label_9": (text(NUMBERS % b"9"), "no row of train has 2", "line 4", {}),
     "label_2**40_of_numbers": (text(NUMBERS % b"1099511627776"), "out of range", "line 4",
                                dict(numbers=True)),

@@ -206,6 +206,13 @@ def cut(within):
     return spoil
 
 
+def described(**values):
+    def spoil(d):
+        said = json.loads((d / "dataset.json").read_text())
+        (d / "dataset.json").write_text(json.dumps(said | values))
+    return spoil
+
+
 SHARD = "train-00001-of-00003.tfrecord"
 FAULTS = {
     "mid_record": (cut(True), r"found 2?\d+ bytes \(1 whole records\).* \(9 records\)", SHARD),
@@ -217,6 +224,12 @@ FAULTS = {
     "no_json": (lambda d: (d / "dataset.json").unlink(), "dataset.json is missing", "dataset.json"),
     "no_object": (lambda d: (d / "dataset.json").write_text("[]"), "not in its format",
                   "dataset.json"),
+    "deep_json": (lambda d: (d / "dataset.json").write_text("[" * 100_000), "over 64 levels",
+                  "dataset.json"),
+    **{f"{key}_{value!r}": (described(**{key: value}), "not in its format", "dataset.json")
+       for key, value in (("classes", "abc"), ("classes", [1]), ("channels", "3"), ("name", 1),
+                          ("image_size", [8]), ("splits", []), ("image_size", "ab"),
+                          ("splits", {"train": {"files": [], "count": 0}}))},
     "cut_json": (lambda d: (d / "dataset.json").write_text('{"a'), "damaged", "dataset.json"),
     "later": (lambda d: (d / "dataset.json").write_text(
         (d / "dataset.json").read_text().replace('"version": 1', '"version": 2')), "version 2",
