@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from imgcls_jax import untrusted
+
 MARKER = "commit_success.txt"  # Orbax's
 MANIFEST = "manifest.json"
 # Orbax writes the time into the last one after the digest file; we read nothing from it.
@@ -33,13 +35,13 @@ def sign(folder: Path):
 def verify(folder: Path) -> str | None:
     """What is wrong with a step's folder: None if nothing, UNKNOWN without a digest file."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = untrusted.from_json(untrusted.read(folder / MANIFEST))
         wanted = manifest["sha256"]
-        if manifest["own"] != _own_digest(wanted):
+        if not isinstance(wanted, dict) or manifest["own"] != _own_digest(wanted):
             raise ValueError
     except FileNotFoundError:
         return UNKNOWN
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return f"{MANIFEST} is damaged"
     found = _digests(folder)
     for name, digest in wanted.items():

@@ -1,7 +1,6 @@
 """Reading checkpoints: which step is good, what it holds, and its weights without the rest."""
 
 import contextlib
-import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from imgcls_jax import tree
+from imgcls_jax import tree, untrusted
 from imgcls_jax.checkpoint import digests
 from imgcls_jax.errors import CheckpointError, Failure
 from imgcls_jax.types import TrainState
@@ -62,7 +61,12 @@ def choose(directory: Path, step: int | str = "latest") -> int:
 def read_config(directory: Path, step: int | str = "latest") -> tuple[dict, int]:
     """(the `config` item of a good step, its number)."""
     found = choose(directory, step)
-    return read_item(Path(directory) / str(found)), found
+    folder = Path(directory).absolute() / str(found)
+    with explaining(folder):
+        item = read_item(folder)
+        if not isinstance(item, dict) or not isinstance(item.get("config"), dict):
+            raise ValueError("its item `config` holds no config")
+    return item, found
 
 
 def restore_weights(directory: Path, step: int | str = "latest",
@@ -128,7 +132,7 @@ def compare(wanted, stored, folder: Path):
 
 
 def read_item(folder: Path) -> dict:
-    return json.loads((folder / "config" / "metadata").read_text())
+    return untrusted.from_json(untrusted.read(folder / "config" / "metadata"))
 
 
 def check_unmarked(folder: Path):

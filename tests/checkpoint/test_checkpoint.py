@@ -1,6 +1,7 @@
 """What is saved comes back bit for bit or not at all: damage is named, the last good step used."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -279,6 +280,31 @@ def test_an_unverified_step_that_cannot_be_read_is_no_traceback(two_steps, tmp_p
         with pytest.raises(CheckpointError, match="cannot be read") as error:
             restored(directory, states[2])
     assert len(str(error.value).splitlines()) <= 5
+
+
+@pytest.mark.filterwarnings("ignore:checkpoint 3 has no digest file")
+@pytest.mark.parametrize("text", [None, "", "[", "[" * 100_000, "[]", "{}", '{"config": 1}',
+                                  "\xff"])
+def test_a_config_that_is_none_is_told_and_no_traceback(tmp_path, text):
+    (tmp_path / "3" / "config").mkdir(parents=True)
+    (tmp_path / "3" / digests.MARKER).touch()
+    if text is not None:
+        (tmp_path / "3" / "config" / "metadata").write_bytes(text.encode("latin1"))
+    with pytest.raises(CheckpointError, match="cannot be read") as error:
+        reading.read_config(tmp_path)
+    assert error.value.where == str(tmp_path / "3")
+
+
+@pytest.mark.filterwarnings("ignore:checkpoint 3")
+def test_a_pipe_in_a_checkpoint_does_not_block(tmp_path):
+    (tmp_path / "3" / "config").mkdir(parents=True)
+    os.mkfifo(tmp_path / "3" / digests.MANIFEST)
+    (tmp_path / "3" / digests.MARKER).touch()
+    assert digests.verify(tmp_path / "3") == "manifest.json is damaged"
+    (tmp_path / "3" / digests.MANIFEST).unlink()
+    os.mkfifo(tmp_path / "3" / "config" / "metadata")
+    with pytest.raises(CheckpointError, match="a named pipe"):
+        reading.read_config(tmp_path)
 
 
 def test_a_damaged_copy_without_marker_is_moved_and_not_removed(two_steps, tmp_path):
