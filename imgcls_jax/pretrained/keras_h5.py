@@ -9,6 +9,7 @@ counts. Both: the tensors of a layer are in the order of LEAVES.
 """
 
 import itertools
+import mmap
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from imgcls_jax import untrusted
 from imgcls_jax.errors import CheckpointError, EnvironmentFailure
 from imgcls_jax.untrusted import Budget, Refused
 
+HEAP = b"GCOL\1"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LEAVES = {1: ("kernel",), 2: ("kernel", "bias"), 3: ("mean", "variance", "count"),
           4: ("gamma", "beta", "moving_mean", "moving_variance")}  # by how many a layer has
@@ -50,8 +52,38 @@ def read(path: Path) -> dict[str, np.ndarray]:
     with untrusted.explaining(CheckpointError, "Keras file", path,
                               only="only numbers within it are read",
                               instead="save it with model.save_weights of Keras"):
+        if not is_hdf5(path):
+            raise ValueError("it does not begin as HDF5 does")
+        _check_heaps(path)
         with h5py.File(path, "r") as file:
             return _tensors(file, Budget(path.stat().st_size, times=1, floor=0))
+
+
+def _check_heaps(path: Path):
+    """Refused where the library would not come to the end of a heap of texts.
+
+    HDF5 1.14 goes through the objects of a heap by their sizes, and stays at a free one of size 0
+    (H5HG__cache_heap_deserialize). Format: "III.E. Disk Format: Level 1E - Global Heap".
+    """
+    budget = Budget(path.stat().st_size)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[10 if data[8] > 1 else 14] != 8:
+            raise Refused("sizes of other than 8 bytes")
+        begin = data.find(HEAP)
+        while begin >= 0:
+            place, end = begin + 16, begin + _number(data, begin + 8, 8)
+            while place + 16 <= min(end, len(data)):
+                budget.take(16)
+                size = _number(data, place + 8, 8)
+                size = 16 + -(-size // 8) * 8 if _number(data, place, 2) else size
+                if not 16 <= size <= end - place:
+                    raise Refused("a heap of texts that is damaged")
+                place += size
+            begin = data.find(HEAP, begin + 4)
+
+
+def _number(data, place: int, size: int) -> int:
+    return int.from_bytes(data[place:place + size], "little")
 
 
 def _tensors(file, budget: Budget) -> dict[str, np.ndarray]:

@@ -127,7 +127,10 @@ def harmful() -> dict[str, tuple[str, bytes]]:
     pickled, packed = zipped("a/data.pkl", four), zipped("a/data.pkl", four, zipfile.ZIP_DEFLATED)
     wide = (b"BM" + struct.pack("<IHHI", 70, 0, 0, 62) + struct.pack(
         "<IiiHHIIiiII", 40, 90_000_000, 1, 1, 8, 1, 8, 0, 0, 2, 2) + bytes(8) + b"\0\2\xff\xff\0\1")
+    (heap, _), = (seed for seed in weights_of_keras() if b"layer_names" in seed[0])
+    free = heap.index(struct.pack("<QQ", 0, 3912))  # the last object of its heap of names
     return {
+        "a heap without end": ("h5", heap[:free] + bytes(16) + heap[free + 16:]),
         "shared containers": ("pth", pickled(pickle.dumps({"w": shared}, 2))),
         "a stride of 0": ("pth", pickled(b"\x80\2}U\1w" + endless + b"s.")),
         "an index of 2**27": ("pth", pickled(b"\x80\2}r\0\0\0\x08.")),
