@@ -355,6 +355,9 @@ def check(config: Mapping):
         if config[key] < least:
             raise ConfigError(f"{key}={config[key]} is too small", where=f"config.{key}",
                               fix=f"use {least} or more")
+    if config["seed"] >= 2**32:  # jax.random keeps the lower 32 bits: 2**32 would be the seed 0
+        raise ConfigError(f"seed={config['seed']} is too large", where="config.seed",
+                          fix="use one below 2**32, which is 4294967296")
 
 
 # ---- overrides ------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_the_given_config_is_left_as_it_was(digits):
     ("model[0]", "2", ("no entry [0]",)),
     ("batch_size.x", "2", ("64 has no key 'x'",)),
     ("[]", "2", ("config.[]",)),
-    ("seed", str(2**70), ("seed", "beyond 64 bits")),
+    ("seed", str(2**70), ("seed", "beyond 64 bits")), ("seed", str(2**32), ("seed", "too large")),
     ("total.steps", str(10**30), ("total.steps", "beyond 64 bits")),
     ("transforms[0].padding", str(-2**63 - 1), ("transforms[0].padding", "beyond 64 bits")),
     ("batch_size", "-" * 50_000 + "1", ("is not a int",)),
