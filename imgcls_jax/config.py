@@ -16,6 +16,7 @@ import json
 import os
 import re
 import traceback
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ ELSEWHERE = {  # what other codebases call it or keep elsewhere -> the key here
 }
 PATHS = ("dir", "data_dir", "path", "root", "files", "classes", "cache", "known")  # in data
 SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir",
-                  "data.data_dir", "data.path", "data.root", "data.files", "data.cache",
-                  "data.known", "data.on_change", "data.on_error", "data.max_bad",
+                  "data.data_dir", "data.path", "data.root", "data.files", "data.classes",
+                  "data.cache", "data.known", "data.on_change", "data.on_error", "data.max_bad",
                   "data.max_bad_fraction")
 """Keys that may differ when a workdir is resumed: what was trained so far stays valid, and data
 may have moved."""
@@ -97,7 +98,11 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Loaded:
                           fix=near(target, shipped()) + " or give a file")
     claim, doc = None, ""
     if path.suffix == ".json":
-        values = saved(_read_json(path))
+        values = _read_json(path)
+        if isinstance(values.get("data"), dict) and "parts" not in values["data"]:
+            warnings.warn(f"{path} says no data.parts, so it is taken as a config of before "
+                          "there was this key: parts of splits are 'listed'", stacklevel=2)
+        values = saved(values)
     elif path.suffix != ".py":
         raise ConfigError(f"{path} is neither Python nor JSON by its name",
                           where=f"--config={spec}", fix="give a .py file with get_config(), or a "

@@ -148,6 +148,7 @@ class Shards:
     files: tuple[tuple[str, int, int], ...]
     records: Callable[[Array], Any]
     parse: Callable[[Array], dict]
+    digests: Mapping[str, str] | None = None  # path -> digest of its content, where one is known
 
     @property
     def size(self) -> int:

@@ -35,8 +35,8 @@ def examples(data: feed.Feed, evals: Mapping) -> listing.Examples:
     names = dict.fromkeys([data.options.train, *(
         (choice or {}).get("split") or data.options.eval for choice in evals.values()
         if not (choice or {}).get("data"))])
-    return listing.Examples(functools.cache(lambda: {
-        name: listing.listing(data.split(name)) for name in names}), data.options.on_change)
+    return listing.Examples(tuple(names), functools.cache(
+        lambda name: listing.listing(data.split(name))), data.options.on_change)
 
 
 def chain(choices, registry, where: str) -> list:

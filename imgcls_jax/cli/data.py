@@ -129,7 +129,8 @@ def _prepare(chosen: dict):
     keep_outside(chosen, out, "--out")
     made = inputs.source(chosen["data"])
     plan = prepare.Plan(
-        data={k: v for k, v in chosen["data"].items() if k not in ("train", "eval", "parts")},
+        data={k: v for k, v in config.located(chosen)["data"].items()
+              if k not in ("train", "eval", "parts")},
         splits=examples.splits(made, FLAGS.splits), short_side=FLAGS.short_side,
         quality=FLAGS.quality, shards=FLAGS.shards, shard_mb=FLAGS.shard_mb, format=FLAGS.format,
         on_error=FLAGS.on_error, seed=FLAGS.seed)

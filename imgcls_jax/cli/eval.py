@@ -10,6 +10,7 @@ such as a confusion matrix go to W/evaluations/NAME.npz.
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 from absl import flags
@@ -28,6 +29,14 @@ flags.DEFINE_bool("json", False, "Print JSON.",
                   flag_values=FLAGS)
 
 
+def _here(saved: dict) -> dict:
+    """The config with the splits.json of this workdir for one that has moved with it."""
+    known, ours = saved["data"].get("known"), Path(FLAGS.workdir) / "splits.json"
+    if known and not Path(known).exists() and ours.exists():
+        return {**saved, "data": {**saved["data"], "known": str(ours)}}
+    return saved
+
+
 def main(words, overrides):
     if not FLAGS.workdir:
         raise ConfigError("--workdir is not given", where="command line", fix="--workdir=FOLDER")
@@ -36,16 +45,23 @@ def main(words, overrides):
 
     from imgcls_jax.assembly import build
     from imgcls_jax.checkpoint import reading
+    from imgcls_jax.data import listing
     from imgcls_jax.training import workdir
     from imgcls_jax.types import TrainState
 
     directory = Path(FLAGS.workdir) / "checkpoints"
     saved, step = reading.read_config(directory, FLAGS.step)
-    run = build(config.override(config.saved(saved["config"]), overrides))
+    run = build(config.override(_here(config.saved(saved["config"])), overrides))
     if tuple(saved["classes"]) != run.source.classes:
         raise ConfigError("the classes of the data are not those the model was trained with",
                           where=f"config.data ({run.source.name})",
                           fix="evaluate on data with the classes of labels.json")
+    evaluated = [name for name in run.examples.splits if name != run.config["data"].get("train")]
+    changes = listing.changes(saved.get("examples", {}), run.examples.read(*evaluated) if evaluated
+                              else {}, Path(FLAGS.workdir) / "examples", run.source.classes)
+    if changes:
+        warnings.warn("the data has changed since the checkpoint: " + "; ".join(changes),
+                      stacklevel=1)
     want = run.abstract_state
     weights, _, step = reading.restore_weights(directory, step, want)
     state = TrainState(step=step, opt_state=None, **weights)

@@ -1,13 +1,16 @@
 """Which examples a split has. By that a run that goes on, or a dataset that is half written,
 notices that its data has changed.
 
-Names, labels and their order are compared, sizes and times of files are not: those differ between
-copies of a dataset, and a file whose content changed is read as it is.
+Names, labels and their order are compared, and the content of record files by its digest or size.
+Sizes and times of images are not: times differ between copies of a dataset, and an image whose
+content changed is read as it is.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import os
 import urllib.parse
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,18 +52,28 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Those of a run. read: () -> Listing of each split that it uses. on_change: "fail" where a run
-    may not go on with others than it was trained with, else "accept"."""
+    """Those of a run. splits: that it uses, the training split first. of: split -> its Listing.
+    on_change: "fail" where a run may not go on with others than it was trained with, else "accept".
+    """
 
-    read: Callable[[], Mapping[str, Listing]]
+    splits: tuple[str, ...]
+    of: Callable[[str], Listing]
     on_change: Literal["fail", "accept"] = "fail"
+
+    def read(self, *splits: str) -> dict[str, Listing]:
+        """The listings of these splits, by default of all."""
+        return {name: self.of(name) for name in splits or self.splits}
+
+    def facts(self, before: Mapping[str, Mapping]) -> dict[str, Mapping]:
+        """What a checkpoint keeps of them, and of splits that only earlier ones used."""
+        return {**before, **{name: found.facts() for name, found in self.read().items()}}
 
 
 def listing(split: Lookup | Shards) -> Listing:
     """Of a split, without reading an example."""
     if isinstance(split, Shards):
-        return Listing(split.size, [b"%s, records %d to %d" % (
-            path.rpartition("/")[2].encode("utf-8", "surrogateescape"), first, first + count)
+        return Listing(split.size, [b"%s (%s), records %d to %d" % (
+            os.fsencode(path.rpartition("/")[2]), _content(split, path), first, first + count)
             for path, first, count in split.files])
     if not split.listed:
         return Listing(split.size)
@@ -70,6 +83,15 @@ def listing(split: Lookup | Shards) -> Listing:
     elif labels is not None and not (len(labels) and isinstance(labels[0], bytes)):
         labels = np.asarray(labels, np.int32)
     return Listing(split.size, names, labels)
+
+
+def _content(split: Shards, path: str) -> bytes:
+    """What tells the content of a file of records: its digest, else its size."""
+    if split.digests and split.digests.get(path):
+        return split.digests[path][:16].encode()
+    with contextlib.suppress(OSError):  # such as gs://
+        return b"%d bytes" % os.path.getsize(path)
+    return b"?"
 
 
 # ---- what has changed ---------------------------------------------------------------------------
@@ -84,8 +106,8 @@ def changes(before: Mapping[str, Mapping], now: Mapping[str, Listing], folder: P
     """
     changed = [name for name in now if name in before
                and before[name]["digest"] != now[name].digest]
-    earlier = {name: found for name in before if (found := read(folder, name))
-               and found.digest == before[name]["digest"]}
+    earlier = {name: found for name in before
+               if (found := read(folder, name, before[name]["digest"]))}
     lines = []
     for name in changed:
         lines += (_differences(name, earlier[name], now[name], classes) if name in earlier else
@@ -153,11 +175,20 @@ def _say(name: bytes) -> str:
 # ---- kept in a folder ---------------------------------------------------------------------------
 
 
-def write(folder: Path, listings: Mapping[str, Listing]):
-    """One file per split, whole or not at all; those of other splits stay. OSError if it cannot."""
+def write(folder: Path, listings: Mapping[str, Listing], keep: Mapping[str, Mapping] | None = None):
+    """One file per split, whole or not at all. OSError if it cannot.
+
+    keep: `Listing.facts` by split of a checkpoint that still refers to them; others go.
+    """
     folder.mkdir(exist_ok=True)
+    kept = {_file(folder, name, facts["digest"]) for name, facts in (keep or {}).items()}
+    kept |= {_file(folder, name, found.digest) for name, found in listings.items()}
+    for path in set(folder.glob("*.npz")) - kept:
+        path.unlink()
     for name, found in listings.items():
-        path = _file(folder, name)
+        path = _file(folder, name, found.digest)
+        if path.exists():
+            continue
         temporary = path.with_name(f".{path.name}")
         columns = {"size": np.int64(found.size)}
         for key in ("names", "labels"):
@@ -169,19 +200,20 @@ def write(folder: Path, listings: Mapping[str, Listing]):
         temporary.replace(path)
 
 
-def read(folder: Path, split: str) -> Listing | None:
+def read(folder: Path, split: str, digest: str) -> Listing | None:
     """What `write` wrote of a split; None if that is not there or is damaged."""
     try:
-        with np.load(_file(folder, split), allow_pickle=False) as columns:
-            found = {key: columns[key] for key in columns.files}
+        with np.load(_file(folder, split, digest), allow_pickle=False) as columns:
+            columns = {key: columns[key] for key in columns.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    size = int(found.get("size", 0))
-    return Listing(size, *(_split(found.get(key), size) for key in ("names", "labels")))
+    size = int(columns.get("size", 0))
+    found = Listing(size, *(_split(columns.get(key), size) for key in ("names", "labels")))
+    return found if found.digest == digest else None
 
 
-def _file(folder: Path, split: str) -> Path:
-    return folder / f"{urllib.parse.quote(split, safe='')}.npz"
+def _file(folder: Path, split: str, digest: str) -> Path:
+    return folder / f"{urllib.parse.quote(split, safe='')}-{digest[:12]}.npz"
 
 
 def _joined(column: Iterable[bytes]) -> bytes:

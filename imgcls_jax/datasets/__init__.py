@@ -165,8 +165,8 @@ def _chosen(opened: Lookup, members: np.ndarray, number: np.ndarray | None = Non
 
     def chosen_listed():
         names, labels = opened.listed()
-        return [names[i] for i in members], (labels if labels is None else
-                                             [labels[i] for i in members])
+        labels = labels if labels is None else [labels[i] for i in members]
+        return [names[i] for i in members], labels if number is None else number[labels]
 
     return Lookup(len(members), read, lambda index: opened.where(int(members[index])),
                   chosen_labels,

@@ -222,7 +222,7 @@ def lookup(archive: Archive, numbers: np.ndarray, labels: np.ndarray) -> Lookup:
 
     return Lookup(len(numbers), read, lambda index: archive.where(int(numbers[index])),
                   lambda: labels, lambda index: archive.version(int(numbers[index])),
-                  lambda: ([archive.names[number] for number in numbers], labels))
+                  lambda: ([_paths.composed(archive.names[number]) for number in numbers], labels))
 
 
 class _Disk:

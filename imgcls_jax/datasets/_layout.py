@@ -90,7 +90,7 @@ class Disk:
 
         return Lookup(len(paths), read, lambda index: self.say(paths[index]), lambda: labels,
                       lambda index: _paths.version(self._place(paths[index])),
-                      lambda: (paths, labels))
+                      lambda: (list(map(_paths.composed, paths)), labels))
 
     def _place(self, path: bytes) -> bytes:
         return os.path.join(self.root, path) if path else self.root

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ from imgcls_jax.errors import DataError, EnvironmentFailure
 def say(path: bytes) -> str:
     """The path in a form that any terminal and JSON can print, whatever its bytes."""
     return path.decode("utf-8", "backslashreplace")
+
+
+def composed(name: bytes) -> bytes:
+    """In Unicode's form NFC: macOS writes "é" as two characters, others mostly as one."""
+    try:
+        return name if name.isascii() else unicodedata.normalize("NFC", name.decode()).encode()
+    except UnicodeDecodeError:
+        return name
 
 
 def share(seed: int, path: bytes) -> float:

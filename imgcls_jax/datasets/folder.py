@@ -64,6 +64,9 @@ def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int 
     tree = _top(_open(os.path.expanduser(dir)))
     named, others = _named_splits(tree) if split_folders else {}, []
     if named:
+        if known:
+            raise ConfigError("the folder has its own splits", where="config.data.known",
+                              fix="leave it out: it is for folders whose splits are drawn")
         splits = {split: _scan(tree, name + b"/", others) for split, name in named.items()}
     else:
         splits = _draw(_scan(tree, b"", others), val_fraction, seed, draw, _known(known))
@@ -158,23 +161,15 @@ def _scan(tree: Tree, top: bytes, others: list[bytes]) -> Classes:
                             fix=f"lay the images out as {LAYOUT}"))
         if kind != _layout.FOLDER or tree.identity(path) == tree.identity(top):
             continue
-        for same in (("folder", tree.identity(path)), ("name", _composed(name))):
+        for same in (("folder", tree.identity(path)), ("name", _paths.composed(name))):
             if same in folders:
                 fault(DataError(f"{say(folders[same])!r} and {say(name)!r} are one {same[0]}",
                                 where=tree.say(path), fix="remove one of them, or move its images"))
                 break
             folders[same] = name
         else:
-            found[_composed(name)] = sorted(_images(tree, path, seen, others, DEPTH))
+            found[_paths.composed(name)] = sorted(_images(tree, path, seen, others, DEPTH))
     return found
-
-
-def _composed(name: bytes) -> bytes:
-    """In Unicode's form NFC: macOS writes "é" as two characters, others mostly as one."""
-    try:
-        return unicodedata.normalize("NFC", name.decode()).encode()
-    except UnicodeDecodeError:
-        return name
 
 
 def _images(tree: Tree, path: bytes, seen: set, others: list[bytes], depth: int
@@ -227,21 +222,27 @@ def _draw(classes: Classes, fraction: float, seed: int, draw: str, known: Mappin
     if single:
         warnings.warn(f"{len(single)} classes have a single image, which is in train; they are "
                       f"missing in val: {single[:8]}", stacklevel=3)
+    found = 0
     for name, paths in classes.items():
-        shares = {path: _paths.share(seed, path) for path in paths}
-        ordered = sorted(paths, key=shares.__getitem__)
+        # The same for both forms of Unicode; draws by count are as they always were.
+        shares = {path: _paths.share(seed, path if draw == "count" else _paths.composed(path))
+                  for path in paths}
         # Both halves get an image of two or more; a class without images is refused later.
         least, most = int(fraction > 0 and len(paths) > 1), max(len(paths) - 1, 0)
-        if draw == "count":
-            held_out = set(ordered[:min(max(round(len(paths) * fraction), least), most)])
-        else:
-            told = {path: known[say(path)] for path in paths if say(path) in known}
-            free = [path for path in ordered if path not in told]
-            kept = {path for path, split in told.items() if split == "val"}
-            count = sum(shares[path] < fraction for path in free)
-            held_out = kept | set(free[:min(max(count, least - len(kept)), most - len(kept))])
+        told = {path: split for path in paths
+                if (split := known.get(say(_paths.composed(path))))}
+        free = sorted((path for path in paths if path not in told), key=shares.__getitem__)
+        kept = {path for path, split in told.items() if split == "val"}
+        count = (round(len(paths) * fraction) - len(kept) if draw == "count" else
+                 sum(shares[path] < fraction for path in free))
+        held_out = kept | set(free[:max(min(max(count, least - len(kept)), most - len(kept)), 0)])
+        found += len(told)
         splits["train"][name] = [path for path in paths if path not in held_out]
         splits["val"][name] = [path for path in paths if path in held_out]
+    if known and not found:
+        raise ConfigError(f"none of the {len(known):,} images of config.data.known is in the "
+                          "folder", where="config.data.known",
+                          fix="name the splits.json of a run on this folder, or leave it out")
     return splits if fraction else {"train": splits["train"]}
 
 
@@ -251,8 +252,12 @@ def _known(file: str) -> dict[str, str]:
         return {}
     try:
         said = json.loads(Path(file).expanduser().read_bytes())
-        return {path: split for split in ("train", "val") for path in said.get(split, ())}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        if not (isinstance(said, dict) and said.keys() <= {"train", "val"}
+                and all(isinstance(paths, list) for paths in said.values())):
+            raise ValueError("it has no lists of paths for train and val")
+        return {unicodedata.normalize("NFC", path): split for split, paths in said.items()
+                for path in paths}
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"the splits cannot be read: {error}", where=f"config.data.known={file}",
                           fix="name the splits.json of a run on this folder") from error
 
@@ -283,7 +288,7 @@ def _order(train: Classes, tree: Tree) -> list[bytes]:
     listed = tree.text(b"classes.txt")
     if listed is None:
         return sorted(train)
-    names = [_composed(line.strip()) for line in listed.splitlines() if line.strip()]
+    names = [_paths.composed(line.strip()) for line in listed.splitlines() if line.strip()]
     if sorted(names) != sorted(train):
         differing = sorted(say(name) for name in set(names) ^ set(train))
         fault(DataError(f"classes.txt and the folders of train differ: {differing[:8]}",

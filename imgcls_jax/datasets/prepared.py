@@ -1,5 +1,6 @@
 """What `imgcls data prepare` writes: record files, and dataset.json, which describes them."""
 
+import dataclasses
 import functools
 import os
 
@@ -36,9 +37,19 @@ def prepared(*, dir: str, by_index: bool = False, channels: int | None = None) -
                else _records.array_records(paths, _records.as_record, counts))
         parse = _records.parser(functools.partial(_records.first_of, raw), paths[0], **KEYS,
                                 classes=len(said["classes"]), multilabel=multilabel)
-        if not streamed:
-            return _records.array_records(paths, parse, counts)
-        return _records.by_index(paths, parse) if by_index else _records.stream(files, parse)
+        digests = {os.path.join(root, file["file"]): str(file.get("sha256", "")) for file in
+                   splits[name]["files"]}
+        if streamed and not by_index:
+            return dataclasses.replace(_records.stream(files, parse), digests=digests)
+        lookup = (_records.by_index(paths, parse) if streamed else
+                  _records.array_records(paths, parse, counts))
+
+        def listed():  # a record is known by the content of its file
+            return [b"%s, record %d" % (digest[:16].encode(), record)
+                    for (_, count), digest in zip(files, digests.values(), strict=True)
+                    for record in range(count)], None
+
+        return dataclasses.replace(lookup, listed=listed)
 
     size = said.get("image_size")
     return Source(name=said["name"], classes=tuple(said["classes"]),

@@ -41,7 +41,7 @@ def _train(run: Run, directory: Path, name: str, quiet: bool, lock: workdir.Lock
         with Signals() as signals:
             # While the state is restored; of several phases, only its step tells which one.
             compiling = None if run.phases else programs.compile_step(run)
-            state, history, stopped, changes = resume.restore(run, checkpoints, directory)
+            state, history, stopped, changes, before = resume.restore(run, checkpoints, directory)
             start = int(state.step)
             if run.phases and start < run.total_steps:
                 compiling = programs.compile_step(resume.phases(run, start)[0].run)
@@ -51,8 +51,9 @@ def _train(run: Run, directory: Path, name: str, quiet: bool, lock: workdir.Lock
                          *changes):
                 log.line(line)
             if main:
-                results.describe(run, directory)
-            loop = _Loop(run, checkpoints, log, signals, Evaluations(run, log, history), lock)
+                results.describe(run, directory, before)
+            loop = _Loop(run, checkpoints, log, signals, Evaluations(run, log, history), lock,
+                         before)
             stopped = stopped or loop.catch_up(state, start)
             going_on = not stopped and start < run.total_steps
             if going_on:
@@ -75,9 +76,10 @@ def _train(run: Run, directory: Path, name: str, quiet: bool, lock: workdir.Lock
 
 class _Loop:
     def __init__(self, run: Run, checkpoints: Checkpoints, log: Log, signals: Signals,
-                 evaluations: Evaluations, lock: workdir.Lock | None):
+                 evaluations: Evaluations, lock: workdir.Lock | None, before: dict):
         self.run, self.checkpoints, self.log = run, checkpoints, log
         self.signals, self.evaluations, self.lock = signals, evaluations, lock
+        self.before = before  # what earlier checkpoints knew of the examples
         self.config = configs.located(run.config)
         self.meter = Meter(run, log, self._last_good)
 
@@ -166,8 +168,10 @@ class _Loop:
             "config": self.config, "classes": run.source.classes, "model": run.spec.name,
             "preprocessing": run.preprocessing, "versions": environment.versions(),
             "history": self.evaluations.history, "stopped": stopped,
-            "examples": {name: found.facts() for name, found in run.examples.read().items()}},
+            "examples": run.examples.facts(self.before)},
             self.evaluations.score(step))
+        if self.log.main:
+            results.write_splits(run, self.log.workdir)
 
     def _last_good(self) -> int | None:
         self.checkpoints.wait()

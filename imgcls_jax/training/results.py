@@ -25,16 +25,24 @@ def headline(run: Run, directory: Path, start: int, name: str) -> str:
             + (f", going on from step {start}" if start else ""))
 
 
-def describe(run: Run, directory: Path):
+def describe(run: Run, directory: Path, before: Mapping[str, Mapping]):
+    """before: what the checkpoint that the run goes on from knew of the examples. While it is the
+    last one, splits.json stays as it was, which says where images were."""
     workdir.write_json(directory / "config.json", configs.located(run.config))
     workdir.write_json(directory / "env.json", environment.environment())
     workdir.write_json(directory / "labels.json", run.source.classes)
-    if run.source.files:
-        workdir.write_json(directory / "splits.json", run.source.files)
+    if not before:
+        write_splits(run, directory)
     try:
-        listing.write(directory / "examples", run.examples.read())
+        listing.write(directory / "examples", run.examples.read(), keep=before)
     except OSError as error:
         raise workdir.failure(error, directory / "examples") from error
+
+
+def write_splits(run: Run, directory: Path):
+    """Which image is in which split, where that was drawn."""
+    if run.source.files:
+        workdir.write_json(directory / "splits.json", run.source.files)
 
 
 def summarise(run: Run, history: list[dict], stopped: str | None, directory: Path) -> dict:

@@ -15,13 +15,14 @@ from imgcls_jax.types import Run, TrainState
 
 
 class Start(NamedTuple):
-    """The state to go on from, one dict per evaluated step so far, why the run had stopped, and a
-    line for each change of the config since."""
+    """The state to go on from, one dict per evaluated step so far, why the run had stopped, a line
+    for each change of the config since, and what the checkpoint knew of the examples, by split."""
 
     state: TrainState
     history: list[dict]
     stopped: str | None
     changes: list[str]
+    examples: dict[str, dict]
 
 
 class Phase(NamedTuple):
@@ -47,16 +48,17 @@ def restore(run: Run, checkpoints: Checkpoints, directory: Path) -> Start:
 
     restored = checkpoints.restore(run.abstract_state, compare)
     if restored is None:
-        return Start(run.init(), [], None, [])
+        return Start(run.init(), [], None, [], {})
     state, saved, _ = restored
-    _check_same_examples(run, saved.get("examples", {}), directory)
+    examples = saved.get("examples", {})
+    _check_same_examples(run, examples, directory)
     _warn_of_versions(saved["versions"])
     if run.constants:
         state = dataclasses.replace(state, constants=run.constants())
     # A run that early stopping has ended goes on where the config now asks for something else.
     same_stop = not any(re.match(r"stop\b", line) for line in changes)
     return Start(state, list(saved["history"]), saved["stopped"] if same_stop else None,
-                 list(map(_told, changes)))
+                 list(map(_told, changes)), examples)
 
 
 def _told(change: str) -> str:

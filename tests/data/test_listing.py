@@ -49,7 +49,8 @@ def test_without_the_names_of_before_the_numbers_are_said(tmp_path):
     assert listing.changes(facts, now, tmp_path, CLASSES) == [
         "train: 1 example, before 3", "val: as many examples as before, but others"]
     listing.write(tmp_path, BEFORE)
-    (tmp_path / "train.npz").write_bytes(b"PK\3\4 cut off")
+    for file in tmp_path.glob("train-*.npz"):
+        file.write_bytes(b"PK\3\4 cut off")
     assert listing.changes(facts, now, tmp_path, CLASSES)[0] == "train: 1 example, before 3"
 
 
@@ -58,7 +59,7 @@ def test_without_the_names_of_before_the_numbers_are_said(tmp_path):
     Listing(2, [b"\xff.jpg", "花.jpg".encode()], [b"0|2", b""]), Listing(1, [b""], [b""])])
 def test_what_is_written_is_read(tmp_path, found):
     listing.write(tmp_path, {"train[:99%]": found})
-    again = listing.read(tmp_path, "train[:99%]")
+    again = listing.read(tmp_path, "train[:99%]", found.digest)
     assert again.digest == found.digest and again.size == found.size
     assert list(again.names or ()) == list(found.names or ())
 
@@ -98,7 +99,34 @@ def test_parts_and_chosen_examples_are_listed_as_they_are_read(tmp_path):
     assert found.labels == [b"0|1" if int(name[:1]) % 2 else b"2" for name in names]
 
 
-def test_files_of_records_are_listed_by_their_places():
-    split = Shards((("/data/a.tfrecord", 0, 10), ("/data/b.tfrecord", 5, 5)), None, None)
+def test_files_of_records_are_listed_by_their_places_and_content(tmp_path):
+    (tmp_path / "a.tfrecord").write_bytes(bytes(7))
+    files = ((str(tmp_path / "a.tfrecord"), 0, 10), ("/data/b.tfrecord", 5, 5))
+    split = Shards(files, None, None, {"/data/b.tfrecord": "0123456789abcdef" * 4})
     assert listing.listing(split) == Listing(15, [
-        b"a.tfrecord, records 0 to 10", b"b.tfrecord, records 5 to 10"])
+        b"a.tfrecord (7 bytes), records 0 to 10",
+        b"b.tfrecord (0123456789abcdef), records 5 to 10"])
+
+
+def test_listings_that_a_checkpoint_refers_to_stay_until_the_next(tmp_path):
+    facts = {name: found.facts() for name, found in BEFORE.items()}
+    now = {"train": of(("a/0", 0))}
+    listing.write(tmp_path, BEFORE)
+    listing.write(tmp_path, now, keep=facts)  # killed before it has saved: begun again from before
+    assert "train: 2 examples removed (a/1, b/0)" in listing.changes(facts, now, tmp_path, CLASSES)
+    listing.write(tmp_path, now, keep={"train": now["train"].facts()})
+    assert listing.read(tmp_path, "val", facts["val"]["digest"]) is None
+
+
+def test_labels_are_those_after_the_choice_of_classes(tmp_path):
+    for name in ("b/0.png", "b/1.png", "c/0.png", "d/0.png"):
+        write(f"{tmp_path}/{name}")
+
+    def found():
+        source = DATASETS.get("folder")(dir=str(tmp_path), val_fraction=0)
+        return listing.listing(datasets.split(datasets.only(source, ("b", "d")), "train"))
+
+    before = found()
+    assert before.labels.tolist() == [0, 0, 1]
+    write(f"{tmp_path}/a/0.png")  # of no class that is trained on
+    assert found().digest == before.digest

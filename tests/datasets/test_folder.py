@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tarfile
+import unicodedata
 
 import numpy as np
 import PIL.features
@@ -106,12 +107,52 @@ def test_whatever_comes_or_goes_the_other_images_stay_in_their_split(tmp_path, i
                for name in ("ant", "bee") for split in ("train", "val"))
 
 
-def test_known_splits_that_cannot_be_read_are_refused(tmp_path):
-    write(f"{tmp_path}/ant/0.png")
-    (tmp_path / "splits.txt").write_text("[]")
-    for file in ("splits.txt", "missing.json"):
-        with pytest.raises(ConfigError, match="the splits cannot be read"):
-            folder(tmp_path, known=str(tmp_path / file))
+@pytest.mark.parametrize("text, says", [
+    ("[]", "cannot be read"), ('{"train": "ant/0.png"}', "no lists of paths"),
+    ('{"config": []}', "no lists of paths"), (None, "cannot be read"),
+    ('{"train": ["cat/0.png"]}', "none of the 1 images")])
+def test_known_splits_that_say_nothing_of_the_folder_are_refused(tmp_path, text, says):
+    write(f"{tmp_path}/d/ant/0.png")
+    write(f"{tmp_path}/d/ant/1.png")
+    if text:
+        (tmp_path / "splits.json").write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        folder(tmp_path / "d", known=str(tmp_path / "splits.json"))
+
+
+def test_known_splits_are_not_for_a_folder_with_its_own(split_folder):
+    with pytest.raises(ConfigError, match="has its own splits"):
+        folder(split_folder, known="splits.json")
+
+
+def test_known_images_stay_where_they_were_with_a_draw_by_count(tmp_path):
+    """The draw of runs that were begun with version 0.1.0."""
+    for name in ("ant", "bee"):
+        for i in range(10):
+            write(f"{tmp_path}/d/{name}/{i}.png")
+    before = folder(tmp_path / "d", draw="count", seed=1)
+    (tmp_path / "splits.json").write_text(json.dumps(before.files))
+    for name in ("ant", "bee"):
+        for i in range(10, 20):
+            write(f"{tmp_path}/d/{name}/{i}.png")
+    after = folder(tmp_path / "d", draw="count", seed=1, known=str(tmp_path / "splits.json"))
+    assert set(before.files["val"]) < set(after.files["val"])
+    assert set(before.files["train"]) < set(after.files["train"]) and after.sizes["val"] == 8
+
+
+def test_both_forms_of_unicode_are_drawn_alike(tmp_path):
+    drawn = []
+    for form in ("NFC", "NFD"):
+        for name in ("café", "thé"):
+            for i in range(20):
+                write(f"{tmp_path}/{form}/{unicodedata.normalize(form, name)}/{i}é.png")
+        source = folder(tmp_path / form, val_fraction=0.3)
+        drawn.append([{unicodedata.normalize("NFC", path) for path in source.files[split]}
+                      for split in ("train", "val")])
+        (tmp_path / f"{form}.json").write_text(json.dumps(source.files))
+    assert drawn[0] == drawn[1]
+    other = folder(tmp_path / "NFD", val_fraction=0.9, known=str(tmp_path / "NFC.json"))
+    assert {unicodedata.normalize("NFC", path) for path in other.files["val"]} == drawn[0][1]
 
 
 def test_classes_txt_gives_the_order(split_folder):

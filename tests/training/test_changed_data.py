@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from imgcls_jax.__main__ import main
+from imgcls_jax.checkpoint.reading import read_config
+from imgcls_jax.training import loop
 from imgcls_jax.training.workdir import read_json
 
 
@@ -51,6 +53,10 @@ def test_a_changed_folder_is_told_and_refused_unless_asked_for(photos, capsys):
     assert read_json(workdir / "splits.json") == before  # a refused start changes nothing
     assert read_json(workdir / "results.json")["step"] == 2
 
+    # An evaluation says so, too, and goes on.
+    assert main(["eval", f"--workdir={workdir}"]) == 0
+    assert f"val: 1 example removed ({lost})" in capsys.readouterr().err
+
     known = f"--config.data.known={workdir / 'splits.json'}"
     assert train(photos, 4, "--config.data.on_change=accept", known) == 0
     assert "warning: the data has changed" in capsys.readouterr().err
@@ -59,6 +65,29 @@ def test_a_changed_folder_is_told_and_refused_unless_asked_for(photos, capsys):
             if path not in (lost, "ant/new.png")} == {
         path: split for split in before for path in before[split] if path != lost}
     # From here on this is the data of the run, wherever it lies.
+    assert set(read_config(workdir / "checkpoints")[0]["examples"]) == {"train", "val"}
     moved = photos.rename(Path(f"{photos}-moved"))
     assert train(moved, 6, known) == 0
     assert json.loads((workdir / "results.json").read_text())["step"] == 6
+    gone = workdir.rename(photos.parent / "w-moved")  # `known` is in it
+    assert main(["eval", f"--workdir={gone}"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_where_images_were_is_kept_until_the_next_checkpoint(photos, monkeypatch):
+    """A run that is killed before it has one goes on from the earlier: its splits still count."""
+    assert train(photos, 2) == 0
+    workdir = photos.parent / "w"
+    before = read_json(workdir / "splits.json")
+    shutil.copy(photos / "ant" / "3.png", photos / "ant" / "new.png")
+    monkeypatch.setattr(loop._Loop, "run_steps", killed)
+    assert train(photos, 4, "--config.data.on_change=accept") == 130
+    assert read_json(workdir / "splits.json") == before
+    assert len(list((workdir / "examples").glob("train-*.npz"))) == 2
+    monkeypatch.undo()
+    assert train(photos, 4, "--config.data.on_change=accept") == 0
+    assert sum(map(len, read_json(workdir / "splits.json").values())) == 25
+
+
+def killed(*arguments):
+    raise KeyboardInterrupt

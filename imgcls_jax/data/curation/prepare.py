@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from imgcls_jax.config import to_json
+from imgcls_jax.config import diff, plain, to_json
 from imgcls_jax.data import listing
 from imgcls_jax.data.curation import examples, recording
 from imgcls_jax.data.curation.progress import Progress
@@ -21,6 +21,7 @@ from imgcls_jax.errors import ConfigError, DataError, EnvironmentFailure
 from imgcls_jax.types import Lookup, Shards, Source
 
 PLAN, NEW_PLAN, EXAMPLES = "plan.json", ".plan.json.tmp", "examples"
+SOURCES = "sources.json"
 SAMPLE = 64  # examples from which the size of the others is estimated
 
 
@@ -67,15 +68,17 @@ def prepare(made: Source, out: Path, plan: Plan, threads: int = 1) -> dict:
     listings = {name: listing.listing(split) for name, split in opened.items()}
     whole = plan.json() | {"examples": {name: found.facts() for name, found in listings.items()}}
     if (out / PLAN).is_file() and _is_ours(out, plan, listings, made.classes):
+        _check_sources(out, opened)
         print(f"{out} is prepared already", file=sys.stderr)
         return json.loads((out / "dataset.json").read_bytes())
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError("--out holds something else already", where=str(out),
-                          fix="name a new folder, or remove this one")
+        raise ConfigError("--out holds something else already" + _settings(out, plan),
+                          where=str(out), fix="name a new folder, or remove this one")
     partial = out.with_name(f"{out.name}.partial")
     begun = partial.exists() and {entry.name for entry in partial.iterdir()} - {EXAMPLES, NEW_PLAN}
     if begun and not _is_ours(partial, plan, listings, made.classes):
-        raise ConfigError("there is an unfinished run with other settings", where=str(partial),
+        raise ConfigError("there is an unfinished run with other settings"
+                          + _settings(partial, plan), where=str(partial),
                           fix="repeat its command line, or remove it")
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -85,7 +88,11 @@ def prepare(made: Source, out: Path, plan: Plan, threads: int = 1) -> dict:
             (partial / NEW_PLAN).replace(partial / PLAN)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of images a little below the limit of pixels
+            # Before reading: a later change is noticed.
+            sources = {name: recording.state(split, np.arange(split.size))
+                       for name, split in opened.items()}
             listed = _write(made, opened, partial, plan, threads)
+        (partial / SOURCES).write_text(to_json(sources))
         (partial / "progress.jsonl").unlink(missing_ok=True)
         if out.exists():
             out.rmdir()
@@ -115,6 +122,27 @@ def _is_ours(folder: Path, plan: Plan, listings: Mapping[str, listing.Listing],
                           where=str(folder), fix="restore the dataset, or remove this folder and "
                                                  "prepare it from the beginning")
     return True
+
+
+def _check_sources(out: Path, opened: Mapping[str, Lookup | Shards]):
+    """ConfigError if the files that a finished folder was made from have changed since."""
+    before = _read(out / SOURCES) or {}  # an earlier version did not write it
+    changed = [name for name, split in opened.items() if name in before
+               and before[name] != recording.state(split, np.arange(split.size))]
+    if changed:
+        raise ConfigError(f"the files of {' and '.join(changed)} have changed since this was "
+                          "prepared, or their times alone have", where=str(out),
+                          fix="use it as it is if you know that only times changed; else remove it "
+                              "and prepare the dataset again")
+
+
+def _settings(folder: Path, plan: Plan) -> str:
+    """What differs from the plan of a folder; "" if it has none."""
+    said = _read(folder / PLAN)
+    if not isinstance(said, dict):
+        return ""
+    said.pop("examples", None)
+    return ": " + "; ".join(diff(plain(said), plain(plan.json())))
 
 
 def _write(made: Source, opened: Mapping[str, Lookup | Shards], folder: Path, plan: Plan,

@@ -54,7 +54,7 @@ def write_split(split: Lookup | Shards, name: str, folder: Path, *, encode: Call
     parts = [(file, int(first), int(last))
              for file, first, last in zip(names, [0, *ends[:-1]], ends, strict=True)]
     for file, first, last in parts:
-        if file in done and done[file].source != _state(split, order[first:last]):
+        if file in done and done[file].source != state(split, order[first:last]):
             del done[file]
 
     def record(index, image, label):
@@ -68,7 +68,7 @@ def write_split(split: Lookup | Shards, name: str, folder: Path, *, encode: Call
 
     for file, first, last in parts:
         if file not in done:
-            source = _state(split, order[first:last])  # before reading: a later change is noticed
+            source = state(split, order[first:last])  # before reading: a later change is noticed
             written = _write(folder / file, rows(first, last), split, name, form, skip)
             done[file] = dataclasses.replace(written, source=source)
             _remember(folder, done[file])
@@ -77,7 +77,7 @@ def write_split(split: Lookup | Shards, name: str, folder: Path, *, encode: Call
         path.unlink()
 
 
-def _state(split: Lookup | Shards, members: np.ndarray) -> str:
+def state(split: Lookup | Shards, members: np.ndarray) -> str:
     """A digest of the paths, sizes and times of the files that these examples are in."""
     found = hashlib.sha256()
     try:

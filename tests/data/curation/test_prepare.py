@@ -15,6 +15,7 @@ from PIL import Image
 from imgcls_jax import config
 from imgcls_jax.assembly import build
 from imgcls_jax.cli import _command as command
+from imgcls_jax.data import listing
 from imgcls_jax.data.curation import recording
 from imgcls_jax.data.curation.check import Findings
 from imgcls_jax.data.curation.digests import Digests
@@ -349,7 +350,7 @@ def test_a_run_that_was_cut_off_goes_on(photos, tmp_path, registered, monkeypatc
 
 def assert_same_files(one, other):
     for path in one.iterdir():
-        if path.is_file():
+        if path.is_file() and path.name != "sources.json":  # with the times of the images
             assert path.read_bytes() == (other / path.name).read_bytes(), path.name
 
 
@@ -390,6 +391,45 @@ def test_what_was_written_of_an_image_that_changed_is_written_again(photos, tmp_
     assert (tmp_path / "out" / kept.name).stat().st_mtime_ns == before
     prepare(photos, "--shards=2", f"--out={tmp_path / 'now'}")
     assert_same_files(tmp_path / "out", tmp_path / "now")
+
+
+def test_a_finished_folder_is_not_taken_for_that_of_changed_images(photos, tmp_path, capsys):
+    """Two classes change their names: the same list of files, and each label is wrong."""
+    out = tmp_path / "out"
+    prepare(photos, f"--out={out}")
+    prepare(photos, f"--out={out}")
+    assert "prepared already" in capsys.readouterr().err
+    (photos / "train/ant").rename(tmp_path / "aside")
+    (photos / "train/bee").rename(photos / "train/ant")
+    (tmp_path / "aside").rename(photos / "train/bee")
+    prepare(photos, f"--out={out}", code=2)
+    assert "the files of train have changed since this was prepared" in capsys.readouterr().err
+    prepare(photos, f"--out={out}", "--shards=2", code=2)
+    assert "holds something else already: shards: None -> 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("by_index", [False, True])
+def test_a_run_tells_two_prepared_datasets_of_equal_counts_apart(photos, tmp_path, by_index):
+    def digest(out):
+        source = DATASETS.get("prepared")(dir=str(out), by_index=by_index)
+        return listing.listing(source.open("train")).digest
+
+    prepare(photos, f"--out={tmp_path / 'one'}")
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    first, second = photos / "train/ant/00.jpg", photos / "train/bee/00.jpg"
+    held = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(held)  # of the other class now
+    prepare(photos, f"--out={tmp_path / 'other'}")
+    assert digest(tmp_path / "one") == digest(tmp_path / "copy") != digest(tmp_path / "other")
+
+
+def test_folders_of_one_relative_name_are_two(photos, tmp_path, monkeypatch):
+    for name in ("one", "other"):
+        shutil.copytree(photos, tmp_path / name / "photos")
+    for name, code in (("one", 0), ("other", 2), ("one", 0)):
+        monkeypatch.chdir(tmp_path / name)
+        prepare("./photos", f"--out={tmp_path / 'out'}", code=code)
 
 
 def test_a_run_that_was_killed_before_its_plan_begins_again(photos, tmp_path):
