@@ -5,6 +5,7 @@ DIR may also be a zip or tar archive of such a folder.
 
 import json
 import os
+import re
 import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,9 @@ from imgcls_jax.types import Lookup, Source
 SPLITS = {b"train": "train", b"training": "train", b"val": "val", b"valid": "val",
           b"validation": "val", b"dev": "val", b"test": "test", b"testing": "test"}
 USUAL = (b"train", b"val", b"validation", b"test")  # read without a word
+# Within longer names, such as train_set, val1 or fold0.
+WORDS = {**{name.decode(): split for name, split in SPLITS.items()}, "eval": "val", "fold": "part",
+         "split": "part"}
 # What Windows, macOS, Synology and file systems leave in folders.
 CLUTTER = (b"thumbs.db", b"ehthumbs.db", b"desktop.ini", b"__macosx", b"icon\r", b"@eadir",
            b"#recycle", b"#snapshot", b"$recycle.bin", b"system volume information", b"lost+found")
@@ -42,20 +46,21 @@ def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int 
     or tar archive of one, which is read in place; a single folder around the layout is skipped.
 
     Splits may also be called training, valid, validation, dev and testing, in any case. One folder
-    of such a name that holds images itself, beside others, is a class; of two, or of all with
-    split_folders=False, the user decides. Without folders for splits, an image is `val` if the hash
-    of the seed and its path, a number in [0, 1), is below val_fraction: whatever is added or
-    removed, the others stay where they are. Of the two or more images of a class one is in `train`
-    and one in `val`, which is the one exception; it is excluded for the images in `known`, the
-    splits.json of an earlier run. draw="count": exactly val_fraction of each class, those of the
-    smallest hashes, as before version 0.2. Source.files says which image is where.
+    of such a name that holds images itself, beside others, is a class; two are refused, as are
+    train_set and test_set, or fold0 and fold1, unless split_folders=False says that all folders are
+    classes. Without folders for splits, an image is `val` if the hash of the seed and its path, a
+    number in [0, 1), is below val_fraction: whatever is added or removed, the others stay. Of the
+    two or more images of a class one is in `train` and one in `val`, which is the one exception; it
+    is excluded for the images in `known`, the splits.json of an earlier run. draw="count": exactly
+    val_fraction of each class, those of the smallest hashes, as before version 0.2. Source.files
+    says which image is where.
 
     Images may be in subfolders of a class's folder, and the folder a link. Their format is told by
     their content; files that are no images by name nor content are left out. Names that differ in
     Unicode form alone (NFC, NFD) are one class. Raises DataError for any other layout, an empty
     class or split, two names of one folder or class, a class that is missing in train, and a pipe,
-    a device or a broken link; warns of files and folders that are not read, and says which unusual
-    name was taken for which split.
+    a device or a broken link; warns of files and folders that are not read and where all images are
+    in folders within the classes, and says which unusual name was taken for which split.
     """
     if not 0 <= val_fraction < 1:
         raise ConfigError(f"val_fraction={val_fraction} is out of range",
@@ -69,7 +74,10 @@ def folder(*, dir: str, val_fraction: float = 0.2, seed: int = 0, channels: int 
                               fix="leave it out: it is for folders whose splits are drawn")
         splits = {split: _scan(tree, name + b"/", others) for split, name in named.items()}
     else:
-        splits = _draw(_scan(tree, b"", others), val_fraction, seed, draw, _known(known))
+        found = _scan(tree, b"", others)
+        if split_folders:
+            _look_within(tree, found)
+        splits = _draw(found, val_fraction, seed, draw, _known(known))
     _leave_out(others, tree)
     _check(splits, tree, drawn=not named)
     classes = _order(splits["train"], tree)
@@ -126,6 +134,7 @@ def _named_splits(tree: Tree) -> dict[str, bytes]:
     others = [name for name in found if name not in candidates]
     whole = [name for name in candidates if _folders(tree, name)]
     if not whole and (not candidates or (len(candidates) == 1 and others)):
+        _refuse_names_of_splits(tree, found)
         return {}  # a class may be called "test" or "train"
     for name in candidates:
         if name not in whole:
@@ -142,10 +151,59 @@ def _named_splits(tree: Tree) -> dict[str, bytes]:
     unusual = [f"{say(name)} as {split}" for split, name in splits.items() if name not in USUAL]
     if unusual:
         warnings.warn(f"{tree.say(b'')}: {', '.join(unusual)}", stacklevel=3)
-    if others:
-        warnings.warn(f"{tree.say(b'')}: folders beside the splits are not read: "
-                      f"{[say(name) for name in others][:8]}", stacklevel=3)
+    said = [say(name) for name in others][:8]
+    if len(whole) == 1 and any(_holds_images(tree, name) for name in others):
+        fault(DataError(f"there are images beside the split {say(whole[0])!r}, in {said}",
+                        where=tree.say(b""), fix="if all of these folders are classes, set "
+                        f"config.data.split_folders=False; else lay the images out as {LAYOUT}"))
+    elif others:
+        warnings.warn(f"{tree.say(b'')}: folders beside the splits are not read: {said}",
+                      stacklevel=3)
     return splits
+
+
+def _holds_images(tree: Tree, path: bytes) -> bool:
+    return any(kind == _layout.FILE and name.lower().endswith(_layout.extensions())
+               for name, kind in _visible(tree, path))
+
+
+def _split_of(name: bytes) -> str | None:
+    """What a word of a name stands for, as in train_set, val1 or TestData."""
+    words = re.split(r"(?<=[a-z])(?=[A-Z])|[\W\d_]+", say(name))
+    return next(filter(None, (WORDS.get(word.lower().removesuffix("set")) for word in words)), None)
+
+
+def _refuse_names_of_splits(tree: Tree, names: list[bytes]):
+    """Classes may share one word: train_station and train_yard, beside others."""
+    like = {name: split for name in names if (split := _split_of(name))}
+    several = len(set(like.values())) > 1 or "part" in like.values() or len(like) == len(names)
+    if len(like) > 1 and several:
+        fault(DataError(f"folders have names of splits: {[say(name) for name in like][:8]}",
+                        where=tree.say(b""), fix="rename them to train and val; if they are "
+                        "classes, set config.data.split_folders=False"))
+
+
+def _look_within(tree: Tree, classes: Classes):
+    """Where all images are in folders within the classes, those may be the splits or classes."""
+    inner: dict[bytes, set[bytes]] = {}  # folder -> the classes that have it
+    for name, paths in classes.items():
+        for path in paths:
+            _, *folders, _ = path.split(b"/")
+            if not folders:
+                return
+            inner.setdefault(folders[0], set()).add(name)
+    above = sorted(set().union(*inner.values()))
+    outer, within = ([say(name) for name in names][:8] for names in (above, sorted(inner)))
+    if inner and all(map(_split_of, inner)):
+        fault(DataError(f"folders within {outer} have names of splits: {within}",
+                        where=tree.say(b""), fix=f"lay the images out as {LAYOUT}; if {outer} are "
+                        "the classes, set config.data.split_folders=False"))
+    elif len(above) > 1:
+        said = (f"every class has the same folders {within}"
+                if all(len(having) == len(above) for having in inner.values()) else
+                f"the classes {outer} have no images but in folders, {within}")
+        warnings.warn(f"{tree.say(b'')}: {said}: if these are the classes, move them up to this "
+                      "folder", stacklevel=3)
 
 
 def _scan(tree: Tree, top: bytes, others: list[bytes]) -> Classes:
@@ -266,8 +324,9 @@ def _check(splits: dict[str, Classes], tree: Tree, drawn: bool):
     train = splits.get("train")
     if not train:
         found = sorted(say(name) for name, _ in tree.children(b""))
+        fix = "" if drawn else "; if all folders are classes, set config.data.split_folders=False"
         raise DataError(f"there are no class folders for training; found {found[:8]}",
-                        where=tree.say(b""), fix=f"lay the images out as {LAYOUT}")
+                        where=tree.say(b""), fix=f"lay the images out as {LAYOUT}{fix}")
     for name, paths in train.items():
         if not paths:
             fault(DataError(f"class {say(name)!r} has no images", where=tree.say(b""),

@@ -420,6 +420,85 @@ def test_folders_of_images_that_are_called_like_splits_are_refused_unless_stated
     assert folder(tmp_path, split_folders=False).classes == tuple(sorted(names))
 
 
+@pytest.mark.parametrize("names", [
+    ("train_set", "test_set"), ("train1", "val1"), ("training_data", "validation_data"),
+    ("fold0", "fold1", "fold2"), ("TrainData", "TestData"), ("trainset", "testset", "extra"),
+    ("2-train", "2-eval", "other"), ("train1", "train2"), ("split_a", "split_b", "other")])
+@pytest.mark.parametrize("inner", ["", "ant/"])
+def test_folders_whose_names_hold_those_of_splits_are_refused_unless_stated(tmp_path, names, inner):
+    for name in names:
+        write(f"{tmp_path}/{name}/{inner}0.png")
+        write(f"{tmp_path}/{name}/{inner}1.png")
+    with pytest.raises(DataError, match="folders have names of splits") as error:
+        folder(tmp_path)
+    assert names[0] in error.value.what and error.value.where == str(tmp_path)
+    assert "rename them to train and val" in error.value.fix
+    assert folder(tmp_path, split_folders=False).classes == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("names", [
+    ("abbey", "train_railway", "train_station"), ("freight train", "bus"), ("attest", "trains"),
+    ("banana_split", "scaffold"), ("contest", "interval", "restrain")])
+def test_classes_that_have_a_word_of_splits_in_common_are_classes(tmp_path, names):
+    for name in names:
+        write(f"{tmp_path}/{name}/0.png")
+        write(f"{tmp_path}/{name}/1.png")
+    assert folder(tmp_path).classes == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("paths", [
+    ("images/train/0.png", "images/val/0.png", "labels/train/0.txt"),
+    ("ant/train/0.png", "ant/test/1.png", "bee/train/2.png", "bee/test/3.png"),
+    ("images/train2017/0.png", "images/val2017/0.png", "annotations/x.json")])
+def test_splits_within_classes_are_refused_unless_stated(tmp_path, paths):
+    for path in paths:
+        write(f"{tmp_path}/{path}")
+        if not path.endswith("png"):
+            (tmp_path / path).write_text("{}")
+    with pytest.raises(DataError, match=r"folders within .* have names of splits") as error:
+        folder(tmp_path)
+    assert "DIR/train/CLASS" in error.value.fix
+    assert "config.data.split_folders=False" in error.value.fix
+    if "ant" in paths[0]:
+        assert folder(tmp_path, split_folders=False).classes == ("ant", "bee")
+
+
+@pytest.mark.parametrize("paths, said", [
+    (("a/cats/0.png", "a/dogs/0.png", "b/cats/0.png", "b/dogs/0.png"),
+     "every class has the same folders ['cats', 'dogs']"),
+    (("animals/cat/0.png", "animals/dog/0.png", "things/car/0.png"),
+     "the classes ['animals', 'things'] have no images but in folders, ['car', 'cat', 'dog']"),
+    (("animals/cat/0.png", "animals/1.png", "things/car/0.png"), None)])
+@pytest.mark.filterwarnings("ignore:.*single image")
+def test_classes_without_images_of_their_own_are_told(tmp_path, paths, said, recwarn):
+    for path in paths:
+        write(f"{tmp_path}/{path}")
+    folder(tmp_path)
+    told = [str(one.message) for one in recwarn if "if these are" in str(one.message)]
+    assert told == ([f"{tmp_path}: {said}: if these are the classes, move them up to this folder"]
+                    if said else [])
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_images_beside_a_class_with_folders_that_is_called_like_a_split_are_refused(tmp_path, name):
+    for path in (f"{name}/steam/0.png", "cats/0.png", "dogs/0.png", "dogs/1.png"):
+        write(f"{tmp_path}/{path}")
+    with pytest.raises(DataError, match="images beside the split") as error:
+        folder(tmp_path)
+    assert error.value.what.endswith("in ['cats', 'dogs']")
+    assert "config.data.split_folders=False" in error.value.fix
+    with pytest.warns(UserWarning, match="single image"):
+        assert folder(tmp_path, split_folders=False).classes == ("cats", "dogs", name)
+
+
+def test_no_training_images_may_mean_that_a_class_is_called_like_a_split(tmp_path):
+    for name in ("cats", "dogs", "test"):
+        write(f"{tmp_path}/{name}/2020/0.png")
+    with pytest.raises(DataError, match="no class folders for training") as error:
+        folder(tmp_path)
+    assert "config.data.split_folders=False" in error.value.fix
+
+
 @pytest.mark.parametrize("names", [("train", "Train"), ("val", "validation"), ("dev", "valid"),
                                    ("test", "testing")])
 def test_two_folders_of_one_split_are_refused(tmp_path, names):
