@@ -96,7 +96,7 @@ def abstract_batch(size: int, image_size: tuple[int, int], source, mesh) -> dict
 def training(data: feed.Feed, transforms: list, batch_size: int, mesh):
     """(start step -> iterator of this process's batches, such a batch -> the one on the mesh, kept)
 
-    kept: (split, transforms) -> Resident where data is on the devices, else None.
+    kept: (split, transforms, on_error) -> Resident where data is on the devices, else None.
     """
     split, rows = data.options.train, transfer.rows(batch_size, mesh)
     if not data.options.on_device:
@@ -108,14 +108,16 @@ def training(data: feed.Feed, transforms: list, batch_size: int, mesh):
                                             mesh=mesh), None
 
     @functools.cache
-    def kept(split: str, transforms: tuple):
-        return resident.Resident(data, split, transforms, mesh)
+    def kept(split: str, transforms: tuple, on_error: str):
+        return resident.Resident(data, split, transforms, mesh, on_error)
+
+    chosen = split, tuple(transforms), data.options.on_error
 
     def batches(start_step: int):
-        return kept(split, tuple(transforms)).train(batch_size, start_step, rows)
+        return kept(*chosen).train(batch_size, start_step, rows)
 
     def put(batch):
-        return kept(split, tuple(transforms)).put(batch, batch_size)
+        return kept(*chosen).put(batch, batch_size)
 
     return batches, put, kept
 
@@ -126,7 +128,7 @@ def eval_batches(data: feed.Feed, split: str, transforms, abstract_batch, mesh, 
     batch_size = abstract_batch["mask"].shape[0]
     rows = transfer.rows(batch_size, mesh)
     if kept:
-        resident = kept(split, tuple(transforms))
+        resident = kept(split, tuple(transforms), on_error)
         host, put = resident.evaluate(batch_size, rows), resident.put
     else:
         host = data.evaluate(split, transforms, batch_size=batch_size, rows=rows,

@@ -130,7 +130,7 @@ class Feed:
                           f"{len(self.source.classes):,} classes: "
                           f"{[self.source.classes[k] for k in absent[:8]]}", stacklevel=4)
 
-    def _faults(self, name: str) -> Faults:
+    def faults(self, name: str) -> Faults:
         """Those of a split: what has been found stays found."""
         return self._once(self._make_faults, name)
 
@@ -170,13 +170,13 @@ class Feed:
             self.split(name), transforms, batch_size=batch_size, seed=self.seed,
             start_step=start_step, rows=rows, channels=self.source.channels,
             classes=len(self.source.classes), order=self.order(name),
-            repeats=self.options.repeats, faults=self._faults(name))
+            repeats=self.options.repeats, faults=self.faults(name))
 
     def evaluate(self, name: str, transforms: Sequence[Callable], *, batch_size: int, rows: slice,
                  on_error: str = "fail") -> Iterator[Batch]:
         """Batches of evaluation, as of pipeline.eval_batches; what cannot be read ends it, unless
         on_error="skip"."""
-        faults = self._faults(name) if on_error == "skip" else None
+        faults = self.faults(name) if on_error == "skip" else None
         if not faults:
             self._check_labels(name)
         return eval_batches(

@@ -22,12 +22,15 @@ AT_ONCE = 1024  # examples decoded into one batch
 class Resident:
     """A split, decoded and transformed once.
 
-    The order of training is that of sampling.Order, for record files too. Raises ConfigError for a
-    transform that is random: its first draw would be that of every epoch.
+    The order of training is that of sampling.Order, for record files too. on_error: "skip" puts
+    stand-ins, those of the feed's faults, in the place of examples that cannot be read. Raises
+    ConfigError for a transform that is random: its first draw would be that of every epoch.
     """
 
-    def __init__(self, feed: Feed, split: str, transforms: Sequence[Callable], mesh: Mesh):
+    def __init__(self, feed: Feed, split: str, transforms: Sequence[Callable], mesh: Mesh,
+                 on_error: str = "fail"):
         self._feed, self._split, self._transforms, self._mesh = feed, split, transforms, mesh
+        self._faults = feed.faults(split) if on_error == "skip" else None
         self._batched = NamedSharding(mesh, BATCH)
 
     @functools.cached_property
@@ -37,7 +40,7 @@ class Resident:
         whole: dict[str, np.ndarray] = {}
         filled = 0
         for batch in self._read(seed=0):
-            real = int(batch["mask"].sum())
+            real = int((batch["id"] >= 0).sum())  # mask 0 is of stand-ins too
             if not whole:
                 self._refuse_random(batch)
                 whole = {name: np.empty((size, *batch[name].shape[1:]), batch[name].dtype)
@@ -53,7 +56,7 @@ class Resident:
         return eval_batches(
             self._feed.split(self._split), self._transforms, batch_size=count, seed=seed,
             rows=slice(0, count), channels=self._feed.source.channels,
-            classes=len(self._feed.source.classes))
+            classes=len(self._feed.source.classes), faults=self._faults)
 
     def _refuse_random(self, batch: Batch):
         other = next(self._read(seed=1))
@@ -76,11 +79,15 @@ class Resident:
             step += 1
 
     def evaluate(self, batch_size: int, rows: slice) -> Iterator[Batch]:
-        """Every example once, in order; the last batch is filled up with example 0 and mask 0."""
+        """Every example once, in order; the last batch is filled up with example 0 and mask 0, and
+        a stand-in has mask 0."""
         size = self._feed.split(self._split).size
+        # Which these are is known once everything has been read.
+        bad = list(self._faults.stand_ins) if self._faults and self._arrays else []
         for first in range(0, size, batch_size):
             ids = first + np.arange(rows.start, rows.stop)
-            yield {"id": np.where(ids < size, ids, -1), "mask": (ids < size).astype(np.float32)}
+            yield {"id": np.where(ids < size, ids, -1),
+                   "mask": ((ids < size) & ~np.isin(ids, bad)).astype(np.float32)}
 
     def put(self, batch: Batch, batch_size: int) -> Batch:
         """Numbers -> the global batch on the mesh."""

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -133,6 +134,29 @@ FOLDER = ("data.name=folder", "data.eval=val", "data.mean=0.5", "data.std=0.25",
           "eval_transforms=({'name': 'resize', 'size': 8},)")
 
 
+def test_what_cannot_be_read_is_skipped_on_the_device_as_on_the_host(photos):
+    bad = [str(photos / "photos" / name) for name in (
+        "train/ant/3.png", "train/ant/30.png", "train/bee/9.png", "val/bee/7.png")]
+    for path in bad:
+        Path(path).write_bytes(b"<html>")
+    given = (*FOLDER, f"data.dir={photos}/photos", "data.max_bad_fraction=0.1", "data.channels=3",
+             "data.on_error=skip", "evals.test.on_error=skip")
+    host, kept = built(*given), built(*given, "data.on_device=True")
+    for one, sent in zip(host_batches(host, 4), host_batches(kept, 4), strict=True):
+        other = kept.put(sent)
+        for name in ("image", "label", "mask"):
+            np.testing.assert_array_equal(other[name], one[name])
+    variables = host.init().eval_variables()
+    scores = [run.evaluations["test"].run(variables) for run in (host, kept)]
+    assert scores[0] == scores[1]
+    listed = [sorted((row["where"], row["id"], row["label"], row["reason"])
+                     for row in run.bad_samples) for run in (host, kept)]
+    assert listed[0] == listed[1] and [where for where, *_ in listed[1]] == sorted(bad)
+    strict = built(*given, "data.on_device=True", "evals.test.on_error=fail")
+    with pytest.raises(DataError, match="not an image"):
+        strict.evaluations["test"].run(variables)
+
+
 @pytest.mark.nightly
 def test_bad_images_are_left_out_and_listed(photos, tmp_path):
     bad = photos / "photos/train/ant/3.png"
@@ -185,7 +209,7 @@ def test_threads_share_one_opened_split_and_what_was_found_of_it(monkeypatch):
     monkeypatch.setattr(feed.datasets, "split", slow)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: (fed.split("train"), fed.order("train"),
-                                         fed._faults("train")), range(16)))
+                                         fed.faults("train")), range(16)))
     assert opened == ["train"] and len({tuple(map(id, row)) for row in found}) == 1
 
 
