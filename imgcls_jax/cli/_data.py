@@ -1,7 +1,8 @@
 """What a word of the command line means as data, and what may be written near it."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from imgcls_jax import config
@@ -36,7 +37,7 @@ def keep_outside(chosen: Mapping, out: Path, flag: str):
         if data.get("name") != "folder" or not isinstance(data.get("dir"), str):
             continue
         root, place = Path(data["dir"]).expanduser().resolve(), out.expanduser().resolve()
-        if not root.is_dir() or not place.is_relative_to(root):
+        if not root.is_dir():
             continue
         try:
             splits = [folder.name for folder in root.iterdir()
@@ -44,6 +45,21 @@ def keep_outside(chosen: Mapping, out: Path, flag: str):
                       and any(below.is_dir() for below in folder.iterdir())]
         except OSError:  # reported when it is read
             continue
-        if place == root or not splits or place.relative_to(root).parts[0] in splits:
+        linked = any(place.is_relative_to(target) for target in _linked(root, splits))
+        inside = place.is_relative_to(root) and (
+            place == root or not splits or place.relative_to(root).parts[0] in splits)
+        if linked or inside:
             raise ConfigError(f"{flag} is within the folder of images", where=str(out),
-                              fix=f"name a place outside of {root}: {flag}=...")
+                              fix=f"name a place outside of {root}"
+                                  f"{' and of what its links lead to' * linked}: {flag}=...")
+
+
+def _linked(root: Path, splits: list[str]) -> Iterator[Path]:
+    """Where links to folders lead, of a split or a class: they are searched for images too."""
+    for upper in os.scandir(root):
+        if splits and upper.name not in splits:
+            continue
+        with contextlib.suppress(OSError):  # one that cannot be read, or a link to itself
+            for entry in (upper, *os.scandir(upper)):
+                if entry.is_symlink() and entry.is_dir():
+                    yield Path(entry).resolve()

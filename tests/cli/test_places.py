@@ -151,12 +151,32 @@ def test_a_workdir_that_is_not_named_is_not_made_among_images(trained, tmp_path,
     assert sorted(path.name for path in Path().iterdir()) == ["cat", "dog"]
 
 
+@pytest.mark.parametrize("link", ["cat", "train", "train/cat", "photos/cat"])
+def test_where_the_link_of_a_class_leads_is_among_the_images(tmp_path, link):
+    root, there = tmp_path / "photos", tmp_path / "elsewhere"
+    draw(root / Path(link).parent, each=1)
+    draw(there, each=1)
+    shutil.rmtree(root / link, ignore_errors=True)
+    (root / link).symlink_to(there, target_is_directory=True)
+    (root / "broken").symlink_to(tmp_path / "nowhere")
+    (root / "itself").symlink_to("itself")
+    chosen = {"data": {"name": "folder", "dir": str(root)}, "evals": {}}
+    for inside in ("elsewhere/runs/a", "elsewhere", f"photos/{link}/runs"):
+        with pytest.raises(ConfigError, match="is within the folder of images") as error:
+            keep_outside(chosen, tmp_path / inside, "--workdir")
+        assert "links" in error.value.fix
+    keep_outside(chosen, tmp_path / "runs", "--workdir")
+
+
 def test_next_to_the_folders_of_splits_is_not_among_the_images(tmp_path):
     for split in ("Train", "val"):
         draw(tmp_path / split, each=1)
     chosen = {"data": {"name": "folder", "dir": str(tmp_path)}, "evals": {}}
     keep_outside(chosen, tmp_path / "runs" / "a", "--workdir")
     keep_outside(chosen, tmp_path.with_name("other"), "--workdir")
+    (tmp_path.parent / "scratch").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path.parent / "scratch")
+    keep_outside(chosen, tmp_path / "linked" / "a", "--workdir")
     for inside in ("Train/a", "val/cat/a", ""):
         with pytest.raises(ConfigError):
             keep_outside(chosen, tmp_path / inside, "--workdir")
