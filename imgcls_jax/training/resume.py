@@ -68,8 +68,10 @@ def _told(change: str) -> str:
 
 
 def _check_same_run(run: Run, changes: list[str], classes: tuple[str, ...], directory: Path):
-    refused = [line for line in changes
-               if not re.match(rf"({'|'.join(configs.SAFE_TO_CHANGE)})\b", line)]
+    same = classes == run.source.classes
+    # `only` may leave out classes that were added to the data since.
+    safe = "|".join((*configs.SAFE_TO_CHANGE, *(["data.only"] if same else ())))
+    refused = [line for line in changes if not re.match(rf"({safe})\b", line)]
     if refused:
         refused.sort(key=lambda line: ".name: " not in line)  # other names have other arguments
         more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
@@ -77,10 +79,23 @@ def _check_same_run(run: Run, changes: list[str], classes: tuple[str, ...], dire
                           f"{refused[0]}{more}", where=str(directory),
                           fix="undo the change, or choose another --workdir; only "
                               f"{', '.join(configs.SAFE_TO_CHANGE)} may change on the way")
-    if classes != run.source.classes:
-        raise ConfigError("the classes of the data are not those this workdir was trained with",
-                          where=str(directory),
-                          fix=f"compare {run.source.name} with {directory / 'labels.json'}")
+    if not same:
+        raise _other_classes(classes, run.source.classes, directory)
+
+
+def _other_classes(before: tuple[str, ...], now: tuple[str, ...], directory: Path) -> ConfigError:
+    added, missing = ([name for name in one if name not in other]
+                      for one, other in ((now, set(before)), (before, set(now))))
+    said = ", ".join(f"{len(names):,} {what}, {names[:8]}" for what, names in
+                     (("added", added), ("missing", missing)) if names)
+    listed = (f'"{before}"' if len(str(before)) < 200 else
+              f"LIST, with the classes of {directory / 'labels.json'} in their order,")
+    fix = ("restore the missing ones" if missing else
+           f"go on without the added ones by --config.data.only={listed}" if added else
+           f"list them in the order of {directory / 'labels.json'}")
+    return ConfigError("the classes of the data are not those this workdir was trained with: "
+                       + (said or "their order differs"), where=str(directory),
+                       fix=f"{fix}, or choose another --workdir")
 
 
 def _check_same_examples(run: Run, before: dict, directory: Path):

@@ -105,9 +105,21 @@ def test_a_change_that_gives_other_arrays_is_named_by_its_key(tiny_workdir, key,
 
 def test_other_classes_are_named_before_the_head_that_has_their_number(tiny_workdir):
     run = tiny()
-    run = dataclasses.replace(run, source=dataclasses.replace(run.source, classes=("a", "b")))
-    with pytest.raises(ConfigError, match="the classes of the data are not those"):
-        started(run, tiny_workdir)
+    ten = run.source.classes
+    for classes, said, fix in (
+            (("a", *ten), "1 added, ['a']", f'--config.data.only="{ten}"'),
+            (ten[:8], "2 missing, ['8', '9']", "restore the missing ones"),
+            (("a", *ten[1:]), "1 added, ['a'], 1 missing, ['0']", "restore the missing ones"),
+            (ten[::-1], "their order differs", "labels.json")):
+        other = dataclasses.replace(run, source=dataclasses.replace(run.source, classes=classes))
+        with pytest.raises(ConfigError, match="the classes of the data are not those") as error:
+            started(other, tiny_workdir)
+        assert error.value.what.endswith(f"trained with: {said}") and fix in error.value.fix
+
+
+def test_classes_that_were_added_may_be_left_out(tiny_workdir):
+    (line,) = started(tiny(("data.only", str(tiny().source.classes))), tiny_workdir).changes
+    assert line.startswith("changed: config.data.only")
 
 
 def test_each_change_of_the_config_is_a_line(tiny_workdir):
