@@ -199,7 +199,15 @@ def _bounds(source: Source, name: str, where: str = "") -> tuple[str, int, int]:
         return index + count if index < 0 else index
 
     first, last = place(first, first_unit, 0), place(last, last_unit, count)
+    if not count:
+        raise ConfigError(f"{name!r} is empty: {'it' if name == whole else repr(whole)} has no "
+                          "examples", where=where,
+                          fix="name another split; if config.data.only is set, keep a class that "
+                              "has examples in this one")
+    if first == last and "%" in name:
+        raise ConfigError(f"{name!r} is empty: it is 0 of {count:,} examples", where=where,
+                          fix="take a larger part")
     if first >= last:
-        raise ConfigError(f"{name!r} is empty: examples {first} to {last} of {count:,}",
-                          where=where, fix="begin before the end")
+        raise ConfigError(f"{name!r} is empty: it begins at example {first:,} of {count:,} and "
+                          f"ends before {last:,}", where=where, fix="begin before the end")
     return whole, first, last

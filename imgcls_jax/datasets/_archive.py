@@ -164,9 +164,14 @@ class Archive:
                 infos = archive.infolist()
         except Exception as error:  # of a damaged directory, any
             raise DataError(f"the zip archive is damaged or cut off: {error}") from error
+        windows = not any("/" in info.orig_filename for info in infos)
         for info in infos:
             # zipfile decodes names as text; cp437 has all 256 bytes, so it restores them.
             name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+            if b"\\" in name and (windows or info.create_system == 0):
+                self._clean(name)  # a name that leaves the folder is worse
+                self._refuse("the zip has backslashes for slashes", name,
+                             "pack it again: python -m zipfile -c NAME.zip FOLDER")
             mode = info.external_attr >> 16
             kind = _tar.FILE
             if name.endswith(b"/"):

@@ -328,7 +328,12 @@ def _check(splits: dict[str, Classes], tree: Tree, drawn: bool):
         raise DataError(f"there are no class folders for training; found {found[:8]}",
                         where=tree.say(b""), fix=f"lay the images out as {LAYOUT}{fix}")
     for name, paths in train.items():
-        if not paths:
+        if not paths and (held := splits.get("val", {}).get(name)) and drawn:
+            said = f"all {len(held):,} images" if len(held) > 1 else "the only image"
+            fault(DataError(f"{said} of class {say(name)!r} {'are' if len(held) > 1 else 'is'} val "
+                            "in config.data.known", where=tree.say(b""),
+                            fix="add one for training, or remove the folder"))
+        elif not paths:
             fault(DataError(f"class {say(name)!r} has no images", where=tree.say(b""),
                             fix="put images into its folder, or remove the folder"))
     for split, found in splits.items():

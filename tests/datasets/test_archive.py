@@ -192,6 +192,8 @@ HOSTILE = {
     "parent.zip": (zip_with("a/../../escaped.png"), "leaves the folder", "a/../../escaped.png"),
     "absolute.zip": (zip_with("/tmp/escaped.png"), "leaves the folder", "/tmp/escaped.png"),
     "windows.zip": (zip_with("..\\escaped.png"), "leaves the folder", "..\\escaped.png"),
+    "backslashes.zip": (zip_with("photos\\ant\\0.png"), "has backslashes for slashes",
+                        "photos\\ant\\0.png"),
     "drive.zip": (zip_with("C:\\escaped.png"), "leaves the folder", "C:\\escaped.png"),
     "symlink.zip": (zip_with("link", 0o120777, b"/etc/passwd"), "a symbolic link", "link"),
     "deep.zip": (zip_with("a/" * 30_000 + "b.png"), "in 30,001 folders", "a/" * 40),

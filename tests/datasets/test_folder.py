@@ -155,6 +155,21 @@ def test_both_forms_of_unicode_are_drawn_alike(tmp_path):
     assert {unicodedata.normalize("NFC", path) for path in other.files["val"]} == drawn[0][1]
 
 
+@pytest.mark.parametrize("count, said", [(4, "all 4 images of class 'ant' are val"),
+                                         (1, "the only image of class 'ant' is val")])
+@pytest.mark.filterwarnings("ignore:.*single image")
+def test_a_class_whose_images_are_all_known_as_val_is_told(tmp_path, count, said):
+    for name in ("ant", "bee"):
+        for i in range(count):
+            write(f"{tmp_path}/photos/{name}/{i}.png")
+    (tmp_path / "splits.json").write_text(json.dumps(
+        {"train": [f"bee/{i}.png" for i in range(count)],
+         "val": [f"ant/{i}.png" for i in range(count)]}))
+    with pytest.raises(DataError) as error:
+        folder(tmp_path / "photos", known=str(tmp_path / "splits.json"))
+    assert error.value.what == f"{said} in config.data.known" and "add one" in error.value.fix
+
+
 def test_classes_txt_gives_the_order(split_folder):
     (split_folder / "classes.txt").write_text("bee\nant\n")
     source = folder(split_folder)

@@ -20,6 +20,17 @@ def source(opened, count=COUNT):
     return Source(name="numbers", classes=("a",), sizes={"train": count}, open=lambda name: opened)
 
 
+def test_an_empty_part_is_told_in_plain_words():
+    few = dataclasses.replace(LOOKUP, sizes={"train": 20, "val": 0})
+    for name, said in (("val", "it has no examples"), ("val[:50%]", "'val' has no examples"),
+                       ("train[:1%]", "it is 0 of 20 examples"),
+                       ("train[9:3]", "it begins at example 9 of 20 and ends before 3")):
+        with pytest.raises(ConfigError) as error:
+            datasets.size(few, name)
+        assert error.value.what == f"{name!r} is empty: {said}"
+        assert ("config.data.only" in error.value.fix) == ("val" in name)
+
+
 LOOKUP = source(Lookup(COUNT, lambda index: index, lambda index: f"number {index}"))
 SHARDS = source(Shards(tuple((str(i), 0, 100 if i < 14 else 37) for i in range(15)), None, None))
 
