@@ -52,8 +52,8 @@ ELSEWHERE = {  # what other codebases call it or keep elsewhere -> the key here
 PATHS = ("dir", "data_dir", "path", "root", "files", "classes", "cache", "known")  # in data
 SAFE_TO_CHANGE = ("total", "evals", "checkpoint", "stop", "log", "mesh", "data.dir",
                   "data.data_dir", "data.path", "data.root", "data.files", "data.classes",
-                  "data.cache", "data.known", "data.on_change", "data.on_error", "data.max_bad",
-                  "data.max_bad_fraction")
+                  "data.split_folders", "data.cache", "data.known", "data.on_change",
+                  "data.on_error", "data.max_bad", "data.max_bad_fraction")
 """Keys that may differ when a workdir is resumed: what was trained so far stays valid, and data
 may have moved."""
 
