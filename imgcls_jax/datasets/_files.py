@@ -70,12 +70,11 @@ def find(root: Path, *candidates: str, itself: bool = False) -> Files:
 def opened(path: Path) -> Files:
     if path.is_dir():
         return Folder(path)
-    status = path.stat()
-    return _archive_of(str(path), status.st_size, status.st_mtime_ns)
+    return _archive_of(str(path), *_paths.state(str(path)))
 
 
 @functools.lru_cache(2)  # the splits of a dataset often lie in one archive
-def _archive_of(path: str, size: int, changed: int) -> _archive.Archive:
+def _archive_of(path: str, *state: str | int) -> _archive.Archive:
     return _archive.Archive(path)
 
 

@@ -55,8 +55,7 @@ def cache() -> Path:
 
 
 def version(file: str | bytes, place: Any = None) -> str:
-    """What changes when the file does: its path, size, and times of modification and of status,
-    with a place in it. Renaming a file over another keeps the one time, and changes the other.
+    """What changes when the file does: its `state`, with a place in it.
 
     OSError if there is no such file. A path such as gs://... is looked up by TensorFlow.
     """
@@ -66,23 +65,29 @@ def version(file: str | bytes, place: Any = None) -> str:
             status = tf.io.gfile.stat(os.fsdecode(file))
         except tf.errors.OpError as error:
             raise OSError(error.message) from error
-        state = [os.fsdecode(file), status.length, status.mtime_nsec]
+        found = [os.fsdecode(file), status.length, status.mtime_nsec]
     else:
-        state = [*_state(file), os.stat(file).st_ctime_ns]
-    return json.dumps([state, place])
+        found = state(file)
+    return json.dumps([found, place])
 
 
-def _state(file: str | bytes) -> list:
-    status = os.stat(file)
-    return [os.fsdecode(os.path.abspath(file)), status.st_size, status.st_mtime_ns]
+def state(file: str | bytes, status: os.stat_result | None = None) -> list:
+    """A file's path, size, and times of modification and of status. Renaming a file over another
+    keeps the one time and changes the other; so does chmod, after which it is merely read again.
+
+    status: of the open file, as its name may be that of another file by now.
+    """
+    status = status or os.stat(file)
+    return [os.fsdecode(os.path.abspath(file)), status.st_size, status.st_mtime_ns,
+            status.st_ctime_ns]
 
 
 def learned(files: Iterable[str | bytes], key: Mapping[str, Any]) -> Path:
     """The folder for what is derived from files; it may not exist yet.
 
-    key: what it depends on besides their paths, sizes and modification times; JSON.
+    key: what it depends on besides the `state` of each; JSON.
     """
-    text = json.dumps([list(map(_state, files)), key], sort_keys=True)
+    text = json.dumps([list(map(state, files)), key], sort_keys=True)
     return cache() / hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 

@@ -276,6 +276,20 @@ def test_an_index_is_used_again_until_the_manifest_changes(place, monkeypatch):
     assert not list((place / "cache").glob(".unfinished*"))
 
 
+def test_a_manifest_renamed_over_another_of_its_size_and_time_is_read(place):
+    """As `rsync --times` and `cp --preserve` bring it."""
+    path = write(place / "m.csv", rows())
+    before = read_all(manifest(path), "train")["label"]
+    other = write(place / "other.csv", [{**row, "label": {"ant": "bee", "bee": "ant"}.get(
+        row["label"], row["label"])} for row in rows()])
+    status = path.stat()
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert other.stat().st_size == status.st_size
+    other.rename(path)
+    np.testing.assert_array_equal(read_all(manifest(path), "train")["label"],
+                                  np.array([1, 0, 2])[before])
+
+
 def test_a_cache_that_cannot_be_written_is_told(place, monkeypatch):
     path = write(place / "m.csv", rows())
     monkeypatch.setenv("IMGCLS_DATA_CACHE", str(path / "cache"))
