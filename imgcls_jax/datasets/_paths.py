@@ -82,6 +82,20 @@ def state(file: str | bytes, status: os.stat_result | None = None) -> list:
             status.st_ctime_ns]
 
 
+def unchanged(descriptor: int, path: str | bytes, status: os.stat_result, kind: str):
+    """DataError unless an open file is as it was at `status`. Another file may have been given its
+    name: that changes its time of status and the number of its names, and nothing that is read."""
+    now = os.fstat(descriptor)
+    if ((now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns)
+            or (now.st_ctime_ns != status.st_ctime_ns and now.st_nlink == status.st_nlink)):
+        raise changed(path, kind)
+
+
+def changed(path: str | bytes, kind: str) -> DataError:
+    return DataError(f"the {kind} was changed while it was being read",
+                     where=say(os.fsencode(path)), fix="start the same line again")
+
+
 def learned(files: Iterable[str | bytes], key: Mapping[str, Any]) -> Path:
     """The folder for what is derived from files; it may not exist yet.
 

@@ -6,7 +6,7 @@ import os
 import warnings
 import weakref
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -62,10 +62,17 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
                  split_column=split_column, splits=list(splits),
                  classes=list(_classes.names(classes)), numbers=numbers, kind=kind,
                  val_fraction=val_fraction, seed=seed)
-    folder = index_folder(path, rules)
-    if not folder.is_dir():
+    state = _paths.state(path)
+    folder = _paths.learned([], {"manifest": 3, "file": state, **rules})
+
+    def make(unfinished: Path):
         rows = _rows.Rows(path, functools.partial(_manifest_index.has_columns, rules))
-        _paths.learn(folder, functools.partial(_manifest_index.make, rows, rules))
+        try:
+            _manifest_index.make(rows, rules, unfinished)
+        finally:
+            _same(path, state)
+
+    _paths.learn(folder, make)
     header = json.loads((folder / "header.json").read_text())
     if header["joined"]:
         warnings.warn(f"{len(header['joined'])} classes look like several labels in one, such as "
@@ -77,27 +84,34 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
     root = os.path.expanduser(root) or os.path.dirname(os.path.abspath(path))
 
     def open_split(name: str) -> Lookup:
-        rows = _rows.Rows(path, separator=header["separator"])
-        return _lookup(rows, folder, name, header, root)
+        return _lookup(path, state, folder, name, header, root)
 
     return Source(name="manifest", classes=tuple(header["classes"]), sizes=header["sizes"],
                   open=open_split, channels=channels, kind=header["kind"], mixed=True)
 
 
-def index_folder(path: str, rules: dict[str, Any]) -> Path:
-    """The folder for the index of a manifest; absent until made, another if the file changes."""
-    return _paths.learned([path], {"manifest": 2, **rules})
+def _same(path: str, state: list, status: os.stat_result | None = None):
+    """DataError unless the manifest is the one that the index is of."""
+    if _paths.state(path, status) != state:
+        raise _paths.changed(path, "manifest")
 
 
-def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) -> Lookup:
+def _lookup(manifest: str, state: list, folder: Path, name: str, header: dict, root: str) -> Lookup:
     places = np.load(folder / f"{name}.places.npy", mmap_mode="r")
     labels = np.load(folder / f"{name}.labels.npy", mmap_mode="r")
     count, multilabel = len(header["classes"]), header["kind"] == "multilabel"
     ends = np.load(folder / f"{name}.ends.npy", mmap_mode="r") if multilabel else None
-    file = os.open(rows.path, os.O_RDONLY)
+    file = os.open(manifest, os.O_RDONLY)
+    status = os.fstat(file)
+    _same(manifest, state, status)
+    rows = _rows.Rows(manifest, separator=header["separator"])
+    _same(manifest, state)
 
     def image(index) -> bytes:
-        path = rows.at(file, int(places[index]))[header["path_column"]]
+        try:
+            path = rows.at(file, int(places[index]))[header["path_column"]]
+        finally:  # of a changed file there may be no row at the place
+            _paths.unchanged(file, manifest, status, "manifest")
         return os.fsencode(path if "://" in path else os.path.join(root, path))
 
     def label(index):
@@ -117,8 +131,11 @@ def _lookup(rows: _rows.Rows, folder: Path, name: str, header: dict, root: str) 
 
     def listed():
         rows_of_split = set(places.tolist())
-        names = [os.fsencode(row[header["path_column"]]) for _, place, row in rows
-                 if place in rows_of_split]
+        try:
+            names = [os.fsencode(row[header["path_column"]]) for _, place, row in rows
+                     if place in rows_of_split]
+        finally:
+            _same(manifest, state)
         if not multilabel:
             return names, labels
         numbers = np.split(labels, ends[:-1].astype(np.int64))

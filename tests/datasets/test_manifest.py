@@ -290,6 +290,52 @@ def test_a_manifest_renamed_over_another_of_its_size_and_time_is_read(place):
                                   np.array([1, 0, 2])[before])
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_manifest_that_is_changed_while_it_is_open_is_refused(suffix, place):
+    """The labels are those of the index, so its rows must be, too."""
+    path = write(place / f"m.{suffix}", rows())
+    source = manifest(path)
+    split = datasets.split(source, "train")
+    assert split.where(0) == f"{place}/images/1.png"
+    text = path.read_text()
+    status = path.stat()
+    time.sleep(0.05)  # a tick of the file system's clock
+    for lines in ("\n".join(text.splitlines()[::-1]) + "\n", text[:200]):
+        path.write_text(lines)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        for use in (lambda: split.where(0), split.listed, lambda: read_all(source, "val")):
+            with pytest.raises(DataError, match="the manifest was changed while it was being read"):
+                use()
+    path.write_text(text)
+    assert read_all(manifest(path), "train")["label"].shape == (9,)
+
+
+def test_a_manifest_whose_name_is_given_to_another_is_read_on(place):
+    path = write(place / "m.csv", rows())
+    source = manifest(path)
+    split = datasets.split(source, "train")
+    write(place / "other.csv", rows()[::-1]).rename(path)
+    assert split.where(0) == f"{place}/images/1.png"
+    with pytest.raises(DataError, match="changed while"):
+        datasets.split(source, "val")
+
+
+def test_a_manifest_that_is_changed_while_its_index_is_made_is_refused(place, monkeypatch):
+    from imgcls_jax.datasets import _manifest_index
+
+    path, made = write(place / "m.csv", rows()), _manifest_index.make
+
+    def meanwhile(*arguments):
+        made(*arguments)
+        write(path, rows()[:8])
+
+    monkeypatch.setattr(_manifest_index, "make", meanwhile)
+    with pytest.raises(DataError, match="changed while"):
+        manifest(path)
+    monkeypatch.undo()
+    assert manifest(path).sizes == {"val": 2, "train": 6}
+
+
 def test_a_cache_that_cannot_be_written_is_told(place, monkeypatch):
     path = write(place / "m.csv", rows())
     monkeypatch.setenv("IMGCLS_DATA_CACHE", str(path / "cache"))
