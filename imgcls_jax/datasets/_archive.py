@@ -7,6 +7,7 @@ unpacked in, links, devices, and sizes or compression rates beyond any image are
 import array
 import bz2
 import gzip
+import json
 import lzma
 import os
 import stat
@@ -34,20 +35,25 @@ DEFLATED = zipfile.ZIP_DEFLATED
 
 
 class Archive:
-    """names: of every file, relative, as bytes; a tar within a tar counts as a folder of its name
+    """An archive stays the same while it is open, even if its name is given to another.
+
+    names: of every file, relative, as bytes; a tar within a tar counts as a folder of its name
     without `.tar`. folders: names of the folders listed as such.
 
     Of two members of one name the later counts, as in unpacking. read() may be called from any
-    number of threads. Raises DataError for what is not an archive, damaged or not safe to unpack.
+    number of threads. Raises DataError for what is not an archive, damaged or not safe to unpack,
+    and for one that is changed while it is open.
     """
 
     def __init__(self, path: str | bytes):
         self.path = os.fsencode(path)
         try:
-            self._storage = _Disk(self.path)
+            self._file = _Disk(self.path)
         except OSError as error:
             raise DataError(f"the archive cannot be opened: {error.strerror}",
                             where=_paths.say(self.path), fix="give the path of a file") from error
+        self._storage: _Disk | _Memory = self._file
+        self._state = _paths.state(self.path, self._file.status)
         head = self._storage.read(0, _tar.BLOCK)
         self.folders: set[bytes] = set()
         self._is_zip = head[:4] in (b"PK\3\4", b"PK\5\6")
@@ -57,13 +63,15 @@ class Archive:
             else:
                 for magic, (opener, tool) in COMPRESSED.items():
                     if head.startswith(magic):
-                        self._storage = _Memory(self.path, opener, tool, self._storage.size)
+                        self._storage = _Memory(self._file, self.path, opener, tool)
                 if self._storage.read(257, 5) != b"ustar":
                     raise DataError("the file is neither a zip nor a tar archive")
                 self._index_of_tar()
         except DataError as error:
             raise self._fault(error, fix="copy it again, or pack the images as a plain zip or tar"
                               ) from error
+        finally:
+            self._file.check()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -87,6 +95,9 @@ class Archive:
             return data
         except DataError as error:
             raise self._fault(error, number) from error
+        finally:
+            if self._storage is self._file:
+                self._file.check()
 
     def where(self, number: int) -> str:
         """The member's name for people."""
@@ -94,8 +105,8 @@ class Archive:
 
     def version(self, number: int) -> str:
         """What changes when the member's bytes do (`_paths.version`)."""
-        return _paths.version(self.path, [_paths.say(self.names[number]),
-                                          *map(int, self._places[:, number])])
+        return json.dumps([self._state, [_paths.say(self.names[number]),
+                                         *map(int, self._places[:, number])]])
 
     def _exactly(self, offset: int, length: int) -> bytes:
         data = self._storage.read(offset, length) if offset >= 0 else b""
@@ -160,7 +171,7 @@ class Archive:
 
     def _zip_members(self) -> Iterator[tuple]:
         try:
-            with zipfile.ZipFile(os.fsdecode(self.path)) as archive:
+            with zipfile.ZipFile(self._file.file) as archive:
                 infos = archive.infolist()
         except Exception as error:  # of a damaged directory, any
             raise DataError(f"the zip archive is damaged or cut off: {error}") from error
@@ -190,11 +201,12 @@ class Archive:
 
     def _index_of_tar(self):
         """From the cache if the tar is long; the members in it were checked when it was made."""
-        folder = _paths.learned([self.path], {"tar": 1})
+        folder = _paths.learned([], {"tar": 1, "file": self._state})
         if not (folder / "places.npy").exists():
             self._index(self._tar_members(b"", 0, self._storage.size, 2))
             if len(self.names) < CACHED or isinstance(self._storage, _Memory):
                 return
+            self._file.check()
             _paths.learn(folder, self._save)
         self._places = np.load(folder / "places.npy")
         self.names = (folder / "names").read_bytes().split(b"\0")[:-1]
@@ -234,23 +246,28 @@ class _Disk:
     """A file read at any place by any thread; it stays the same file if its name is reused."""
 
     def __init__(self, path: bytes):
-        self._file = untrusted.opened(path)
-        self.size = os.fstat(self._file.fileno()).st_size
+        self.path, self.file = path, untrusted.opened(path)
+        self.status = os.fstat(self.file.fileno())
+        self.size = self.status.st_size
 
     def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._file.fileno(), max(min(length, self.size - offset), 0), offset)
+        return os.pread(self.file.fileno(), max(min(length, self.size - offset), 0), offset)
+
+    def check(self):
+        """DataError if it has changed since it was opened."""
+        _paths.unchanged(self.file.fileno(), self.path, self.status, "archive")
 
 
 class _Memory:
     """A compressed file, unpacked into memory, as it cannot be read at any place otherwise."""
 
-    def __init__(self, path: bytes, opener, tool: str, packed: int):
+    def __init__(self, packed: _Disk, path: bytes, opener, tool: str):
         data = bytearray()
         try:
-            with opener(path) as file:
+            with opener(packed.file) as file:
                 while chunk := file.read(1 << 22):
                     data += chunk
-                    if len(data) > min(MEMORY_LIMIT, max(1 << 20, RATIO_LIMIT * packed)):
+                    if len(data) > min(MEMORY_LIMIT, max(1 << 20, RATIO_LIMIT * packed.size)):
                         raise DataError(f"the compressed archive unpacks to over "
                                         f"{len(data) - 1 >> 20:,} MB",
                                         fix=f"decompress it: {tool} {_paths.say(path)}")

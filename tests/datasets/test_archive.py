@@ -4,6 +4,7 @@ import concurrent.futures
 import io
 import os
 import tarfile
+import time
 import zipfile
 
 import numpy as np
@@ -292,6 +293,34 @@ def test_records_for_all_members_that_are_not_needed_are_not_looked_at_for_each(
     for name, kind, _, size in _tar.entries(lambda o, n: data[o:o + n], 0, len(data)):
         assert (name, kind, size) == (b"b.png", _tar.FILE, 0)
     assert _tar._pax(b"11 comm=ab\n") == {}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_an_archive_stays_the_one_that_was_opened(kind, tmp_path):
+    """Images in the cache are kept under `version`: with that of a file of the same name, those of
+    the one were read as those of the other."""
+    path, new = tmp_path / kind, tmp_path / f"new {kind}"
+    WRITERS[kind](path, {"a.jpg": b"x" * 600})
+    WRITERS[kind](new, {"a.jpg": b"y" * 600})
+    status, version = path.stat(), Archive(path).version(0)
+    archive = Archive(path)
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.rename(path)
+    assert (archive.read(0), archive.version(0)) == (b"x" * 600, version)
+    assert Archive(path).version(0) != version
+
+
+@pytest.mark.parametrize("kind", ["pax.tar", "stored.zip"])
+def test_an_archive_that_is_changed_while_it_is_open_is_refused(kind, tmp_path):
+    path = tmp_path / kind
+    WRITERS[kind](path, {"a.jpg": b"x" * 600})
+    archive, status, data = Archive(path), path.stat(), path.read_bytes()
+    time.sleep(0.05)  # a tick of the file system's clock
+    for changed in (data.replace(b"x", b"y"), data[:700]):
+        path.write_bytes(changed)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        with pytest.raises(DataError, match="the archive was changed while it was being read"):
+            archive.read(0)
 
 
 def test_a_zip_within_a_zip_is_a_member_and_no_folder(tmp_path):
