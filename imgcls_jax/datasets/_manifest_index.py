@@ -42,6 +42,8 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
     labels = _Labels(rows, rules, multilabel, columns[0])
     splits: dict[str, _Columns] = {}
     trained: set[int] = set()
+    first: set[int] = set()  # paths in train although a hash puts them into val
+    held: set[int] = set()  # paths in val
     for line, place, row in rows:
         path = row.get(rules["path_column"])
         if not isinstance(path, str) or not path:
@@ -49,18 +51,20 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
         if "\0" in path or not _names_a_file(path):
             raise rows.fault(line, f"{path!r:.80} cannot be the name of a file")
         found = labels.read(line, row)
+        image = hash(os.path.normpath(path))  # of 64 bits; not kept, as each process has another
         if not drawn:
             split = _split(rows, line, row.get(rules["split_column"]), rules["splits"])
-        elif (trained.issuperset(found)
-              and _paths.share(rules["seed"], os.fsencode(path)) < rules["val_fraction"]):
-            split = "val"
-        else:
+        elif (image in first
+              or _paths.share(rules["seed"], os.fsencode(path)) >= rules["val_fraction"]):
             split = "train"
+        else:
+            split = "val" if trained.issuperset(found) or image in held else "train"
+            (held if split == "val" else first).add(image)
         if split == "train":
             trained.update(found)
         if split not in splits:
             splits[split] = _Columns(folder, split, multilabel)
-        splits[split].add(place, found)
+        splits[split].add(place, found, image)
     if not splits:
         raise DataError("the manifest has no rows", where=rows.path, fix="write one row per image")
     if "train" not in splits:
@@ -75,7 +79,35 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
               "untrained": [name for i, name in enumerate(names) if i not in trained]
               if rules["classes"] or rules["label_columns"] else [],
               "joined": [] if multilabel or rules["classes"] else _joined(names)}
+    header |= _repeated(rows, splits, folder, rules["path_column"])
     (folder / "header.json").write_text(json.dumps(header))
+
+
+def _repeated(rows: _rows.Rows, splits: dict[str, "_Columns"], folder: Path, column: str) -> dict:
+    """Of the paths in more than one row, those in two splits (`apart`), and those whose labels
+    differ (`unequal`): how many, and the first."""
+    keys = np.concatenate([np.frombuffer(columns.images, np.int64) for columns in splits.values()])
+    keys.sort()
+    twice = np.unique(keys[1:][keys[1:] == keys[:-1]])
+    places: dict[int, int] = {}
+    seen: dict[int, tuple[set, set]] = collections.defaultdict(lambda: (set(), set()))
+    for split, columns in splits.items() if twice.size else ():
+        read = {name: np.load(folder / f"{split}.{name}.npy", mmap_mode="r")
+                for name in columns.parts}
+        ends = read.get("ends", range(1, columns.size + 1))
+        images = np.frombuffer(columns.images, np.int64)
+        for i in np.flatnonzero(np.isin(images, twice)).tolist():
+            key, begin = int(images[i]), int(ends[i - 1]) if i else 0
+            places[key] = min(int(read["places"][i]), places.get(key, int(read["places"][i])))
+            seen[key][0].add(split)
+            seen[key][1].add(frozenset(read["labels"][begin:int(ends[i])].tolist()))
+    result: dict[str, list] = {"apart": [], "unequal": []}
+    with open(rows.path, "rb") as file:
+        for number, found in enumerate(result.values()):
+            differing = [places[key] for key, sets in seen.items() if len(sets[number]) > 1]
+            if differing:
+                found += [len(differing), rows.at(file.fileno(), min(differing))[column]]
+    return result
 
 
 def _names_a_file(path: str) -> bool:
@@ -285,6 +317,7 @@ class _Columns:
 
     def __init__(self, folder: Path, split: str, multilabel: bool):
         self.size = self.labelled = 0
+        self.images = array.array("q")  # hashes of paths; they are not written
         self.parts = {"places": ("Q", np.uint64), "labels": ("i", np.int32)}
         if multilabel:
             self.parts["ends"] = ("Q", np.uint64)
@@ -296,8 +329,9 @@ class _Columns:
     def _empty(self):
         self.held = {name: array.array(code) for name, (code, _) in self.parts.items()}
 
-    def add(self, place: int, labels: list[int]):
+    def add(self, place: int, labels: list[int], image: int):
         self.size, self.labelled = self.size + 1, self.labelled + len(labels)
+        self.images.append(image)
         self.held["places"].append(place)
         self.held["labels"].extend(labels)
         if "ends" in self.held:

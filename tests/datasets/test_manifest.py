@@ -263,6 +263,42 @@ def test_without_a_split_column_a_seed_draws_and_every_class_is_trained(tmp_path
     assert manifest(path, val_fraction=0.0).sizes == {"train": 3001}
 
 
+@pytest.mark.parametrize("labels", ["label", "labels"])
+def test_an_image_in_two_splits_or_with_two_labels_is_reported(labels, place, recwarn):
+    table = [("a", "ant", "train"), ("b", "bee", "train"), ("./a", "ant", "val"),
+             ("c", "ant", "train"), ("c", "bee", "train"), ("d", "ant", "val"), ("d", "bee", "val"),
+             ("b", "bee", "train"), ("b", "bee", "val")]
+    path = write(place / "m.csv", [dict(zip(("path", labels, "split"), row, strict=True))
+                                   for row in table])
+    for _ in range(2):  # the second is read from the index
+        with pytest.warns(UserWarning) as said:
+            assert manifest(path).sizes == {"train": 5, "val": 4}
+        assert [str(warning.message) for warning in said] == [
+            f"2 images are in two splits, such as 'a' ({path})",
+            f"2 images have rows with other labels, such as 'c' ({path})"]
+    manifest(write(place / "m.csv", rows()))
+    assert not recwarn.list
+
+
+def test_rows_of_one_image_are_drawn_into_one_split(tmp_path):
+    """The first row of each class is in train, whatever the draw: the others of its image, too."""
+    table = [{"path": f"{i}.png", "label": f"class {i % 50}"} for i in range(200)]
+    source = manifest(write(tmp_path / "m.csv", table * 2))
+
+    def paths(split):
+        found = datasets.split(source, split)
+        return [found.where(i) for i in range(found.size)]
+
+    train, val = paths("train"), paths("val")
+    assert len(train) + len(val) == 400 and not {*train} & {*val}
+    held = os.path.basename(val[0])
+    with pytest.warns(UserWarning, match="1 images have rows with other labels"):
+        source = manifest(write(tmp_path / "m.csv", [
+            *table, {"path": held, "label": "new"}, {"path": "other.png", "label": "new"}]))
+    assert paths("val").count(f"{tmp_path}/{held}") == 2
+    assert paths("train").count(f"{tmp_path}/other.png") == 1
+
+
 def test_an_index_is_used_again_until_the_manifest_changes(place, monkeypatch):
     from imgcls_jax.datasets import _manifest_index
 
