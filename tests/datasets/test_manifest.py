@@ -144,6 +144,16 @@ def test_multilabel_is_bars_or_lists(kind, place):
     np.testing.assert_array_equal(datasets.split(source, "train").labels(), expected)
 
 
+def test_a_row_on_top_does_not_change_the_labels_that_are_listed_of_others(place):
+    table = [{"path": f"images/{i}.png", "labels": found, "split": "train"}
+             for i, found in enumerate(["bee|cat", "ant|bee|cat", "ant"])]
+    first = datasets.split(manifest(write(place / "m.csv", table)), "train").listed()
+    more = [{"path": "images/9.png", "labels": "cat|ant", "split": "train"}, *table]
+    second = datasets.split(manifest(write(place / "m.csv", more)), "train").listed()
+    assert first[1] == [b"1|2", b"0|1|2", b"0"]
+    assert list(zip(*second, strict=True))[1:] == list(zip(*first, strict=True))
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_the_separator_is_the_one_that_gives_the_columns(separator, suffix, place):
