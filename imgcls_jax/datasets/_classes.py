@@ -2,6 +2,8 @@
 
 import collections
 import os
+import unicodedata
+from collections.abc import Iterable
 
 from imgcls_jax import untrusted
 from imgcls_jax.errors import DataError
@@ -26,8 +28,22 @@ def names(classes: int | str | tuple[str, ...]) -> tuple[str, ...]:
                             fix="write one name per line")
     else:
         found = tuple(classes)
+    found = tuple(map(composed, found))
     twice = [name for name, count in collections.Counter(found).items() if count > 1]
     if twice:
         raise DataError(f"some classes are named twice: {twice[:8]}", where=where,
                         fix="name every class once")
     return found
+
+
+def composed(name: str) -> str:
+    """In Unicode's form NFC: macOS writes "é" as two characters, others mostly as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of names that differ in case or spaces only, as those of one class may."""
+    groups = collections.defaultdict(list)
+    for name in names:
+        groups["".join(composed(name).casefold().split())].append(name)
+    return [group for group in groups.values() if len(group) > 1]

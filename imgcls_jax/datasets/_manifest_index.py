@@ -3,6 +3,7 @@
 import array
 import collections
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from imgcls_jax import untrusted
-from imgcls_jax.datasets import _paths, _rows
+from imgcls_jax.datasets import _classes, _paths, _rows
 from imgcls_jax.errors import DataError
 
 ALIASES = {"validation": "val", "valid": "val"}
@@ -78,6 +79,7 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
               "path_column": rules["path_column"], "separator": rows.separator,
               "untrained": [name for i, name in enumerate(names) if i not in trained]
               if rules["classes"] or rules["label_columns"] else [],
+              "alike": [] if labels.numbers or rules["classes"] else _classes.alike(names),
               "joined": [] if multilabel or rules["classes"] else _joined(names)}
     header |= _repeated(rows, splits, folder, rules["path_column"])
     (folder / "header.json").write_text(json.dumps(header))
@@ -217,7 +219,7 @@ class _Labels:
             values = value.strip().split(self.delimiter or "|") if value.strip() else []
             for text in map(str.strip, () if self.delimiter else values):
                 sign = next((sign for sign in DELIMITERS if sign in text), None)
-                if sign and text not in self.names:
+                if sign and _classes.composed(text) not in self.names:
                     raise self.rows.fault(
                         line, f"label {text!r} has a {sign!r}: it may be one label or several",
                         f"set config.data.label_delimiter={sign!r} for several labels, or '|' for "
@@ -227,8 +229,9 @@ class _Labels:
         return values
 
     def _one(self, line: int, value: Any) -> int:
-        text = value.strip() if isinstance(value, str) else value
-        if text is None or text == "" or not isinstance(text, str | int | float):
+        text = _classes.composed(value.strip()) if isinstance(value, str) else value
+        if not isinstance(text, str | int | float) or text == "" or (
+                isinstance(text, float) and not math.isfinite(text)):
             raise self.rows.fault(line, f"{value!r} is not a label")
         integer = _integer(text)
         if self.numbers is None and not (self.undecided and integer is not None):

@@ -79,6 +79,9 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
         warnings.warn(f"{len(header['joined'])} classes look like several labels in one, such as "
                       f"{header['joined'][0]!r} ({path}); if they are, set config.data.kind="
                       "'multilabel' and config.data.label_delimiter", stacklevel=2)
+    if header["alike"]:
+        warnings.warn(f"some classes differ in case or spaces only, such as {header['alike'][0]} "
+                      f"({path}); if they are one, write it in one way", stacklevel=2)
     if header["untrained"]:
         warnings.warn(f"{len(header['untrained'])} classes have no row in train: "
                       f"{header['untrained'][:8]} ({path})", stacklevel=2)

@@ -336,6 +336,29 @@ def test_a_manifest_renamed_over_another_of_its_size_and_time_is_read(place):
                                   np.array([1, 0, 2])[before])
 
 
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_a_name_of_a_class_is_the_same_in_both_unicode_forms(column, place):
+    forms = "cafe\u0301", "caf\xe9"
+    path = write(place / "m.csv", [{"path": f"{i}.png", column: name, "split": "train"}
+                                   for i, name in enumerate([*forms, "tea"])])
+    for classes in ((), (forms[0], "tea"), (forms[1], "tea")):
+        assert manifest(path, classes=classes).classes == ("caf\xe9", "tea")
+    with pytest.raises(DataError, match=r"twice: \['caf\xe9'\]"):
+        manifest(path, classes=forms)
+
+
+def test_classes_that_differ_in_case_or_spaces_only_are_reported(place, recwarn):
+    table = [{"path": f"{i}.png", "label": name, "split": "train"} for i, name in enumerate(
+        ["Polar bear", "polar  Bear", "stra\xdfe", "STRASSE", "cat"])]
+    with pytest.warns(UserWarning, match=r"differ in case or spaces only, such as "
+                                         r"\['Polar bear', 'polar  Bear'\]"):
+        found = manifest(write(place / "m.csv", table))
+    assert len(found.classes) == 5
+    recwarn.clear()
+    assert manifest(place / "m.csv", classes=found.classes).classes == found.classes
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_a_manifest_that_is_changed_while_it_is_open_is_refused(suffix, place):
     """The labels are those of the index, so its rows must be, too."""
@@ -415,6 +438,10 @@ def text(data, name="m.csv"):
 NUMBERS = b"path,label,split\na.png,0,train\nb.png,1,train\nc.png,%s,train\n"
 THREE = dict(classes=("one", "two", "three"))
 FAULTS = {
+    "json_nan": (text(b'{"path": "a", "label": "x"}\n{"path": "b", "label": NaN}\n', "m.jsonl"),
+                 "nan is not a label", "line 2", {}),
+    "json_infinity": (text(b'{"path": "b", "labels": [-Infinity]}\n', "m.jsonl"),
+                      "-inf is not a label", "line 1", {}),
     "no_such_file": (lambda place: place / "gone.csv", "no such file", "gone.csv", {}),
     "kind": (text(b"", "m.txt"), "unknown extension '.txt'", "m.txt", {}),
     "empty": (text(b""), "is empty", "line 1", {}),
