@@ -37,7 +37,7 @@ def names(classes: int | str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def composed(name: str) -> str:
-    """In Unicode's form NFC: macOS writes "é" as two characters, others mostly as one."""
+    """In Unicode's form NFC, as `_paths.composed`."""
     return unicodedata.normalize("NFC", name)
 
 

@@ -34,12 +34,13 @@ def make(rows: _rows.Rows, rules: dict[str, Any], folder: Path):
     warn of) and for each split SPLIT.places.npy u64[n], SPLIT.labels.npy i32[n] and, if multilabel,
     SPLIT.ends.npy u64[n]: where the labels of each row end in SPLIT.labels.npy, which then is
     i32[labels]."""
-    drawn = not _has(rows, rules["split_column"], rules["split_column"] == "split")
+    drawn = not _has(rows, rules["split_column"], "split_column", rules["split_column"] == "split")
     columns = rules["label_columns"] or [_label_column(rows, rules)]
     multilabel = (rules["kind"] or ("multilabel" if rules["label_columns"] or columns == ["labels"]
                                     else "")) == "multilabel"
-    for column in (rules["path_column"], *columns):
-        _has(rows, column, False)
+    _has(rows, rules["path_column"], "path_column")
+    for column in columns:
+        _has(rows, column, "label_columns" if rules["label_columns"] else "label_column")
     labels = _Labels(rows, rules, multilabel, columns[0])
     splits: dict[str, _Columns] = {}
     trained: set[int] = set()
@@ -120,8 +121,8 @@ def _names_a_file(path: str) -> bool:
         return False
 
 
-def _has(rows: _rows.Rows, column: str, optional: bool, fix: str = "name it in config.data: "
-         "path_column, split_column, label_column or label_columns") -> bool:
+def _has(rows: _rows.Rows, column: str, key: str, optional: bool = False, fix: str = "") -> bool:
+    """Whether there is the column that config.data.key names; DataError unless it is optional."""
     if column in rows.columns:
         if rows.columns.count(column) > 1:
             raise DataError(f"there are {rows.columns.count(column)} columns {column!r}",
@@ -133,8 +134,11 @@ def _has(rows: _rows.Rows, column: str, optional: bool, fix: str = "name it in c
     if not rows.columns:
         raise DataError("the manifest is empty", where=f"{rows.path}, line 1",
                         fix="write the names of the columns, then one row per image")
+    if near:
+        fix = (f"write {near[0]!r} in config.data.{key}" if key == "label_columns" else
+               f"set config.data.{key}={near[0]!r}")
     raise DataError(f"there is no column {column!r}; found {rows.columns[:12]}",
-                    where=f"{rows.path}, line 1", fix=fix)
+                    where=f"{rows.path}, line 1", fix=fix or f"name it in config.data.{key}")
 
 
 def _label_column(rows: _rows.Rows, rules: dict[str, Any]) -> str:
@@ -142,15 +146,19 @@ def _label_column(rows: _rows.Rows, rules: dict[str, Any]) -> str:
                                        rows.columns else "label")
     others = [name for name in rows.columns if name not in (rules["path_column"],
                                                             rules["split_column"])]
-    _has(rows, column, False, "name it in config.data.label_column; a column of 0 and 1 for each "
-                              f"class is label_columns={tuple(others[:12])}")
+    several = next((name for name in others if name.strip().casefold() == "labels"), None)
+    _has(rows, column, "label_column", fix=(
+        f"set config.data.label_column={several!r} and config.data.kind='multilabel'"
+        if several and not rules["label_column"] else "name it in config.data.label_column; a "
+        f"column of 0 and 1 for each class is label_columns={tuple(others[:12])}"))
     return column
 
 
 def _split(rows, line: int, name: Any, allowed: list[str]) -> str:
     name = name.strip() if isinstance(name, str) else name
     if isinstance(name, str) and name not in allowed:
-        name = ALIASES.get(name, name)
+        folded = name.casefold()
+        name = next((one for one in allowed if one.casefold() == folded), ALIASES.get(folded, name))
     if name not in allowed:
         raise rows.fault(line, f"the split {name!r:.80} is unknown",
                          f"write one of {allowed}, or name it in config.data.splits")

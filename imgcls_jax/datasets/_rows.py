@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 
 from imgcls_jax import untrusted
@@ -33,9 +34,18 @@ class Rows:
             raise DataError(f"the manifest has the unknown extension {suffix!r}", where=path,
                             fix=f"use one of {', '.join(TABLES + JSON_LINES)}")
         with open(path, "rb") as file:
-            if file.read(2) in UTF_16:
-                raise DataError("the manifest is in UTF-16", where=path,
-                                fix="save it as UTF-8, in a spreadsheet as \"CSV UTF-8\"")
+            head = file.read(1 << 16)
+        if head.startswith(UTF_16):
+            raise DataError("the manifest is in UTF-16", where=path,
+                            fix="save it as UTF-8, in a spreadsheet as \"CSV UTF-8\"")
+        if b"\r" in head[:-1] and b"\n" not in head:
+            raise DataError("the lines end in a carriage return without a line feed", where=path,
+                            fix="save it with line feeds: tr '\\r' '\\n' < OLD > NEW")
+        first = head.removeprefix(MARK).split(b"\n", 1)[0].strip()
+        if suffix in TABLES and re.fullmatch(rb'"?sep=.?"?', first, re.IGNORECASE):
+            raise DataError(f"the first line is {first.decode(errors='replace')!r}, which only "
+                            "spreadsheets know, not the names of the columns",
+                            where=f"{path}, line 1", fix="remove this line")
         if separator is None:
             separator = "" if suffix in JSON_LINES else self._find_separator(wanted)
         self.separator = separator

@@ -3,6 +3,7 @@
 DIR may also be a zip or tar archive of such a folder.
 """
 
+import codecs
 import json
 import os
 import re
@@ -352,6 +353,7 @@ def _order(train: Classes, tree: Tree) -> list[bytes]:
     listed = tree.text(b"classes.txt")
     if listed is None:
         return sorted(train)
+    listed = listed.removeprefix(codecs.BOM_UTF8)  # as Windows writes it
     names = [_paths.composed(line.strip()) for line in listed.splitlines() if line.strip()]
     if sorted(names) != sorted(train):
         differing = sorted(say(name) for name in set(names) ^ set(train))

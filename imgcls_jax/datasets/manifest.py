@@ -35,9 +35,10 @@ def manifest(*, path: str, root: str = "", path_column: str = "path", label_colu
     gap, or if `classes` are given and the first label is a number; other integers, such as 1 to 3
     or 01, are names. classes: their names in order, a file with one name per line, or how many;
     else the sorted names, or all numbers up to the largest. splits: the names allowed in
-    split_column ("validation" and "valid" are "val"). Without that column, val_fraction of the rows
-    is `val`, by a hash of seed and path; the first row of each class is always in `train`, and
-    rows of one path are in one split. Images in two splits or with two labels are reported.
+    split_column, in any case ("validation" and "valid" are "val"). Without that column,
+    val_fraction of the rows is `val`, by a hash of seed and path; the first row of each class is
+    always in `train`, and rows of one path are in one split. Images in two splits or with two
+    labels are reported.
 
     A row costs 12 bytes of mapped memory, in an index made when first opened and kept in
     $IMGCLS_DATA_CACHE; making it takes about 30 bytes of memory a row. Raises DataError with the

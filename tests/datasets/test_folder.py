@@ -171,7 +171,7 @@ def test_a_class_whose_images_are_all_known_as_val_is_told(tmp_path, count, said
 
 
 def test_classes_txt_gives_the_order(split_folder):
-    (split_folder / "classes.txt").write_text("bee\nant\n")
+    (split_folder / "classes.txt").write_text("\ufeffbee\nant\n", encoding="utf-8")
     source = folder(split_folder)
     assert source.classes == ("bee", "ant")
     np.testing.assert_array_equal(read_all(source, "val")["image"][:, 0, 0, 0], [1, 1, 0, 0])

@@ -234,6 +234,28 @@ def test_columns_that_may_be_classes_are_named_as_they_are_set(place):
     assert error.value.fix.endswith("is label_columns=('cat', 'dog')")
 
 
+@pytest.mark.parametrize("columns, fix, arguments", [
+    ("Path,label,split", "set config.data.path_column='Path'", dict(path_column="Path")),
+    ("path,Label,split", "set config.data.label_column='Label'", dict(label_column="Label")),
+    ("path,label,Split", "set config.data.split_column='Split'", dict(split_column="Split")),
+    ("path,Labels,split", "set config.data.label_column='Labels' and config.data.kind='multilabel'",
+     dict(label_column="Labels", kind="multilabel"))])
+def test_a_column_with_nearly_the_name_is_set_as_the_error_says(columns, fix, arguments, place):
+    path = text(columns.encode() + b"\na.png,ant,train\nb.png,bee,train\n")(place)
+    with pytest.raises(DataError, match="there is no column") as error:
+        manifest(path)
+    assert error.value.fix == fix
+    assert manifest(path, **arguments).classes == ("ant", "bee")
+
+
+def test_names_of_splits_may_be_in_any_case(place):
+    path = text(b"path,label,split\na.png,x,Train\nb.png,x,VALIDATION\nc.png,x,Test\n"
+                b"d.png,x,TRAIN\n")(place)
+    assert manifest(path).sizes == {"train": 2, "val": 1, "test": 1}
+    assert manifest(path, splits=("train", "val", "Test", "TRAIN")).sizes == {
+        "train": 1, "val": 1, "Test": 1, "TRAIN": 1}
+
+
 def test_several_labels_are_joined_by_what_is_said(place):
     path = text(b'path,labels\na.png,"cat,dog"\nb.png,"dog"\nc.png,"cow, cat"\n')(place)
     found = manifest(path, label_delimiter=",")
@@ -438,6 +460,11 @@ def text(data, name="m.csv"):
 NUMBERS = b"path,label,split\na.png,0,train\nb.png,1,train\nc.png,%s,train\n"
 THREE = dict(classes=("one", "two", "three"))
 FAULTS = {
+    "old_mac": (text(b"path,label\ra.png,0\rb.png,1\r"), "end in a carriage return", "m.csv", {}),
+    "old_mac_json": (text(b'{"path": "a", "label": 1}\r{"path": "b", "label": 0}\r', "m.jsonl"),
+                     "end in a carriage return", "m.jsonl", {}),
+    "excel": (text(b"\xef\xbb\xbfsep=;\r\npath;label\r\na.png;0\r\n"), "first line is 'sep=;'",
+              "line 1", {}),
     "json_nan": (text(b'{"path": "a", "label": "x"}\n{"path": "b", "label": NaN}\n', "m.jsonl"),
                  "nan is not a label", "line 2", {}),
     "json_infinity": (text(b'{"path": "b", "labels": [-Infinity]}\n', "m.jsonl"),
