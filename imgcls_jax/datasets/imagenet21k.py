@@ -1,6 +1,7 @@
 """ImageNet-21k: the whole of ImageNet, of which ILSVRC 2012 is a part (arXiv 1409.0575)."""
 
 import array
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,8 +82,8 @@ class _Tars:
     def __init__(self, folder: Path):
         self.path = os.fsencode(folder)
         self._tars = _tars(folder)
-        index = _paths.learn(_paths.learned([folder / tar for tar in self._tars], {"tars": 1}),
-                             self._save)
+        self._states = [_paths.state(folder / tar) for tar in self._tars]
+        index = _paths.learn(_paths.learned([], {"tars": 1, "files": self._states}), self._save)
         self._places = np.load(index / "places.npy")  # i64[n,3]: tar, offset, size
         self.names = (index / "names").read_bytes().split(b"\0")[:-1]
 
@@ -98,12 +99,20 @@ class _Tars:
 
     def read(self, number: int) -> bytes:
         tar, offset, size = map(int, self._places[number])
-        with open(os.path.join(self.path, os.fsencode(self._tars[tar])), "rb") as file:
+        path = os.path.join(self.path, os.fsencode(self._tars[tar]))
+        with open(path, "rb") as file:
             data = os.pread(file.fileno(), size, offset)
+            if _paths.state(path, os.fstat(file.fileno())) != self._states[tar]:
+                raise _paths.changed(path, "archive")
         if len(data) != size:
             raise DataError("the archive is cut off within the image", where=self.where(number),
                             fix="copy the archive again")
         return data
+
+    def version(self, number: int) -> str:
+        """What changes when the image's bytes do (`_paths.version`)."""
+        tar, *place = map(int, self._places[number])
+        return json.dumps([self._states[tar], place])
 
     def where(self, number: int) -> str:
         tar = self._tars[int(self._places[number][0])]

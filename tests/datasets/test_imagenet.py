@@ -354,6 +354,26 @@ def test_imagenet21k_as_folders_class_tars_or_one_tar(packed, tmp_path, monkeypa
     assert made.paths(again, "train") == made.paths(source, "train")
 
 
+def test_a_class_tar_that_is_replaced_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(imagenet21k.PUBLISHED, "winter21", (3, {"train": 6, "validation": 6}))
+    made.write(tmp_path / "winter21_whole", class_tars(WIDE))
+    path = tmp_path / "winter21_whole" / "n00004475.tar"
+
+    def opened():
+        split = datasets.split(DATASETS.get("imagenet21k")(data_dir=str(tmp_path),
+                                                           release="winter21"), "train")
+        return split, [split.version(i) for i in range(split.size)]
+
+    split, before = opened()
+    (tmp_path / "new").write_bytes(path.read_bytes())
+    (tmp_path / "new").rename(path)
+    assert [split.version(i) for i in range(split.size)] == before
+    assert sum(one != other for one, other in zip(before, opened()[1], strict=True)) == 2
+    with pytest.raises(Exception, match="the archive was changed while it was being read"):
+        for i in range(split.size):
+            split.read(i)
+
+
 def test_imagenet21k_of_another_release_is_refused(tmp_path):
     made.write(tmp_path, only(WIDE, "winter21_whole/"))
     source = DATASETS.get("imagenet21k")(data_dir=str(tmp_path), release="winter21")
