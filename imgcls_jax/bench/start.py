@@ -121,9 +121,12 @@ class _Watched:
     def __init__(self, future, report: Callable[[dict], None]):
         self._future, self._report = future, report
 
-    def result(self):
+    def done(self) -> bool:
+        return self._future.done()
+
+    def result(self, timeout: float | None = None):
         began = time.time()
-        program, seconds = self._future.result()
+        program, seconds = self._future.result(timeout)
         waited = time.time() - began
 
         def first(state, batch):

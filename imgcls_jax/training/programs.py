@@ -56,10 +56,14 @@ def compile_evaluations(run: Run) -> dict[str, concurrent.futures.Future]:
 def wait(compiling: concurrent.futures.Future, what: str, say: Callable[[str], None]):
     """The result of a compilation, with a line after SAY_AFTER seconds and after each minute."""
     began, seconds = time.perf_counter(), SAY_AFTER
-    while not concurrent.futures.wait([compiling], timeout=seconds).done:
-        say(f"compiling {what} ({duration(time.perf_counter() - began)} so far)")
-        seconds = 60.0
-    return compiling.result()
+    while True:
+        try:
+            return compiling.result(timeout=seconds)
+        except TimeoutError:
+            if compiling.done():  # its own
+                raise
+            say(f"compiling {what} ({duration(time.perf_counter() - began)} so far)")
+            seconds = 60.0
 
 
 def _compile(lower: Callable[[], jax.stages.Lowered], where: str) -> concurrent.futures.Future:
