@@ -51,14 +51,15 @@ def restore(run: Run, checkpoints: Checkpoints, directory: Path) -> Start:
         return Start(run.init(), [], None, [], {})
     state, saved, _ = restored
     examples = saved.get("examples", {})
-    _check_same_examples(run, examples, directory)
+    # A run that early stopping has ended goes on where the config now asks for something else.
+    same_stop = not any(re.match(r"stop\b", line) for line in changes)
+    stopped = saved["stopped"] if same_stop else None
+    _check_same_examples(run, examples, directory,
+                         ended=bool(stopped) or int(state.step) >= run.total_steps)
     _warn_of_versions(saved["versions"])
     if run.constants:
         state = dataclasses.replace(state, constants=run.constants())
-    # A run that early stopping has ended goes on where the config now asks for something else.
-    same_stop = not any(re.match(r"stop\b", line) for line in changes)
-    return Start(state, list(saved["history"]), saved["stopped"] if same_stop else None,
-                 list(map(_told, changes)), examples)
+    return Start(state, list(saved["history"]), stopped, list(map(_told, changes)), examples)
 
 
 def _told(change: str) -> str:
@@ -98,11 +99,11 @@ def _other_classes(before: tuple[str, ...], now: tuple[str, ...], directory: Pat
                        fix=f"{fix}, or choose another --workdir")
 
 
-def _check_same_examples(run: Run, before: dict, directory: Path):
-    """ConfigError, or a warning where the run may go on so, if the data has changed."""
+def _check_same_examples(run: Run, before: dict, directory: Path, ended: bool):
+    """ConfigError if the data has changed; a warning where the run has ended or may go on so."""
     changes = listing.changes(before, run.examples.read(), directory / "examples",
                               run.source.classes)
-    if changes and run.examples.on_change == "accept":
+    if changes and (ended or run.examples.on_change == "accept"):
         warnings.warn("the data has changed since the checkpoint: " + "; ".join(changes),
                       stacklevel=3)
     elif changes:

@@ -46,6 +46,8 @@ def test_a_changed_folder_is_told_and_refused_unless_asked_for(photos, capsys):
     shutil.copy(photos / "ant" / "3.png", photos / "ant" / "new.png")
     (photos / lost).unlink()
 
+    assert train(photos, 2) == 0  # it has ended, and trains no more
+    assert "warning: the data has changed" in capsys.readouterr().err
     assert train(photos, 4) == 2
     told = capsys.readouterr().err
     assert "1 example added (ant/new.png)" in told and f"removed ({lost})" in told
