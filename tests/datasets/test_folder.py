@@ -214,13 +214,13 @@ def test_a_stray_file_is_left_out_with_one_line(split_folder, flat, monkeypatch)
 
 
 def test_heic_is_read_where_the_extra_is_installed(split_folder):
-    pytest.importorskip("pillow_heif")
     path = split_folder / "train/ant/IMG_1.HEIC"
     Image.new("RGB", (64, 48), (200, 30, 90)).save(path, "HEIF", quality=95)
     source = folder(split_folder)
     split = datasets.split(source, "train")
     (index,) = [i for i in range(split.size) if split.where(i) == str(path)]
     data = split.read(index)["image"].numpy()
+    # HEVC works on YCbCr of a lower resolution: one color comes back within a few levels.
     np.testing.assert_allclose(pillow.decode(data).mean((0, 1)), (200, 30, 90), atol=4)
     np.testing.assert_array_equal(decoding.decode(data, 3), pillow.decode(data))
 
