@@ -17,7 +17,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -253,13 +253,24 @@ def located(config: Mapping) -> dict:
         return ({**choice, key: place(named)} if isinstance(named, str) and os.path.exists(named)
                 else choice)
 
-    evals = {name: {**choice, "data": data(choice["data"])}
-             if isinstance(choice, Mapping) and isinstance(choice.get("data"), Mapping) else choice
-             for name, choice in config.get("evals", {}).items()}
-    new = {"data": data(config.get("data", {})), "evals": evals,
+    new = {**over_data(config, data),
            "init": there(config.get("init"), "weights"),
            "step": there(config.get("step"), "teacher")}
     return {key: new.get(key, value) for key, value in config.items()}
+
+
+def over_data(config: Mapping, change: Callable[[Mapping], dict]) -> dict[str, Any]:
+    """`data` and `evals` with each choice of data changed. Nothing else is known of the config yet:
+    what is not of the right type stays as it is, for `check` to name."""
+    def within(choice):
+        if isinstance(choice, Mapping) and isinstance(choice.get("data"), Mapping):
+            return {**choice, "data": change(choice["data"])}
+        return choice
+
+    evals = config.get("evals")
+    if isinstance(evals, Mapping):
+        evals = {name: within(choice) for name, choice in evals.items()}
+    return {"data": within(config).get("data"), "evals": evals}
 
 
 def digest(config) -> str:
@@ -312,13 +323,11 @@ def as_before(config: Mapping) -> dict:
         return {**data, "parts": "listed"} | (
             {"draw": "count"} if data.get("name") == "folder" else {})
 
-    evals = {name: {**choice, "data": older(choice["data"])} if choice and choice.get("data") else
-             choice for name, choice in config.get("evals", {}).items()}
     loss = config.get("loss")
     if isinstance(loss, Mapping) and loss.get("class_weights") == "auto" and config.get(
             "task") == "multiclass":
         loss = {**loss, "class_weights": {"weights": "balanced", "mean": "examples"}}
-    new = {"data": older(config["data"]), "evals": evals, "loss": loss}
+    new = {**over_data(config, older), "loss": loss}
     return {key: new.get(key, value) for key, value in config.items()}
 
 

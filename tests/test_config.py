@@ -1,6 +1,8 @@
 """Configs: files and variants, overrides, durations, JSON."""
 
+import contextlib
 import json
+import warnings
 
 import pytest
 
@@ -160,6 +162,19 @@ def test_a_config_of_before_keeps_its_splits_and_their_parts(digits):
     assert weighted["loss"]["class_weights"] == {"weights": "balanced", "mean": "examples"}
     assert config.saved({**now, "data": {"name": "digits"}})["data"] == {
         "name": "digits", "parts": "listed"}
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "", "x", [], ["x"], {}, {"": "x"}, {"name": 3}])
+@pytest.mark.parametrize("key", config.KEYS)
+def test_any_value_in_a_config_of_before_is_read_or_refused(tmp_path, digits, key, wrong):
+    before = {**digits, "data": {"name": "digits"}}
+    places = [{key: wrong}]
+    if key in ("data", "evals"):
+        places += [{"evals": {"val": wrong}}, {"evals": {"val": {"name": "x", "data": wrong}}}]
+    for place in places:
+        (tmp_path / "of_before.json").write_text(config.to_json({**before, **place}))
+        with contextlib.suppress(ConfigError), warnings.catch_warnings(action="ignore"):
+            config.located(config.load(str(tmp_path / "of_before.json")).config)
 
 
 def test_a_file_elsewhere_and_its_json_load_alike(tmp_path, digits):

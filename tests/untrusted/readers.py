@@ -73,7 +73,8 @@ def description(path: Path):
 def config(path: Path):
     from imgcls_jax import config
 
-    config.load(str(path))
+    loaded = config.load(str(path)).config
+    config.as_before(config.located(loaded))  # what a run that was saved goes through, too
 
 
 DECODER: dict[str, Callable] = {}
