@@ -5,13 +5,16 @@ Keras 3 (keras/src/saving/saving_lib.py): "layers/conv2d_1/vars/0", where conv2d
 layer of its class and, from about 3.7 on, the attribute `name` of "vars" is the layer's name.
 Older (keras/src/legacy/saving/legacy_h5_format.py): the attribute `layer_names` of the file,
 `weight_names` of each layer's group; Keras 1 has other names for a layer's tensors, so their order
-counts. Both: the tensors of a layer are in the order of LEAVES.
+counts. Both: the tensors of a layer are in the order of LEAVES (_hdf5.py, which reads the file).
 """
 
-import itertools
-import mmap
+import importlib.util
+import math
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +23,9 @@ from imgcls_jax import untrusted
 from imgcls_jax.errors import CheckpointError, EnvironmentFailure
 from imgcls_jax.untrusted import Budget, Refused
 
-HEAP = b"GCOL\1"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-LEAVES = {1: ("kernel",), 2: ("kernel", "bias"), 3: ("mean", "variance", "count"),
-          4: ("gamma", "beta", "moving_mean", "moving_variance")}  # by how many a layer has
+READER = Path(__file__).with_name("_hdf5.py")
+HEADER = 1 << 16  # bytes of a line before a tensor
 # The class of a layer of keras.applications by its name: the first match.
 KINDS = ((r"(.*_)?bn", "norm"), (r".*dwconv", "depthwise"), (r"fc\d|predictions", "dense"),
          (r"normalization", "statistics"), (r".*", "conv"))
@@ -43,126 +45,45 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises CheckpointError for a file that is damaged, or that refers to numbers elsewhere: only
     links within the file are followed. EnvironmentFailure if h5py is missing.
     """
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
+    if importlib.util.find_spec("h5py") is None:
         raise EnvironmentFailure("Keras files need h5py, which is not installed",
                                  where=str(path), fix="pip install h5py, or install this package "
-                                                      "with the extra [keras]") from error
+                                                      "with the extra [keras]")
     with untrusted.explaining(CheckpointError, "Keras file", path,
                               only="only numbers within it are read",
                               instead="save it with model.save_weights of Keras"):
         if not is_hdf5(path):
             raise ValueError("it does not begin as HDF5 does")
-        _check_heaps(path)
-        with h5py.File(path, "r") as file:
-            return _tensors(file, Budget(path.stat().st_size, times=1, floor=0))
+        # -P: no folder of this package, nor the current one, may shadow what it imports.
+        with subprocess.Popen([sys.executable, "-P", str(READER), str(path)], bufsize=1 << 20,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL,
+                              env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}) as reader:
+            try:
+                return _tensors(reader.stdout, Budget(path.stat().st_size, times=1, floor=0))
+            finally:
+                reader.kill()
 
 
-def _check_heaps(path: Path):
-    """Refused where the library would not come to the end of a heap of texts.
-
-    HDF5 1.14 goes through the objects of a heap by their sizes, and stays at a free one of size 0
-    (H5HG__cache_heap_deserialize). Format: "III.E. Disk Format: Level 1E - Global Heap".
-    """
-    budget = Budget(path.stat().st_size)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[10 if data[8] > 1 else 14] != 8:
-            raise Refused("sizes of other than 8 bytes")
-        begin = data.find(HEAP)
-        while begin >= 0:
-            place, end = begin + 16, begin + _number(data, begin + 8, 8)
-            while place + 16 <= min(end, len(data)):
-                budget.take(16)
-                size = _number(data, place + 8, 8)
-                size = 16 + -(-size // 8) * 8 if _number(data, place, 2) else size
-                if not 16 <= size <= end - place:
-                    raise Refused("a heap of texts that is damaged")
-                place += size
-            begin = data.find(HEAP, begin + 4)
-
-
-def _number(data, place: int, size: int) -> int:
-    return int.from_bytes(data[place:place + size], "little")
-
-
-def _tensors(file, budget: Budget) -> dict[str, np.ndarray]:
+def _tensors(stream, budget: Budget) -> dict[str, np.ndarray]:
+    """What _hdf5.py writes."""
     found: dict[str, np.ndarray] = {}
-    for layer, datasets in (_old(file) if _is_old(file) else _new(file)):
-        leaves = LEAVES.get(len(datasets)) or map(str, range(len(datasets)))
-        for leaf, dataset in zip(leaves, datasets, strict=True):
-            name = f"{layer}/{leaf}"
-            if name in found:
-                raise Refused(f"two layers called {layer}")
-            budget.take(_check(dataset))  # the same tensor may stand under many names
-            found[name] = np.asarray(dataset[()])
+    while True:
+        line = stream.readline(HEADER)
+        facts = untrusted.from_json(line) if line.endswith(b"\n") else None
+        if facts is None:
+            raise ValueError("the HDF5 library crashed, or took far too much time or memory")
+        if "name" not in facts:
+            break
+        dtype = np.dtype(facts["dtype"])
+        size = math.prod(facts["shape"]) * dtype.itemsize
+        budget.take(size)
+        found[facts["name"]] = np.frombuffer(stream.read(size), dtype).reshape(facts["shape"])
+    if "refused" in facts:
+        raise Refused(facts["refused"])
+    if "damaged" in facts:
+        raise ValueError(facts["damaged"])
     return found
-
-
-def _is_old(file) -> bool:
-    """Whether it has the older format; files of whole models have the weights in a group."""
-    return "model_weights" in file or any(key.startswith("layer_names") for key in file.attrs)
-
-
-def _new(file) -> Iterator[tuple[str, list]]:
-    """(layer, its datasets), of Keras 3."""
-    layers = _child(file, "layers")
-
-    def counted(key):
-        number = re.search(r"_(\d+)$", key)
-        return (key[:number.start()], int(number[1])) if number else (key, 0)
-
-    for key in sorted(layers, key=counted):
-        group = _child(layers, key)
-        if "vars" in group:
-            group = _child(group, "vars")
-            yield (str(group.attrs.get("name", key)),
-                   [_child(group, name) for name in sorted(group, key=int)])
-
-
-def _old(file) -> Iterator[tuple[str, list]]:
-    if "model_weights" in file:
-        file = _child(file, "model_weights")
-    for layer in _strings(file, "layer_names"):
-        group = _child(file, layer)
-        yield layer, [_child(group, name) for name in _strings(group, "weight_names")]
-
-
-def _strings(group, key: str) -> list[str]:
-    """A list among the attributes; a long one is continued in KEY0, KEY1, ..."""
-    values = list(group.attrs.get(key, ()))
-    for number in itertools.count():
-        if f"{key}{number}" not in group.attrs:
-            return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
-        values += list(group.attrs[f"{key}{number}"])
-
-
-def _child(group, path: str):
-    """What a path within the group leads to, following only links within the file."""
-    import h5py
-
-    for part in path.split("/"):
-        link = group.get(part, getlink=True) if part.strip(".") else None
-        if link is None:
-            raise KeyError(f"{path!r} is missing in {group.name!r}")
-        if not isinstance(link, h5py.HardLink):
-            raise Refused(f"a link in place of {group.name.rstrip('/')}/{part}")
-        group = group[part]
-    return group
-
-
-def _check(dataset) -> int:
-    """Bytes of a dataset, which must be plain numbers in this file."""
-    import h5py
-
-    name = dataset.name
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
-        raise Refused(f"something other than numbers as {name}")
-    if dataset.external or dataset.is_virtual:
-        raise Refused(f"a reference to another file as {name}")
-    if dataset.id.get_storage_size() != dataset.nbytes:  # Keras does not compress
-        raise Refused(f"fewer bytes than numbers as {name}")
-    return dataset.nbytes
 
 
 def kind(layer: str) -> str:

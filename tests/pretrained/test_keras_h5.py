@@ -15,7 +15,7 @@ from imgcls_jax import tree
 from imgcls_jax.__main__ import main
 from imgcls_jax.errors import CheckpointError, EnvironmentFailure
 from imgcls_jax.models import MODELS
-from imgcls_jax.pretrained import catalogue, files, keras_h5, load, names
+from imgcls_jax.pretrained import _hdf5, catalogue, files, keras_h5, load, names
 from imgcls_jax.types import Layout, ModelSpec
 from tests import abstract
 
@@ -75,6 +75,25 @@ def test_without_h5py_the_remedy_is_told(tmp_path, monkeypatch):
     with pytest.raises(EnvironmentFailure, match="h5py, which is not installed") as error:
         files.read(tmp_path / "w.h5")
     assert "pip install h5py" in error.value.fix
+
+
+@pytest.mark.parametrize("program", [
+    "os.kill(os.getpid(), signal.SIGSEGV)",  # as HDF5 2.0 does on some damaged files
+    'print(\'{"name": "w", "dtype": "<f4", "shape": [9]}\'); os.kill(os.getpid(), signal.SIGSEGV)',
+    'print("x" * 10**6)'])
+def test_a_crash_of_the_library_is_an_error_like_any_other(tmp_path, monkeypatch, program):
+    (tmp_path / "w.h5").write_bytes(recorded()[0]["3.15.1:old.h5"])
+    (tmp_path / "reader.py").write_text(f"import os, signal\n{program}\n")
+    monkeypatch.setattr(keras_h5, "READER", tmp_path / "reader.py")
+    with pytest.raises(CheckpointError, match="the file is not a whole Keras file: "):
+        files.read(tmp_path / "w.h5")
+
+
+def test_a_folder_that_looks_like_a_package_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "w.h5").write_bytes(recorded()[0]["3.15.1:old.h5"])
+    (tmp_path / "h5py.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.chdir(tmp_path)
+    assert files.read(Path("w.h5"))
 
 
 # ---- layouts --------------------------------------------------------------------------------
@@ -150,7 +169,7 @@ def narrow():
     layout = MODELS.facts("keras_resnet50")["layouts"]["keras"]
     tensors = names.to_tensors(leaves, layout)
     return leaves, {f"{layer}/{leaf}": tensors[f"{layer}/{leaf}"] for layer in layout.order
-                    for leaf in ("kernel", "bias", *keras_h5.LEAVES[4])
+                    for leaf in ("kernel", "bias", *_hdf5.LEAVES[4])
                     if f"{layer}/{leaf}" in tensors}
 
 
