@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.layers import norm
 from imgcls_jax.layers.conv import Product
 from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.layers.pool import max_pool
@@ -145,6 +146,32 @@ def test_a_product_is_normalised_as_if_it_were_written_out(group):
         np.testing.assert_allclose(*jax.jit(lambda v, x, kernel: (
             norm.apply(v, Product(x, kernel)), norm.apply(v, x @ kernel)))(v, x, kernel),
             rtol=1e-12)
+
+
+def test_statistics_of_a_product_do_not_round_factors_of_f32(monkeypatch):
+    """As on an accelerator, whose products take factors of bf16 unless a precision is asked for:
+    x of mean 30 and deviation 1, whose variance is a difference of numbers near 900."""
+    exact = jax.lax.dot_general
+
+    def rounding(a, b, dimensions, precision=None, preferred_element_type=None):
+        if precision is None:
+            a, b = (c.astype(jnp.bfloat16).astype(c.dtype) for c in (a, b))
+        return exact(a, b, dimensions, precision, preferred_element_type)
+
+    monkeypatch.setattr(norm.lax, "dot_general", rounding)
+    monkeypatch.setattr(norm.lax, "platform_dependent", lambda *arguments, default, cpu: default(
+        *arguments))
+    x, kernel, v = product(np.float32)
+    x = (x - x.mean()) / x.std() + 30
+
+    def variance(x, kernel):
+        return norm.BatchNorm(momentum=0.0).apply(
+            v, Product(x, kernel), train=True, mutable=["batch_stats"])[1]["batch_stats"]["var"]
+
+    count = x.size // x.shape[-1]
+    np.testing.assert_allclose(variance(x, kernel), (
+        x.astype(np.float64) @ kernel.astype(np.float64)).reshape(count, -1).var(0, ddof=1),
+        rtol=1e-3)
 
 
 @pytest.mark.nightly
