@@ -26,10 +26,11 @@ FAMILIES = {  # file of imgcls_jax/models/ -> what the field calls it
     "googlenet": "GoogLeNet", "inception": "Inception v3", "keras_resnet": "ResNet of Keras",
     "mixer": "MLP-Mixer", "mobilenet_v2": "MobileNetV2", "mobilenet_v3": "MobileNetV3",
     "resnet": "ResNet, ResNeXt, wide ResNet", "vgg": "VGG", "vit": "Vision Transformer"}
-PUBLISHERS = {"torchvision": "torchvision", "timm": "timm", "transformers": "transformers",
-              "npz": "Google", "keras": "Keras"}  # layout of a file -> who publishes such files
+PUBLISHERS = {  # layout of a file -> who publishes such files
+    "torchvision": "torchvision", "timm": "timm", "transformers": "transformers", "npz": "Google",
+    "big_vision": "big_vision", "keras": "Keras"}
 SOURCES = {"tv": "torchvision", "timm": "timm", "hf": "transformers", "npz": "npz",
-           "keras": "keras"}  # prefix of a parity case -> layout
+           "bv": "big_vision", "keras": "keras"}  # prefix of a parity case -> layout
 
 
 def main():

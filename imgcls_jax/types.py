@@ -76,7 +76,7 @@ class Layout:
     unused: regexes of tensors in their files that this model leaves out.
     patches: regex of the kernel [p*p*C, D] that is a convolution [p, p, C, D] there.
     shapes: (regex of their name, shape) of tensors with axes of size 1 there: (-1, 1, 1).
-    older: (regex of a name in other files of theirs, the name here).
+    older: (regex of a name in other files of theirs, the name here); "{}": of each part of axis 0.
     tells: (regex of a name in their files, "model" or "data", arguments of it): what a file with
       such a tensor means beyond its tensors; `imgcls convert` sets it in the config.
     order: of "keras", the layers that have tensors as `model.layers` has them; files that call

@@ -24,7 +24,7 @@ TESTS = Path(__file__).parents[2] / "tests" / "pretrained"
 CASES = TESTS / "cases"  # of record.py
 TRAINING = TESTS / "gradients"  # of gradients.py
 PUBLISHER = {"tv": "torchvision", "timm": "timm", "hf": "transformers", "npz": "npz",
-             "keras": "keras"}
+             "keras": "keras", "bv": "big_vision"}
 EVERY = 16  # as recorded
 SMALL = 20_000_000  # parameters: larger ones are nightly
 

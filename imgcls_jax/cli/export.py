@@ -1,7 +1,8 @@
 """Writes a trained model for other programs: imgcls export --workdir=W --format=safetensors --out=F
 
-With --format=safetensors, --layout=torchvision|timm|transformers chooses the codebase whose tensor
-names and axes the file has, if that codebase has the model.
+--layout chooses the codebase whose tensor names and axes the file has, if that codebase has the
+model: torchvision, timm or transformers with --format=safetensors, npz (Google's published files,
+which vision_transformer and big_vision load) or big_vision with --format=npz.
 """
 
 from pathlib import Path
@@ -18,8 +19,9 @@ flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'be
                     flag_values=FLAGS)
 flags.DEFINE_string("format", "safetensors", "Format of the file (imgcls list exporters).",
                     flag_values=FLAGS)
-flags.DEFINE_string("layout", "torchvision", "safetensors: names and axes of the tensors, as in "
-                    "torchvision, timm or transformers.", flag_values=FLAGS)
+flags.DEFINE_string("layout", None, "Names and axes of the tensors, as in torchvision (the default "
+                    "of safetensors), timm, transformers, npz (that of npz) or big_vision.",
+                    flag_values=FLAGS)
 flags.DEFINE_string("out", None, "File to write.", flag_values=FLAGS)
 
 
@@ -36,8 +38,9 @@ def main(words, overrides):
     exporter = EXPORTERS.get(FLAGS.format, "--format")
     model, out = predict.load(FLAGS.workdir, step=FLAGS.step), Path(FLAGS.out)
     try:
-        exporter(model.module.apply, model.variables, model.spec, out, layout=FLAGS.layout,
-                 channels=model.preprocessing["channels"])
+        exporter(model.module.apply, model.variables, model.spec, out,
+                 channels=model.preprocessing["channels"],
+                 **({"layout": FLAGS.layout} if FLAGS.layout else {}))
     except OSError as error:
         raise failure(error, out) from error
     print(f"{model.spec.name} in {out}, {out.stat().st_size:,} bytes, read back and compared")

@@ -1,5 +1,7 @@
 """How the publishers of Vision Transformers name their tensors."""
 
+import dataclasses
+
 from imgcls_jax.types import Layout
 
 TORCHVISION = Layout("torch", (  # torchvision/models/vision_transformer.py
@@ -57,6 +59,15 @@ def transformers(prefix: str, *renames: tuple[str, str]) -> Layout:
         older=((r"(?:embeddings|encoder|layernorm)\..*", rf"{prefix}.\g<0>"),))
 
 
+def by_head(layout: Layout, heads: int, width: int) -> Layout:
+    """An npz layout of a transformer of that width, whose files have an axis for the heads."""
+    attention, size = r".*/MultiHeadDotProductAttention_\d", width // heads
+    return dataclasses.replace(layout, shapes=(
+        (rf"{attention}/(query|key|value)/kernel", (width, heads, size)),
+        (rf"{attention}/(query|key|value)/bias", (heads, size)),
+        (rf"{attention}/out/kernel", (heads, size, width))))
+
+
 ATTENTION = r"Transformer/encoderblock_\1/MultiHeadDotProductAttention_1"
 # google-research/vision_transformer. Its GELU is the tanh form; its images are in -1 to 1.
 NPZ = Layout("npz", (
@@ -76,3 +87,51 @@ NPZ = Layout("npz", (
         (r"Transformer/encoder_norm/scale", "model", {"gelu": "tanh"}),
         (r"Transformer/encoder_norm/scale", "data", {"mean": (0.5,), "std": (0.5,)}),
         (r"pre_logits/kernel", "model", {"representation": True})))
+
+
+def big_vision(renames: tuple[tuple[str, str], ...], *older: tuple[str, str], **facts) -> Layout:
+    """A layout of google-research/big_vision, in whose files the parameters may stand beside the
+    state of an optimizer (params/..., or opt/target/... before optax) and a text tower (img/...).
+
+    older: names in earlier files, which may have these prefixes too.
+    """
+    inside = r"(?:params/|opt/target/)?(?:img/)?"
+    return Layout("npz", renames, older=(*((inside + there, here) for there, here in older),
+                                         (r"(?:params/|opt/target/)(?:img/)?(.*)", r"\1"),
+                                         (r"img/(.*)", r"\1")),
+                  unused=(r"(opt|txt)/.*", r"t|b", r"(chrono|extra|step)(/.*)?"), **facts)
+
+
+LINEN = r"Transformer/encoderblock_\1"
+# big_vision/models/vit.py, and, with positions in another place, vit_jax/models_vit.py of
+# google-research/vision_transformer. The parameters of scanned blocks are stacked.
+BIG_VISION = big_vision((
+    (r"token", r"cls"),
+    (r"positions", r"pos_embedding"),
+    (r"patches", r"embedding"),
+    (r"block(\d+)/norm1", rf"{LINEN}/LayerNorm_0"),
+    (r"block(\d+)/norm2", rf"{LINEN}/LayerNorm_1"),
+    (r"block(\d+)/attention/qkv", tuple(f"{LINEN}/MultiHeadDotProductAttention_0/{part}"
+                                        for part in ("query", "key", "value"))),
+    (r"block(\d+)/attention/out", rf"{LINEN}/MultiHeadDotProductAttention_0/out"),
+    (r"block(\d+)/mlp/hidden", rf"{LINEN}/MlpBlock_0/Dense_0"),
+    (r"block(\d+)/mlp/out", rf"{LINEN}/MlpBlock_0/Dense_1"),
+    (r"norm", r"Transformer/encoder_norm"),
+    (r"pool/probe", r"MAPHead_0/probe"),
+    (r"pool/(query|key|value|out)", r"MAPHead_0/MultiHeadDotProductAttention_0/\1"),
+    (r"pool/norm", r"MAPHead_0/LayerNorm_0"),
+    (r"pool/mlp/hidden", r"MAPHead_0/MlpBlock_0/Dense_0"),
+    (r"pool/mlp/out", r"MAPHead_0/MlpBlock_0/Dense_1"),
+    (r"representation", r"pre_logits"),
+    (r"head", r"head")),
+    (r"Transformer/(?:posembed_input/)?pos_embedding", r"pos_embedding"),
+    (r"Transformer/encoderblock/(.*)", r"Transformer/encoderblock_{}/\1"),
+    patches=r"patches/kernel", tells=(
+        (r".*Transformer/encoderblock(_0)?/LayerNorm_1/scale", "model",
+         {"gelu": "tanh", "pool": "gap", "positions": "sincos2d"}),
+        (r".*Transformer/encoderblock(_0)?/LayerNorm_1/scale", "data",
+         {"mean": (0.5,), "std": (0.5,)}),
+        (r"(.*/)?pos_embedding", "model", {"positions": "learned"}),
+        (r"(.*/)?cls", "model", {"pool": "token"}),
+        (r"(.*/)?MAPHead_0/probe", "model", {"pool": "map"}),
+        (r"(.*/)?pre_logits/kernel", "model", {"representation": True})))

@@ -1,7 +1,7 @@
 """BiT (arXiv 1912.11370): a pre-activation ResNet (arXiv 1603.05027) of any width with group
 normalisation and standardised kernels, without statistics over a batch; as timm builds it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from imgcls_jax.layers.drop import DropPath
 from imgcls_jax.layers.pool import max_pool
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
+from imgcls_jax.models._vit_names import big_vision
 from imgcls_jax.registry import BelowOne, Count
 from imgcls_jax.types import Layout
 
@@ -54,6 +55,8 @@ class BiT(nn.Module):
 
     blocks: per stage; each stage after the first halves the size and doubles the width.
     width: channels of the stem, a multiple of 32, the groups of each norm; 64 in x1, 128 in x2.
+    pool_padding: what is around the map that the stem pools: zeros, which matters as its values may
+      be negative, in the published weights and timm; nothing in big_vision's bit_paper.py.
     drop_path: stochastic depth of the last block; the rate grows linearly from 0 at the first.
     zero_head: the head starts at zero, as for fine-tuning. remat: compute the inside of a block
       again in the backward pass.
@@ -64,14 +67,15 @@ class BiT(nn.Module):
     width: int
     drop_path: float = 0.0
     zero_head: bool = False
+    pool_padding: Literal["zeros", "none"] = "zeros"
     remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x, train: bool = False):
         x = _conv(self, self.width, (7, 7), 2, "stem_conv")(x)
-        # Padded with zeros, not -inf, which matters as values may be negative here.
-        x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 2)
+        x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 2) if (
+            self.pool_padding == "zeros") else max_pool(x, 3, 2, padding=1)
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         places = [(i, j) for i, count in enumerate(self.blocks) for j in range(count)]
         for index, (i, j) in enumerate(places):
@@ -128,6 +132,22 @@ NPZ = Layout("npz", (
     (r"head", r"resnet/head/conv2d")))
 
 
+def _linen(name: str):
+    """A rename of a part of a block to one of big_vision's units, numbered from 01."""
+    return lambda match: match.expand(rf"block\1/unit{int(match[2]) + 1:02d}/{name}")
+
+
+BIG_VISION = big_vision((  # big_vision/models/bit_paper.py
+    (r"stem_conv", r"root_block/conv_root"),
+    (r"stage(\d)_block(\d+)/shortcut_conv", _linen("conv_proj")),
+    (r"stage(\d)_block(\d+)/conv(\d)", _linen(r"conv\3")),
+    (r"stage(\d)_block(\d+)/norm(\d)", _linen(r"gn\3")),
+    (r"norm", r"norm-pre-head"),
+    (r"head", r"head")), shapes=((r".*(gn\d|norm-pre-head)/.*", (1, 1, 1, -1)),),
+    tells=((r"(.*/)?norm-pre-head/scale", "model", {"pool_padding": "none"}),
+           (r"(.*/)?norm-pre-head/scale", "data", {"mean": (0.5,), "std": (0.5,)})))
+
+
 def _facts(factor: int) -> dict:
     layout = Layout("torch", (  # timm/models/resnetv2.py; its head is a 1x1 convolution
         (r"stem_conv", r"stem.conv"),
@@ -136,11 +156,13 @@ def _facts(factor: int) -> dict:
         (r"norm", r"norm"),
         (r"head", r"head.fc")), shapes=((r"head\.fc\.weight", (-1, 2048 * factor, 1, 1)),))
     return {"image_size": 224, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "head": "head",
-            "paper": "arXiv 1912.11370", "layouts": {"timm": layout, "npz": NPZ}}
+            "paper": "arXiv 1912.11370",
+            "layouts": {"timm": layout, "npz": NPZ, "big_vision": BIG_VISION}}
 
 
 def _options(num_classes: int, *, width: Count = 64, drop_path: BelowOne = 0.0,
-             zero_head: bool = False, remat: bool = False, dtype: str = "float32") -> nn.Module:
+             zero_head: bool = False, pool_padding: Literal["zeros", "none"] = "zeros",
+             remat: bool = False, dtype: str = "float32") -> nn.Module:
     """The signature of every variant."""
 
 

@@ -10,6 +10,7 @@ from imgcls_jax.layers.matmul import dense
 from imgcls_jax.layers.patches import Patches
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
+from imgcls_jax.models._vit_names import big_vision
 from imgcls_jax.registry import BelowOne
 from imgcls_jax.types import Layout
 
@@ -20,8 +21,9 @@ TIMM = Layout("torch", (  # timm/models/mlp_mixer.py
     (r"block(\d+)/(tokens|channels)/out", r"blocks.\1.mlp_\2.fc2"),
     (r"norm", r"norm"),
     (r"head", r"head")), patches=r"patches/kernel")
-# google-research/vision_transformer (models_mixer.py); its GELU is the tanh form.
-NPZ = Layout("npz", (
+# google-research/vision_transformer (models_mixer.py) and big_vision (mlp_mixer.py); the GELU is
+# the tanh form.
+NPZ = big_vision((
     (r"patches", r"stem"),
     (r"block(\d+)/norm1", r"MixerBlock_\1/LayerNorm_0"),
     (r"block(\d+)/norm2", r"MixerBlock_\1/LayerNorm_1"),
@@ -29,7 +31,7 @@ NPZ = Layout("npz", (
     (r"block(\d+)/(token|channel)s/out", r"MixerBlock_\1/\2_mixing/Dense_1"),
     (r"norm", r"pre_head_layer_norm"),
     (r"head", r"head")), patches=r"patches/kernel",
-    tells=((r"pre_head_layer_norm/scale", "model", {"gelu": "tanh"}),))
+    tells=((r"(.*/)?pre_head_layer_norm/scale", "model", {"gelu": "tanh"}),))
 IMAGENET = {"image_size": 224, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "head": "head",
             "paper": "arXiv 2105.01601", "layouts": {"timm": TIMM, "npz": NPZ}}
 

@@ -18,10 +18,6 @@ from imgcls_jax.models._variants import takes
 from imgcls_jax.registry import BelowOne, Count
 
 PAPER = "arXiv 2010.11929"
-IMAGENET = {"image_size": 224, "head": "head", "paper": PAPER,
-            "layouts": {"torchvision": _vit_names.TORCHVISION, "timm": _vit_names.TIMM,
-                        "transformers": _vit_names.transformers("vit"),
-                        "npz": _vit_names.NPZ}}
 
 
 class Mlp(nn.Module):
@@ -258,6 +254,15 @@ def _dense(module, features, name, kernel_init=None, **kwargs):
                  dtype=module.dtype, name=name, **kwargs)
 
 
+def _imagenet(width: int, heads: int) -> dict:
+    npz, big_vision = (_vit_names.by_head(layout, heads, width)
+                       for layout in (_vit_names.NPZ, _vit_names.BIG_VISION))
+    return {"image_size": 224, "head": "head", "paper": PAPER,
+            "layouts": {"torchvision": _vit_names.TORCHVISION, "timm": _vit_names.TIMM,
+                        "transformers": _vit_names.transformers("vit"),
+                        "npz": npz, "big_vision": big_vision}}
+
+
 def _options(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token",
              positions: Literal["learned", "sincos2d"] = "learned", representation: bool = False,
              dropout: BelowOne = 0.0, drop_path: BelowOne = 0.0, head_bias: float = 0.0,
@@ -267,127 +272,127 @@ def _options(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token"
     """The signature of every variant."""
 
 
-@MODELS.register(params=5_719_720, **IMAGENET)
+@MODELS.register(params=5_719_720, **_imagenet(192, 3))
 @takes(_options)
 def vit_ti8(num_classes, **options):
     return ViT(num_classes, 8, 192, 12, 3, **options)
 
 
-@MODELS.register(params=5_694_376, **IMAGENET)
+@MODELS.register(params=5_694_376, **_imagenet(192, 3))
 @takes(_options)
 def vit_ti14(num_classes, **options):
     return ViT(num_classes, 14, 192, 12, 3, **options)
 
 
-@MODELS.register(params=5_717_416, **IMAGENET)
+@MODELS.register(params=5_717_416, **_imagenet(192, 3))
 @takes(_options)
 def vit_ti16(num_classes, **options):
     return ViT(num_classes, 16, 192, 12, 3, **options)
 
 
-@MODELS.register(params=6_131_560, **IMAGENET)
+@MODELS.register(params=6_131_560, **_imagenet(192, 3))
 @takes(_options)
 def vit_ti32(num_classes, **options):
     return ViT(num_classes, 32, 192, 12, 3, **options)
 
 
-@MODELS.register(params=22_055_272, **IMAGENET)
+@MODELS.register(params=22_055_272, **_imagenet(384, 6))
 @takes(_options)
 def vit_s8(num_classes, **options):
     return ViT(num_classes, 8, 384, 12, 6, **options)
 
 
-@MODELS.register(params=22_004_584, **IMAGENET)
+@MODELS.register(params=22_004_584, **_imagenet(384, 6))
 @takes(_options)
 def vit_s14(num_classes, **options):
     return ViT(num_classes, 14, 384, 12, 6, **options)
 
 
-@MODELS.register(params=22_050_664, **IMAGENET)
+@MODELS.register(params=22_050_664, **_imagenet(384, 6))
 @takes(_options)
 def vit_s16(num_classes, **options):
     return ViT(num_classes, 16, 384, 12, 6, **options)
 
 
-@MODELS.register(params=22_878_952, **IMAGENET)
+@MODELS.register(params=22_878_952, **_imagenet(384, 6))
 @takes(_options)
 def vit_s32(num_classes, **options):
     return ViT(num_classes, 32, 384, 12, 6, **options)
 
 
-@MODELS.register(params=86_576_872, **IMAGENET)
+@MODELS.register(params=86_576_872, **_imagenet(768, 12))
 @takes(_options)
 def vit_b8(num_classes, **options):
     return ViT(num_classes, 8, 768, 12, 12, **options)
 
 
-@MODELS.register(params=86_475_496, **IMAGENET)
+@MODELS.register(params=86_475_496, **_imagenet(768, 12))
 @takes(_options)
 def vit_b14(num_classes, **options):
     return ViT(num_classes, 14, 768, 12, 12, **options)
 
 
-@MODELS.register(params=86_567_656, **IMAGENET)
+@MODELS.register(params=86_567_656, **_imagenet(768, 12))
 @takes(_options)
 def vit_b16(num_classes, **options):
     return ViT(num_classes, 16, 768, 12, 12, **options)
 
 
-@MODELS.register(params=88_224_232, **IMAGENET)
+@MODELS.register(params=88_224_232, **_imagenet(768, 12))
 @takes(_options)
 def vit_b32(num_classes, **options):
     return ViT(num_classes, 32, 768, 12, 12, **options)
 
 
-@MODELS.register(params=304_338_920, **IMAGENET)
+@MODELS.register(params=304_338_920, **_imagenet(1024, 16))
 @takes(_options)
 def vit_l8(num_classes, **options):
     return ViT(num_classes, 8, 1024, 24, 16, **options)
 
 
-@MODELS.register(params=304_203_752, **IMAGENET)
+@MODELS.register(params=304_203_752, **_imagenet(1024, 16))
 @takes(_options)
 def vit_l14(num_classes, **options):
     return ViT(num_classes, 14, 1024, 24, 16, **options)
 
 
-@MODELS.register(params=304_326_632, **IMAGENET)
+@MODELS.register(params=304_326_632, **_imagenet(1024, 16))
 @takes(_options)
 def vit_l16(num_classes, **options):
     return ViT(num_classes, 16, 1024, 24, 16, **options)
 
 
-@MODELS.register(params=306_535_400, **IMAGENET)
+@MODELS.register(params=306_535_400, **_imagenet(1024, 16))
 @takes(_options)
 def vit_l32(num_classes, **options):
     return ViT(num_classes, 32, 1024, 24, 16, **options)
 
 
-@MODELS.register(params=632_214_760, **IMAGENET)
+@MODELS.register(params=632_214_760, **_imagenet(1280, 16))
 @takes(_options)
 def vit_h8(num_classes, **options):
     return ViT(num_classes, 8, 1280, 32, 16, **options)
 
 
-@MODELS.register(params=632_045_800, **IMAGENET)
+@MODELS.register(params=632_045_800, **_imagenet(1280, 16))
 @takes(_options)
 def vit_h14(num_classes, **options):
     return ViT(num_classes, 14, 1280, 32, 16, **options)
 
 
-@MODELS.register(params=632_199_400, **IMAGENET)
+@MODELS.register(params=632_199_400, **_imagenet(1280, 16))
 @takes(_options)
 def vit_h16(num_classes, **options):
     return ViT(num_classes, 16, 1280, 32, 16, **options)
 
 
-@MODELS.register(params=634_960_360, **IMAGENET)
+@MODELS.register(params=634_960_360, **_imagenet(1280, 16))
 @takes(_options)
 def vit_h32(num_classes, **options):
     return ViT(num_classes, 32, 1280, 32, 16, **options)
 
 
-@MODELS.register(params=1_012_611_432, **{**IMAGENET, "paper": "arXiv 2106.04560"})
+@MODELS.register(params=1_012_611_432, **{**_imagenet(1408, 16), "paper": "arXiv 2106.04560"})
 @takes(_options)
 def vit_g14(num_classes, **options):
     return ViT(num_classes, 14, 1408, 40, 16, hidden=6144, **options)

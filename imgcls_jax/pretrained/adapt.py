@@ -34,12 +34,15 @@ def positions(table: np.ndarray, tokens: int, grid: Grid | None = None,
     """f[1,N,D] -> f[1,tokens,D]: bicubic with antialiasing, class and distillation tokens kept.
 
     grid, found: the patches of the model and of the table, for which None means a square. What is
-    beyond them are the other tokens. CheckpointError where the table is not of such a grid.
-    As timm/layers/pos_embed.py (resample_abs_pos_embed).
+    beyond them are the other tokens; where the table has patches alone, as those of big_vision and
+    DeiT III have, a token has no position, which is one of zeros. CheckpointError where the table
+    is not of such a grid. As timm/layers/pos_embed.py (resample_abs_pos_embed).
     """
-    count = table.shape[1]
     grid = grid or _square(tokens)
     extra = tokens - math.prod(grid) if grid else None
+    if extra and table.shape[1] == math.prod(found or _square(table.shape[1], 0) or (0,)):
+        table = np.pad(table, ((0, 0), (extra, 0), (0, 0)))
+    count = table.shape[1]
     old = found or (_square(count, extra) if extra is not None else None)
     if grid is None or old is None or count - math.prod(old) != extra:
         said = f" of {old[0]} x {old[1]} patches" if old else ""

@@ -111,7 +111,9 @@ def _array(data: bytes) -> np.ndarray:
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise Refused("Python objects, which are never loaded")
-    if dtype.kind not in "biuf":
+    if dtype == "V2":  # so numpy stores bfloat16, which it does not know
+        dtype = np.dtype(ml_dtypes.bfloat16)
+    elif dtype.kind not in "biuf":
         raise Refused(f"numbers of the type {dtype}"[:80])
     if math.prod(shape) * dtype.itemsize != len(data) - file.tell() or min(shape, default=0) < 0:
         raise ValueError(f"an array has {len(data) - file.tell():,} bytes, and another shape")
@@ -125,4 +127,12 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
 
     temporary = Path(path).with_name(f".{Path(path).name}.tmp")
     save_file(dict(tensors), temporary, metadata=dict(metadata))
+    temporary.replace(path)
+
+
+def write_npz(path: Path, tensors: Mapping[str, np.ndarray]):
+    """Writes the file completely or not at all."""
+    temporary = Path(path).with_name(f".{Path(path).name}.tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, **tensors)
     temporary.replace(path)

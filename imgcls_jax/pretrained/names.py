@@ -105,7 +105,14 @@ def here(tensors: Mapping[str, np.ndarray], layout: Layout) -> dict[str, np.ndar
                 return match.expand(replacement)
         return there
 
-    tensors = {name(there): value for there, value in tensors.items()}
+    found = {}
+    for there, value in tensors.items():
+        called = name(there)
+        if "{}" in called:
+            found |= {called.format(i): part for i, part in enumerate(value)}
+        else:
+            found[called] = value
+    tensors = found
     return keras_h5.in_order(tensors, layout.order) if layout.order else tensors
 
 
@@ -136,10 +143,10 @@ def _ours(value: np.ndarray, path: str, shape: tuple[int, ...], parts: int, layo
 
 
 def _theirs(value: np.ndarray, path: str, layout: Layout, channels: int):
+    if _is(layout.patches, path):  # [p*p*C, D] -> [p, p, C, D]
+        side = round((value.shape[0] / channels) ** 0.5)
+        value = value.reshape(side, side, channels, -1)
     if layout.format == "torch" and path.endswith("/kernel"):
-        if _is(layout.patches, path):  # [p*p*C, D] -> [p, p, C, D]
-            side = round((value.shape[0] / channels) ** 0.5)
-            value = value.reshape(side, side, channels, -1)
         value = value.transpose((3, 2, 0, 1) if value.ndim == 4 else range(value.ndim)[::-1])
     if _is(layout.bgr, path):
         value = value[:, :, ::-1]

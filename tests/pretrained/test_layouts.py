@@ -31,6 +31,8 @@ def small(path: str, shape: tuple[int, ...], layout) -> tuple[int, ...]:
     """The shape with few channels, of other numbers in and out, but for what a layout states."""
     theirs = names.theirs(path, layout)
     stated = any(re.fullmatch(pattern, theirs[0]) for pattern, _ in layout.shapes)
+    if stated and layout.format == "npz":  # heads have an axis of their own
+        return shape
     kernels = (layout.patches, layout.flattened[0] if layout.flattened else "")
     stated |= any(re.fullmatch(kernel, path.partition("/")[2]) for kernel in kernels if kernel)
     inner = shape[:-1] if stated else [n if n < 12 else 5 for n in shape[:-1]]
