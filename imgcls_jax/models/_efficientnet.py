@@ -58,6 +58,7 @@ class EfficientNet(nn.Module):
     """f[B,H,W,C] -> logits f32[B,num_classes], or pooled features where num_classes is 0.
 
     stem, last: channels of the first and of the last convolution.
+    squeeze: whether blocks without fused convolutions have a squeeze-and-excitation gate.
     form: "torch" pads symmetrically, "tensorflow" pads "SAME" and starts depthwise kernels larger.
     momentum, epsilon: of BatchNorm; norm_group: examples per statistic, None for the whole batch.
     dropout: of the pooled features.
@@ -70,6 +71,8 @@ class EfficientNet(nn.Module):
     stages: tuple[Stage, ...]
     stem: int
     last: int
+    activation: Callable = nn.silu
+    squeeze: bool = True
     dropout: float = 0.2
     drop_path: float = 0.2
     form: Literal["torch", "tensorflow"] = "torch"
@@ -94,7 +97,7 @@ class EfficientNet(nn.Module):
         mobile, fused = wrap(InvertedResidual), wrap(FusedBlock)
 
         x = conv(self.stem, (3, 3), 2, name="stem_conv")(x)
-        x = nn.silu(norm(name="stem_norm")(x, train))
+        x = self.activation(norm(name="stem_norm")(x, train))
         done, total = 0, sum(stage.blocks for stage in self.stages)
         for i, stage in enumerate(self.stages, 1):
             for j in range(stage.blocks):
@@ -104,11 +107,12 @@ class EfficientNet(nn.Module):
                 if stage.fused:
                     block = fused(*shape, conv, norm, drop_path, name=name)
                 else:
-                    block = mobile(*shape, max(1, x.shape[-1] // 4), nn.silu, conv, depthwise,
-                                   norm, drop_path, nn.silu, dtype=self.dtype, name=name)
+                    gate = max(1, x.shape[-1] // 4) if self.squeeze else 0
+                    block = mobile(*shape, gate, self.activation, conv, depthwise, norm,
+                                   drop_path, self.activation, dtype=self.dtype, name=name)
                 x, done = block(x, train), done + 1
         x = conv(self.last, (1, 1), name="last_conv")(x)
-        x = nn.silu(norm(name="last_norm")(x, train))
+        x = self.activation(norm(name="last_norm")(x, train))
 
         wide = jnp.promote_types(self.dtype, jnp.float32)
         x = x.mean((1, 2), dtype=wide)

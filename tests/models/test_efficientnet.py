@@ -25,7 +25,9 @@ def images(*shape):
     ("efficientnet_b0", 32, (16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1), 1280),
     ("efficientnet_b1", 32, (16, 24, 40, 80, 112, 192, 320), (2, 3, 3, 4, 4, 5, 2), 1280),
     ("tf_efficientnet_b3", 40, (24, 32, 48, 96, 136, 232, 384), (2, 3, 3, 5, 5, 6, 2), 1536),
-    ("efficientnet_b7", 64, (32, 48, 80, 160, 224, 384, 640), (4, 7, 7, 10, 10, 13, 4), 2560)])
+    ("efficientnet_b7", 64, (32, 48, 80, 160, 224, 384, 640), (4, 7, 7, 10, 10, 13, 4), 2560),
+    # Of Lite, the first and last convolution and the depths of the first and last stage stay.
+    ("efficientnet_lite4", 32, (24, 32, 56, 112, 160, 272, 448), (1, 4, 4, 6, 6, 8, 1), 1280)])
 def test_widths_are_rounded_to_eights_and_depths_up(name, stem, features, blocks, last):
     module = MODELS.get(name)(1000)
     assert (module.stem, module.last) == (stem, last)
@@ -38,7 +40,7 @@ def test_widths_are_rounded_to_eights_and_depths_up(name, stem, features, blocks
     ("efficientnet_b5", 0.99, 1e-3, 0.4), ("efficientnet_b7", 0.99, 1e-3, 0.5),
     ("tf_efficientnet_b0", 0.99, 1e-3, 0.2), ("tf_efficientnet_b2", 0.99, 1e-3, 0.3),
     ("efficientnet_v2_s", 0.9, 1e-3, 0.2), ("efficientnet_v2_l", 0.9, 1e-3, 0.4),
-    ("tf_efficientnetv2_m", 0.9, 1e-3, 0.3)])
+    ("tf_efficientnetv2_m", 0.9, 1e-3, 0.3), ("efficientnet_lite4", 0.99, 1e-3, 0.3)])
 def test_batch_norm_and_dropout_are_those_of_the_publisher(name, momentum, epsilon, dropout):
     module = MODELS.get(name)(1000)
     assert (module.momentum, module.epsilon, module.dropout) == (momentum, epsilon, dropout)
