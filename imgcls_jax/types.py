@@ -48,7 +48,7 @@ class TrainState:
 @dataclasses.dataclass(frozen=True)
 class Weights:
     """A published set of weights, and the preprocessing it was measured with."""
-    file: str  # address it is published at
+    file: str  # address it is published at, or "package:MODULE/PATH" of an installed package
     layout: str  # whose names its tensors have, as in ModelSpec.layouts
     image_size: int
     resize: int  # short side before the center crop

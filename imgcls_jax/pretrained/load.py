@@ -14,6 +14,8 @@ from imgcls_jax.errors import CheckpointError
 from imgcls_jax.pretrained import adapt, catalogue, fetch, files, keras_h5, names
 from imgcls_jax.types import Layout, ModelSpec, Weights
 
+GOOGLE = ("npz", "efficientnet_pytorch")  # layouts of weights that Google trained and measured
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -36,8 +38,8 @@ def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
 
     weights: a workdir, a file, or the name of published weights, such as "resnet50/imagenet1k_v2"
     or "imagenet1k_v2". A published file is recognised by its name, and must have the published
-    hash. Raises CheckpointError if it has another, does not exist or has not been downloaded;
-    ConfigError for an unknown name.
+    hash. Raises CheckpointError if it has another, does not exist or has not been downloaded or
+    installed; ConfigError for an unknown name.
     """
     place, known = Path(weights), catalogue.weights(model)
     if place.is_file():
@@ -55,6 +57,9 @@ def locate(weights: str | Path, model: str) -> tuple[Path, Weights | None]:
     _, tag, found = catalogue.find(name if "/" in name else f"{model}/{name}", "weights")
     place = fetch.place(found)
     if not place.is_file():
+        if fetch.package(found):
+            raise CheckpointError(f"the weights {model}/{tag} are not installed", where="weights",
+                                  fix=fetch.how(found))
         raise CheckpointError(f"the weights {model}/{tag} are not downloaded", where=str(place),
                               fix=f"imgcls weights get {model}/{tag}, or put {found.file} there")
     fetch.check(place, found)
@@ -100,7 +105,7 @@ def normalisation(weights: str | Path, spec: ModelSpec) -> tuple[tuple, tuple] |
 def transforms(weights: Weights) -> tuple[dict, ...]:
     """The eval transforms that the published accuracy was measured with, as in a config."""
     how, first = {"interpolation": weights.interpolation, "library": "pillow"}, ()
-    if weights.layout == "npz":  # Google's: decoded and resized by TensorFlow with its defaults
+    if weights.layout in GOOGLE:  # decoded and resized by TensorFlow with its defaults
         how |= {"library": "tensorflow", "antialias": False}
         first = ({"name": "decode", "dct": "fast"},)
     squash = weights.crop_mode == "squash"

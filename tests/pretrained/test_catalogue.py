@@ -32,13 +32,17 @@ ROWS = {f"{model}/{tag}": weights for model in catalogue.models()
     # keras.io/api/applications, whose counts include 53,120 running statistics.
     ("keras_resnet50/imagenet", "resnet50_weights_tf_dim_ordering_tf_kernels.h5", 224, 256,
      "bilinear", 74.9, 92.1, 25_636_712 - 53_120),
+    # tensorflow/tpu, models/official/efficientnet/lite/README.md.
+    ("efficientnet_lite1/imagenet1k", "efficientnet-lite1-77cc7160.pth", 240, 272, "bilinear",
+     76.7, None, 5_416_680),
     ("tf_efficientnet_b7/keras_imagenet", "efficientnetb7.h5", 600, 632, "bicubic", 84.3, 97.0,
      66_347_960),
 ])
 def test_facts_are_those_of_the_publisher(name, file, crop, resize, interpolation, top1, top5,
                                           params):
     _, _, weights = catalogue.find(name)
-    assert weights.file.startswith("https://") and weights.file.endswith(f"/{file}")
+    assert weights.file.startswith(("https://", "package:"))
+    assert weights.file.endswith(f"/{file}")
     assert (weights.image_size, weights.resize, weights.interpolation) == (crop, resize,
                                                                            interpolation)
     assert (weights.top1, weights.top5, weights.params) == (top1, top5, params)
@@ -59,6 +63,14 @@ def test_the_normalisation_is_what_the_net_itself_receives(name, mean, std):
     assert (weights.mean, weights.std) == (mean, std)
 
 
+def test_lite_takes_levels_minus_127_over_128():
+    """tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py."""
+    _, _, weights = catalogue.find("efficientnet_lite2/imagenet1k")
+    levels = np.arange(256)[:, None]
+    np.testing.assert_allclose((levels / 255 - weights.mean) / weights.std,
+                               np.tile((levels - 127) / 128, 3), atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["vgg16/keras_imagenet", "vgg19/keras_imagenet",
                                   "keras_resnet50/imagenet", "keras_resnet152/imagenet"])
 def test_the_mode_of_caffe_is_a_mean_off_the_levels(name):
@@ -72,9 +84,9 @@ def test_the_mode_of_caffe_is_a_mean_off_the_levels(name):
 def test_every_family_is_there():
     said = {"alexnet": 1, "vgg": 11, "googlenet": 1, "inception_v3": 1, "resnet": 17,
             "wide_resnet": 4, "resnext": 5, "densenet": 4, "efficientnet_b": 9,
-            "efficientnet_v2": 3, "mobilenet_v2": 2, "mobilenet_v3": 3, "convnext": 8,
-            "tf_efficientnet_b": 18, "tf_efficientnetv2": 3, "mixer": 3, "deit": 4, "vit": 32,
-            "keras_resnet": 6, "keras_densenet": 3}
+            "efficientnet_v2": 3, "efficientnet_lite": 3, "mobilenet_v2": 2, "mobilenet_v3": 3,
+            "convnext": 8, "tf_efficientnet_b": 18, "tf_efficientnetv2": 3, "mixer": 3, "deit": 4,
+            "vit": 32, "keras_resnet": 6, "keras_densenet": 3}
     found = dict.fromkeys(said, 0)
     for name in ROWS:
         found[max((family for family in said if name.startswith(family)), key=len)] += 1
@@ -85,8 +97,10 @@ def test_every_family_is_there():
 def test_a_row_can_be_used(name):
     weights = ROWS[name]
     assert re.fullmatch(r"[a-z0-9_]+/[a-z0-9_]+", name)
-    assert weights.layout in ("torchvision", "timm", "npz", "keras")
-    assert weights.sha256 in weights.file and re.fullmatch(r"([0-9a-f]{8})?", weights.sha256)
+    assert weights.layout in ("torchvision", "timm", "npz", "keras", "efficientnet_pytorch")
+    assert weights.sha256[:8] in weights.file
+    assert re.fullmatch(r"([0-9a-f]{64})" if fetch.package(weights) else r"([0-9a-f]{8})?",
+                        weights.sha256)
     assert weights.sha256 or weights.md5 or weights.file.startswith((
         "https://huggingface.co/timm/", "https://storage.googleapis.com/vit_models/",
         "https://storage.googleapis.com/mixer_models/"))
@@ -97,7 +111,7 @@ def test_a_row_can_be_used(name):
     assert len(weights.mean) == len(weights.std) == 3
     assert weights.top1 is None or 50 < weights.top1 < (weights.top5 or 100)
     licences = {"torchvision": {"BSD-3-Clause"}, "timm": {"Apache-2.0"},
-                "npz": {"Apache-2.0"},
+                "npz": {"Apache-2.0"}, "efficientnet_pytorch": {"Apache-2.0"},
                 "keras": {"CC-BY-4.0", "MIT", "BSD-3-Clause", "Apache-2.0"}}
     assert weights.licence in ({"CC-BY-NC-4.0"} if "swag" in name else licences[weights.layout])
 
