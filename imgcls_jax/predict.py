@@ -159,19 +159,25 @@ def _lookup(items: Sequence, chosen: np.ndarray) -> Lookup:
     return Lookup(len(chosen), read, where)
 
 
-def load(workdir: str | Path, *, step: int | str = "latest") -> Model:
+def load(source: str | Path, *, step: int | str = "latest", model: str | None = None) -> Model:
     """The model of a workdir, at a step, "latest" or "best"; of its moving average, if it has one.
 
-    Or that of published weights that have been downloaded, as "resnet50/imagenet1k_v2", with their
-    preprocessing. Raises CheckpointError if there is no good checkpoint, or no such file;
-    ConfigError, with the tags that there are, for a model without one.
+    Or weights without a workdir, with the preprocessing that they were measured with: published
+    ones that are on this machine (`imgcls weights get`), as "efficientnet_lite0/imagenet1k", or a
+    file, for which `model` names the model if it is not a published one. 1,000 classes have the
+    names of ImageNet's. Raises CheckpointError if there is no good checkpoint, or no such file, or
+    it does not fit; ConfigError, with the tags that there are, for a model without one.
     """
-    name = str(workdir).partition("/")[0]
-    if name in catalogue.models() and not Path(workdir).exists():
-        *_, published = catalogue.find(str(workdir), "load")
-        return Model(**vars(trained.of_published(str(workdir), published)))
-    weights, saved, found = reading.restore_weights(Path(workdir) / "checkpoints", step)
+    place, name = Path(source), str(source).partition("/")[0]
+    if model or place.is_file() or (name in catalogue.models() and not place.exists()):
+        return of_weights(source, model)
+    weights, saved, found = reading.restore_weights(place / "checkpoints", step)
     return Model(**{**vars(trained.of_checkpoint(weights, saved)), "step": found})
+
+
+def of_weights(weights: str | Path, model: str | None = None) -> Model:
+    """The model of weights without a workdir: see assembly.trained.of_weights."""
+    return Model(**vars(trained.of_weights(weights, model)))
 
 
 def of_file(file: str | Path, config: Mapping) -> Model:

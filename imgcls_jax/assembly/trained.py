@@ -10,17 +10,20 @@ from imgcls_jax import init, tasks, tree
 from imgcls_jax.assembly import network
 from imgcls_jax.assembly.inputs import chain
 from imgcls_jax.errors import ConfigError
+from imgcls_jax.models import MODELS
 from imgcls_jax.parallel import processes
+from imgcls_jax.pretrained import classes
 from imgcls_jax.pretrained import load as pretrained
 from imgcls_jax.transforms import TRANSFORMS
-from imgcls_jax.types import ModelSpec, Weights
+from imgcls_jax.types import ModelSpec
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Trained:
     """A model with all that its answers need.
 
-    module, variables: the linen module and what its `apply` takes. labels: class names.
+    module, variables: the linen module and what its `apply` takes. labels: class names; those of
+    ImageNet are words, as "tabby", where the data has WordNet ids.
     preprocessing: eval transforms as the config has them, mean, std, channels, image size. kind: of
     the task. step: of the checkpoint, where it is of one.
     """
@@ -44,7 +47,7 @@ def of_checkpoint(weights: Mapping, saved: Mapping) -> Trained:
     """weights, saved: as of checkpoint.reading.restore_weights; the moving average where there is
     one."""
     config = configs.saved(saved["config"])
-    labels, kind = tuple(saved["classes"]), config["task"]
+    labels, kind = classes.named(saved["classes"]), config["task"]
     dtype = processes.compute_dtype(config["precision"])
     module, spec = network.make(config["model"], tasks.outputs(kind, len(labels)), dtype)
     values = weights.get("ema") or weights
@@ -52,13 +55,17 @@ def of_checkpoint(weights: Mapping, saved: Mapping) -> Trained:
                    configs.plain(saved["preprocessing"]), kind)
 
 
-def of_published(name: str, weights: Weights) -> Trained:
-    """Published weights, `name` as "resnet50/imagenet1k_v2", with the preprocessing they were
-    measured with. Raises as `of_file`."""
-    return of_file(name, {
-        "model": {"name": name.partition("/")[0]}, "precision": "auto",
-        "eval_transforms": pretrained.transforms(weights),
-        "data": {"mean": weights.mean, "std": weights.std}})
+def of_weights(weights: str | Path, model: str | None = None) -> Trained:
+    """Weights without a run, with the preprocessing that they were measured with, as far as that is
+    known, else that of the model (pretrained.load.settings).
+
+    weights: a published name or a file. model: its name, not needed for what is published. Raises
+    as `of_file`, and ConfigError where the model is not known.
+    """
+    name = pretrained.model_of(weights, model)
+    settings = pretrained.settings(weights, ModelSpec(name=name, **MODELS.facts(name)))
+    return of_file(weights, {**settings, "model": {"name": name, **settings["model"]},
+                             "precision": "auto"})
 
 
 def of_file(file: str | Path, config: Mapping) -> Trained:
@@ -66,8 +73,9 @@ def of_file(file: str | Path, config: Mapping) -> Trained:
 
     file: as of pretrained.load.locate. config: model, data, eval_transforms and precision.
 
-    As many classes as the head in the file has, named by number. Raises CheckpointError if the
-    file does not fit, ConfigError for a config that cannot be.
+    As many classes as the head in the file has: 1,000 are those of ImageNet, others are named by
+    number. Raises CheckpointError if the file does not fit, ConfigError for a config that cannot
+    be.
     """
     transforms = chain(config["eval_transforms"], TRANSFORMS, "config.eval_transforms")
     channels = config["data"].get("channels", 3)
@@ -77,8 +85,8 @@ def of_file(file: str | Path, config: Mapping) -> Trained:
                           fix="end with a transform that gives one, such as center_crop")
     dtype = processes.compute_dtype(config["precision"])
 
-    def fresh(classes: int):
-        module, spec = network.make(config["model"], classes, dtype)
+    def fresh(outputs: int):
+        module, spec = network.make(config["model"], outputs, dtype)
         with network.tracing("config.model"):
             return module, spec, init.abstract(module, (1, *size, channels))
 
@@ -89,7 +97,7 @@ def of_file(file: str | Path, config: Mapping) -> Trained:
         module, spec, shapes = fresh(head.shape[-1])
     variables = pretrained.into(shapes, found, spec, grid=network.grid(module, size))
     mean, std = network.statistics(config["data"], spec, channels)
-    labels = tuple(map(str, range(tree.flatten(shapes)[f"params/{spec.head}/kernel"].shape[-1])))
+    labels = classes.numbered(tree.flatten(shapes)[f"params/{spec.head}/kernel"].shape[-1])
     return Trained(module, variables, spec, labels, {
         "transforms": config["eval_transforms"], "mean": mean, "std": std, "channels": channels,
         "image_size": size})

@@ -1,4 +1,10 @@
-"""Labels images with a trained workdir: imgcls predict --workdir=W a.jpg photos/ --top=5
+"""Labels images with a trained model: imgcls predict --workdir=W a.jpg photos/ --top=5
+
+imgcls predict --weights=efficientnet_lite0/imagenet1k a.jpg photos/
+imgcls predict --weights=FILE.pth --model=resnet50 a.jpg
+
+Weights are those of `imgcls weights list` that are on this machine (`imgcls weights get`), with
+the preprocessing that they were measured with; or another file, with that of its model.
 
 Folders are searched for images by the endings of names, but not what is hidden; `-` reads paths
 from the standard input, one per line. A file that cannot be read is reported in its place and does
@@ -22,6 +28,10 @@ from imgcls_jax.errors import ConfigError, DataError, printable
 FLAGS = _flags.verb()
 _flags.define_start(FLAGS)
 flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=FLAGS)
+flags.DEFINE_string("weights", None, "Published weights (imgcls weights list) or a file, in place "
+                    "of a workdir.", flag_values=FLAGS)
+flags.DEFINE_string("model", None, "The model of a file that is not a published one (imgcls list "
+                    "models).", flag_values=FLAGS)
 flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'best'.",
                     flag_values=FLAGS)
 flags.DEFINE_integer("top", None, "Labels per image, at most; by default 5, for a multilabel "
@@ -39,11 +49,10 @@ flags.DEFINE_bool("strict", False, "End with code 3 if any file cannot be read."
 
 
 def main(words, overrides):
-    if not FLAGS.workdir:
-        raise ConfigError("--workdir is not given", where="command line", fix="--workdir=FOLDER")
+    _check_source()
     if overrides:
         raise ConfigError(f"predict does not take --config.{overrides[0][0]}", where="command line",
-                          fix="the preprocessing is that of the checkpoint")
+                          fix="the preprocessing is that of the checkpoint or the weights")
     paths = list(find(words))
     if not paths:
         raise ConfigError(f"there are no images in {', '.join(words)}" if words else
@@ -52,11 +61,12 @@ def main(words, overrides):
     _flags.start(FLAGS)
     from imgcls_jax import predict
 
-    model = predict.load(FLAGS.workdir, step=FLAGS.step)
+    model = (predict.of_weights(FLAGS.weights, FLAGS.model) if FLAGS.weights else
+             predict.load(FLAGS.workdir, step=FLAGS.step))
     if model.kind == "multiclass" and FLAGS.threshold is not None:
         raise ConfigError("--threshold does not apply to a multiclass model", where="--threshold",
                           fix="leave it out; --top sets the number of labels")
-    choose = chooser(model.kind, FLAGS.top, _threshold(FLAGS.threshold, Path(FLAGS.workdir),
+    choose = chooser(model.kind, FLAGS.top, _threshold(FLAGS.threshold, Path(FLAGS.workdir or ""),
                                                          model.step))
     rows = (row for start in range(0, len(paths), FLAGS.batch)
             for row in label(model, paths[start:start + FLAGS.batch], choose, FLAGS.batch))
@@ -66,6 +76,26 @@ def main(words, overrides):
         failed += not row["ok"]
         missing += not row["ok"] and not os.path.exists(row["file"])
     return DataError.code if missing or failed == len(paths) or (failed and FLAGS.strict) else 0
+
+
+def _check_source():
+    """ConfigError unless the flags name one model, and fit how it is named."""
+    if bool(FLAGS.workdir) == bool(FLAGS.weights):
+        raise ConfigError("--workdir and --weights are both given" if FLAGS.workdir else
+                          "neither --workdir nor --weights is given", where="command line",
+                          fix="give the --workdir of a run, or as --weights a name of `imgcls "
+                              "weights list` or a file")
+    if FLAGS.weights and (Path(FLAGS.weights) / "checkpoints").is_dir():
+        raise ConfigError(f"--weights={FLAGS.weights} is a workdir", where="command line",
+                          fix=f"--workdir={FLAGS.weights}")
+    if FLAGS.workdir and FLAGS.model:
+        raise ConfigError("--model goes with --weights", where="command line",
+                          fix="leave it out: a workdir knows its model")
+    for name, why in (("step", "published weights are of no run"),
+                      ("threshold", "their labels are ranked, and --top sets their number")):
+        if FLAGS.weights and FLAGS[name].present:
+            raise ConfigError(f"--{name} goes with --workdir", where="command line",
+                              fix=f"leave it out: {why}")
 
 
 def _threshold(text: str | None, workdir: Path, step: int | None):

@@ -10,7 +10,7 @@ import numpy as np
 
 from imgcls_jax import tree
 from imgcls_jax.checkpoint import reading
-from imgcls_jax.errors import CheckpointError
+from imgcls_jax.errors import CheckpointError, ConfigError
 from imgcls_jax.pretrained import adapt, catalogue, fetch, files, keras_h5, names
 from imgcls_jax.types import Layout, ModelSpec, Weights
 
@@ -113,6 +113,49 @@ def transforms(weights: Weights) -> tuple[dict, ...]:
     if squash and weights.resize == weights.image_size:
         return (*first, resize)
     return (*first, resize, {"name": "center_crop", "size": weights.image_size})
+
+
+def model_of(weights: str | Path, model: str | None = None) -> str:
+    """The model that weights are for: `model`, or that of a published name or file.
+
+    Raises ConfigError where neither says it, CheckpointError for a file that does not exist.
+    """
+    place = Path(weights)
+    if model:
+        return model
+    if not place.exists():
+        if place.suffix:  # names of published weights have no dot
+            raise CheckpointError("there is no such file of weights", where=str(weights),
+                                  fix=f"give a file: {files.FORMATS}")
+        return catalogue.find(str(weights), "weights")[0]
+    for known in catalogue.models():
+        if any(fetch.place(one).name == place.name for one in catalogue.weights(known).values()):
+            return known
+    raise ConfigError(f"the model of the weights {str(weights)!r} is not known", where="weights",
+                      fix="name it, with --model or model= (imgcls list models), or give a name "
+                          "of `imgcls weights list`")
+
+
+def settings(weights: str | Path, spec: ModelSpec, *, size: int | None = None,
+             resize: int | None = None, interpolation: str | None = None) -> dict:
+    """What weights were measured with, as parts of a config: arguments of `model`, the
+    `eval_transforms`, and mean and std, where they are known, in `data`.
+
+    size, resize: pixels of the crop, and of the short side before it; they and interpolation
+    replace the published ones. Where nothing is published: the model's size, 8/7 of it, bilinear.
+    Raises as `locate` and `files.read`.
+    """
+    _, published = locate(weights, spec.name)
+    if published and not (size or resize or interpolation):
+        steps = transforms(published)
+    else:
+        pixels = size or (published.image_size if published else spec.image_size)
+        steps = ({"name": "resize_small", "size": resize or pixels * 8 // 7,
+                  "interpolation": interpolation or "bilinear", "library": "pillow"},
+                 {"name": "center_crop", "size": pixels})
+    given = normalisation(weights, spec)
+    return {"model": told(weights, spec)["model"], "eval_transforms": steps,
+            "data": {"mean": given[0], "std": given[1]} if given else {}}
 
 
 def read(weights: str | Path, spec: ModelSpec, wanted: Mapping) -> Found:

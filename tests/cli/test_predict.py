@@ -185,3 +185,24 @@ def test_thresholds_of_an_evaluation_are_taken(multilabel, images, capsys, monke
     assert main(["predict", *map(str, words), "--threshold=other"]) == 2
     assert "'other'" in capsys.readouterr().err
     assert main(["predict", *map(str, words), "--threshold=1.5"]) == 2
+
+
+LITE = "--weights=efficientnet_lite0/imagenet1k"
+
+
+@pytest.mark.parametrize("words, code, said", [
+    ([], 2, "neither --workdir nor --weights is given"),
+    ([LITE, "--workdir=w"], 2, "--workdir and --weights are both given"),
+    ([LITE, "--step=best"], 2, "--step goes with --workdir"),
+    ([LITE, "--threshold=0.5"], 2, "--threshold goes with --workdir"),
+    (["--workdir=w", "--model=resnet18"], 2, "--model goes with --weights"),
+    ([LITE[:-2]], 2, "no weights 'imagenet' are known for efficientnet_lite0"),
+    (["--weights=a.pth"], 4, "there is no such file of weights")])
+def test_what_weights_do_not_go_with_is_refused(words, code, said, capsys):
+    assert main(["predict", *words, "a.jpg"]) == code
+    assert error_lines(capsys.readouterr().err)[0] == f"error: {said}"
+
+
+def test_a_workdir_that_is_given_as_weights_is_told(binary, capsys):
+    assert main(["predict", f"--weights={binary}", "a.jpg"]) == 2
+    assert f"fix:   --workdir={binary}" in capsys.readouterr().err

@@ -103,7 +103,8 @@ def test_images_and_folders_are_labelled_and_a_bad_file_stops_no_other(workdir, 
     order = probabilities.argsort()[::-1][:3]
     assert [hit["id"] for hit in rows[0]["topk"]] == order.tolist()
     assert [hit["label"] for hit in rows[0]["topk"]] == [model.labels[i] for i in order]
-    assert model.labels[0] == "n01440764", "labels of ImageNet, whose first class is the tench"
+    assert model.labels[0] == "tench", "labels of ImageNet, in words"
+    assert json.loads((workdir / "labels.json").read_text())[0] == "n01440764", "as its data has it"
 
 
 def test_features_are_what_the_head_receives_and_intermediates_have_paths(workdir):

@@ -70,6 +70,13 @@ def test_an_npz_of_google_brings_its_activation_its_representation_and_its_range
                  f"--out={tmp_path / 'out'}"]) == 2, "it is no layout of safetensors files"
 
 
+def test_a_file_without_a_workdir_is_loaded_with_all_that_it_tells(tmp_path):
+    np.savez(tmp_path / "w.npz", **tensors("npz_Ti_16-pre_logits"))
+    model = predict.load(tmp_path / "w.npz", model="vit_ti16")
+    assert model.module.gelu == "tanh" and model.preprocessing["mean"] == (0.5,) * 3
+    assert model.labels[999] == "toilet tissue"
+
+
 @pytest.mark.daily(2)
 @pytest.mark.parametrize("case, prefix, head", [
     ("hf_vit-tiny-patch16-224", "vit.", 2), ("hf_deit-tiny-distilled-patch16-224", "deit.", 4),
