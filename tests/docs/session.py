@@ -136,7 +136,9 @@ def parse(words: list[str]) -> config.Loaded | None:
 
 
 def prepare(folder: Path):
-    """A folder of photographs, new ones, and two tables of them."""
+    """A folder of photographs, new ones, two tables of them, and the pictures of the pages."""
+    (folder / "docs").mkdir()
+    (folder / "docs" / "images").symlink_to(blocks.ROOT / "docs" / "images")
     rng = np.random.default_rng(0)
     kinds = {"daisy": "rows", "rose": "columns", "tulip": "checks"}
     rows = []
