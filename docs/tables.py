@@ -20,15 +20,30 @@ RECORDS = ROOT / "experiments"
 PAGES = ("README.md", "docs/models.md")
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FAMILIES = {  # file of imgcls_jax/models/ -> what the field calls it
-    "alexnet": "AlexNet", "bit": "BiT (ResNet v2)", "convnext": "ConvNeXt",
-    "deit": "DeiT, DeiT III", "densenet": "DenseNet", "efficientnet": "EfficientNet",
-    "efficientnet_lite": "EfficientNet-Lite", "efficientnet_v2": "EfficientNetV2",
-    "googlenet": "GoogLeNet", "inception": "Inception v3", "keras_resnet": "ResNet of Keras",
-    "mixer": "MLP-Mixer", "mobilenet_v2": "MobileNetV2", "mobilenet_v3": "MobileNetV3",
-    "resnet": "ResNet, ResNeXt, wide ResNet", "vgg": "VGG", "vit": "Vision Transformer"}
+    "alexnet": "AlexNet",
+    "bit": "BiT (ResNet v2)",
+    "convnext": "ConvNeXt",
+    "deit": "DeiT, DeiT III",
+    "densenet": "DenseNet",
+    "dinov2": "DINOv2",
+    "dinov3": "DINOv3",
+    "efficientnet": "EfficientNet",
+    "efficientnet_lite": "EfficientNet-Lite",
+    "efficientnet_v2": "EfficientNetV2",
+    "googlenet": "GoogLeNet",
+    "inception": "Inception v3",
+    "keras_resnet": "ResNet of Keras",
+    "mixer": "MLP-Mixer",
+    "mobilenet_v2": "MobileNetV2",
+    "mobilenet_v3": "MobileNetV3",
+    "resnet": "ResNet, ResNeXt, wide ResNet",
+    "siglip": "SigLIP",
+    "vgg": "VGG",
+    "vit": "Vision Transformer",
+}
 PUBLISHERS = {  # layout of a file -> who publishes such files
     "torchvision": "torchvision", "timm": "timm", "transformers": "transformers", "npz": "Google",
-    "big_vision": "big_vision", "keras": "Keras",
+    "big_vision": "big_vision", "facebook": "facebookresearch", "keras": "Keras",
     "efficientnet_pytorch": "EfficientNet-Lite-PyTorch"}
 SOURCES = {"tv": "torchvision", "timm": "timm", "hf": "transformers", "npz": "npz",
            "bv": "big_vision", "keras": "keras"}  # prefix of a parity case -> layout

@@ -78,7 +78,7 @@ class Layout:
     shapes: (regex of their name, shape) of tensors with axes of size 1 there: (-1, 1, 1).
     older: (regex of a name in other files of theirs, the name here); "{}": of each part of axis 0.
     tells: (regex of a name in their files, "model" or "data", arguments of it): what a file with
-      such a tensor means beyond its tensors; `imgcls convert` sets it in the config.
+      this one and the first means beyond its tensors; `imgcls convert` sets it in the config.
     order: of "keras", the layers that have tensors as `model.layers` has them; files that call
       them otherwise are read by it (pretrained/keras_h5.py).
     bgr: regex of the kernel that takes blue, green, red there, and red, green, blue here.

@@ -18,7 +18,7 @@ from imgcls_jax.pretrained import adapt, names
 from imgcls_jax.pretrained import load as pretrained
 from imgcls_jax.steps import Parts
 from imgcls_jax.steps.supervised import supervised
-from imgcls_jax.types import ModelSpec, TrainState
+from imgcls_jax.types import Layout, ModelSpec, TrainState
 
 TESTS = Path(__file__).parents[2] / "tests" / "pretrained"
 CASES = TESTS / "cases"  # of record.py
@@ -35,6 +35,7 @@ class Facts(NamedTuple):
     model: str  # ours
     arguments: dict  # of our model
     sizes: list[int]
+    resized: bool  # recorded with a table of positions for another size than the published one
 
 
 @functools.cache
@@ -44,7 +45,9 @@ def cases() -> dict[str, Facts]:
     for path in sorted(CASES.glob("*.npz")):
         with np.load(path) as case:
             sizes = [int(key.split(":")[1]) for key in case.files if key.startswith("logits:")]
-            found[path.stem] = Facts(int(case["params"]), *json.loads(str(case["ours"])), sizes)
+            resized = "img_size" in str(case.get("options", ""))
+            found[path.stem] = Facts(int(case["params"]), *json.loads(str(case["ours"])), sizes,
+                                     resized)
     return dict(sorted(found.items(), key=lambda item: item[1].params))
 
 
@@ -75,10 +78,17 @@ def spec(case: str) -> ModelSpec:
     return ModelSpec(name=name, **MODELS.facts(name))
 
 
+def layout(case: str) -> Layout:
+    """That of the publisher; DINOv2's own has timm's names too."""
+    known = spec(case).layouts
+    return known.get(PUBLISHER[case.partition("_")[0]]) or known["facebook"]
+
+
 def model(case: str, size: int, dtype: str):
     """(module, variables of the case by the layout of its publisher), nothing missing or extra."""
     name, arguments = ours(case)
-    module = MODELS.get(name)(1000, dtype=dtype, **arguments)
+    arguments = dict(arguments)
+    module = MODELS.get(name)(arguments.pop("num_classes", 1000), dtype=dtype, **arguments)
     wide = np.float64 if dtype == "float64" else np.float32
     images = jax.ShapeDtypeStruct((2, size, size, 3), wide)
     wanted = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), images)
@@ -87,7 +97,7 @@ def model(case: str, size: int, dtype: str):
     tensors = rule.state_dict(load(case))
     publisher, theirs = pretrained.recognise(tensors, flat, spec(case), CASES)
     expected = PUBLISHER[case.partition("_")[0]]
-    assert theirs is spec(case).layouts[expected] or publisher == f"{expected}_class", publisher
+    assert theirs is layout(case) or publisher == f"{expected}_class", publisher
     found, difference = names.to_variables(tensors, flat, theirs)
     assert not difference.only_wanted and not difference.only_found, str(difference)
     del tensors  # a thousand million parameters are 8 GB: each leaf goes as its successor comes
@@ -144,7 +154,7 @@ def compare_training(case: str) -> dict[str, float]:
         recorded = dict(file)
     with jax.enable_x64(True):
         loss, leaves = _training_step(case, int(recorded["size"]), int(recorded["batch"]))
-    theirs = spec(case).layouts[PUBLISHER[case.partition("_")[0]]]
+    theirs = layout(case)
     shapes = dict(zip(load(case)["names"].tolist(), load(case)["shapes"].tolist(), strict=True))
     # The gradient of a bias before BatchNorm is 0, and what is left of it rounding: beside nothing.
     whole = np.sqrt(sum(v[0] ** 2 for k, v in recorded.items() if k.startswith("gradient:")))

@@ -18,6 +18,11 @@ def _vit(width, heads, depth=12, patch=16, hidden=None):
                 patch_size=patch, intermediate_size=hidden or 4 * width)
 
 
+def _encoder(width, heads, patch, **options):
+    return dict(hidden_size=width, num_attention_heads=heads, num_hidden_layers=12,
+                patch_size=patch, image_size=224, **options)
+
+
 def _resnet(depths, bottleneck):
     return dict(depths=depths, layer_type="bottleneck" if bottleneck else "basic",
                 hidden_sizes=[(256 if bottleneck else 64) * 2**i for i in range(4)])
@@ -32,6 +37,10 @@ TEACHER = tf.DeiTForImageClassificationWithTeacher, tf.DeiTConfig
 CLASS = tf.DeiTForImageClassification, tf.DeiTConfig
 RESNET = tf.ResNetForImageClassification, tf.ResNetConfig
 CONVNEXT = tf.ConvNextForImageClassification, tf.ConvNextConfig
+DINOV2 = tf.Dinov2ForImageClassification, tf.Dinov2Config
+REGISTERS = tf.Dinov2WithRegistersForImageClassification, tf.Dinov2WithRegistersConfig
+DINOV3 = tf.DINOv3ViTModel, tf.DINOv3ViTConfig  # a pooled embedding, without a head
+SIGLIP = tf.SiglipVisionModel, tf.SiglipVisionConfig  # as well
 MODELS = {
     "vit-tiny-patch16-224": (VIT, _vit(192, 3)),
     "vit-small-patch16-224": (VIT, _vit(384, 6)),
@@ -51,6 +60,13 @@ MODELS = {
     "convnext-small-224": (CONVNEXT, _convnext([3, 3, 27, 3], 96)),
     "convnext-base-224": (CONVNEXT, _convnext([3, 3, 27, 3], 128)),
     "convnext-large-224": (CONVNEXT, _convnext([3, 3, 27, 3], 192)),
+    "dinov2-small": (DINOV2, _encoder(384, 6, 14)),
+    "dinov2-with-registers-small": (REGISTERS, _encoder(384, 6, 14)),
+    "dinov3-vits16": (DINOV3, _encoder(384, 6, 16, intermediate_size=1536,
+                                       num_register_tokens=4)),
+    "dinov3-vits16plus": (DINOV3, _encoder(384, 6, 16, intermediate_size=1536, hidden_act="silu",
+                                           num_register_tokens=4, use_gated_mlp=True)),
+    "siglip-base-patch16-224": (SIGLIP, _encoder(768, 12, 16, intermediate_size=3072)),
 }
 
 
@@ -66,10 +82,11 @@ def save(name: str, options: dict, folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def build(name: str, options: dict):
-    """(module that gives logits, native image size, shapes by name)."""
+    """(module that gives logits, or a pooled embedding, native image size, shapes by name)."""
     with tempfile.TemporaryDirectory() as folder:
         shapes = save(name, options, Path(folder))
         module, told = MODELS[name][0][0].from_pretrained(folder, output_loading_info=True)
     assert not any(told.values()), told
-    module.register_forward_hook(lambda _, __, out: out.logits)
+    module.register_forward_hook(
+        lambda _, __, out: out.logits if hasattr(out, "logits") else out.pooler_output)
     return module, getattr(module.config, "image_size", 224), shapes

@@ -65,7 +65,7 @@ def by_name(source: str, name: str, options: dict):
     import timm
 
     module = timm.create_model(name, pretrained=False, **options)
-    return module, module.pretrained_cfg["input_size"][-1]
+    return module, options.get("img_size") or module.pretrained_cfg["input_size"][-1]
 
 
 def is_batch_norm(module) -> bool:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.matmul import dense, matmul
 
 
@@ -23,7 +24,9 @@ class SelfAttention(nn.Module):
 
     The kernel of `qkv` is [D, 3 * D]: queries, keys, values, each head by head. recomputed: how
     many of these (1: the values, 2: also the keys) are computed again in the backward pass instead
-    of being kept.
+    of being kept. bias: of qkv. norm: of the queries and keys of each head, over its channels
+    (arXiv 2010.04245): its constructor, or None. ConfigError for recomputed keys that are normed
+    or rotated.
     """
 
     heads: int
@@ -31,41 +34,64 @@ class SelfAttention(nn.Module):
     kernel_init: Callable = nn.initializers.xavier_uniform()
     qkv_init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
     recomputed: Literal[0, 1, 2] = 0
+    bias: bool = True
+    norm: Callable | None = None
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, rotation=None):
+        """rotation: cosines and sines f[N,D/heads] by which `rotate` turns queries and keys."""
         wide, width = jnp.promote_types(self.dtype, jnp.float32), x.shape[-1]
-        weights = _Weights(3, width, self.qkv_init, self.dtype, wide, name="qkv")(width)
+        if self.recomputed == 2 and (self.norm or rotation is not None):
+            raise ConfigError("keys that are normed or rotated are not computed again",
+                              where="config.model.remat", fix="use 'values', or True")
+        weights = _Weights(3, width, self.qkv_init, self.dtype, wide, self.bias, name="qkv")(width)
         kept = 3 - self.recomputed
         parts = tuple(_heads(_project(x, *own), self.heads) for own in weights[:kept])
+        if self.norm:
+            parts = (self.norm(name="query_norm")(parts[0]), self.norm(name="key_norm")(parts[1]),
+                     *parts[2:])
+        if rotation is not None:
+            parts = (rotate(parts[0], *rotation), rotate(parts[1], *rotation), *parts[2:])
         y = _attend_recomputing(parts, x, weights[kept:]) if self.recomputed else attend(*parts)
         y = y.reshape(x.shape)
         return dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="out")(y)
 
 
+def rotate(x, cosines, sines):
+    """f[B,N,heads,D] with pairs of channels (i, i + D/2) turned by an angle for each token and pair
+    (arXiv 2104.09864): cosines, sines f[N,D], computed in their dtype."""
+    first, second = jnp.split(x.astype(cosines.dtype), 2, -1)
+    turned = jnp.concatenate((-second, first), -1)
+    return (x * cosines[:, None] + turned * sines[:, None]).astype(x.dtype)
+
+
 class _Weights(nn.Module):
-    """The parameters of a dense layer, in `count` pairs of f[inputs,features] and f[features]: so
-    no pair's output is a slice of a larger array, which a TPU would have to copy."""
+    """The parameters of a dense layer, in `count` pairs of f[inputs,features] and f[features], or
+    None without a bias: so no pair's output is a slice of a larger array, which a TPU would have to
+    copy."""
 
     count: int
     features: int
     kernel_init: Callable
     dtype: Any
     param_dtype: Any
+    bias: bool = True
 
     @nn.compact
     def __call__(self, inputs: int):
         size = self.count * self.features
         kernel = self.param("kernel", self.kernel_init, (inputs, size), self.param_dtype)
+        kernels = jnp.split(_as_it_is(kernel.astype(self.dtype)), self.count, -1)
+        if not self.bias:
+            return tuple((kernel, None) for kernel in kernels)
         bias = self.param("bias", nn.initializers.zeros, (size,), self.param_dtype)
-        kernel = _as_it_is(kernel.astype(self.dtype))
-        return tuple(zip(*(jnp.split(w.astype(self.dtype), self.count, -1)
-                           for w in (kernel, bias)), strict=True))
+        return tuple(zip(kernels, jnp.split(bias.astype(self.dtype), self.count, -1), strict=True))
 
 
 def _project(x, kernel, bias):
-    """f[B,N,D], f[D,E], f[E] -> f[B,N,E]."""
-    return _rows_last(matmul(x, kernel)) + bias
+    """f[B,N,D], f[D,E], f[E] or None -> f[B,N,E]."""
+    y = _rows_last(matmul(x, kernel))
+    return y if bias is None else y + bias
 
 
 def _heads(x, heads: int):

@@ -26,11 +26,23 @@ TIMM = Layout("torch", (  # timm/models/vision_transformer.py
     (r"patches", r"patch_embed.proj"),
     (r"block(\d+)/norm(\d)", r"blocks.\1.norm\2"),
     (r"block(\d+)/attention/qkv", r"blocks.\1.attn.qkv"),
+    (r"block(\d+)/attention/(q|k)\w+_norm", r"blocks.\1.attn.\2_norm"),
+    (r"block(\d+)/layer_scale(\d)", r"blocks.\1.ls\2.gamma"),
+    (r"registers", r"reg_token"),
     (r"block(\d+)/attention/out", r"blocks.\1.attn.proj"),
     (r"block(\d+)/mlp/hidden", r"blocks.\1.mlp.fc1"),
     (r"block(\d+)/mlp/out", r"blocks.\1.mlp.fc2"),
     (r"norm", r"norm"),
-    (r"head", r"head")), patches=r"patches/kernel")
+    (r"pool/probe", r"attn_pool.latent"),
+    (r"pool/query", r"attn_pool.q"),
+    (r"pool/key", r"attn_pool.kv[0/2]"),
+    (r"pool/value", r"attn_pool.kv[1/2]"),
+    (r"pool/out", r"attn_pool.proj"),
+    (r"pool/norm", r"attn_pool.norm"),
+    (r"pool/mlp/hidden", r"attn_pool.mlp.fc1"),
+    (r"pool/mlp/out", r"attn_pool.mlp.fc2"),
+    (r"head", r"head")), patches=r"patches/kernel", tells=(
+        (r"attn_pool\.latent", "model", {"pool": "map"}),))
 
 
 def transformers(prefix: str, *renames: tuple[str, str]) -> Layout:

@@ -17,7 +17,6 @@ from imgcls_jax.types import Layout
 TIMM = Layout("torch", (  # timm/models/deit.py
     (r"token_distillation", r"dist_token"),
     (r"head_distillation", r"head_dist"),
-    (r"block(\d+)/layer_scale(\d)", r"blocks.\1.ls\2.gamma"),
     *_vit_names.TIMM.renames), patches=_vit_names.TIMM.patches)
 # DeiTForImageClassificationWithTeacher, and DeiTForImageClassification without the second head.
 DISTILLED = _vit_names.transformers(

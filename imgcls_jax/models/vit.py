@@ -1,5 +1,7 @@
 """Vision Transformer (arXiv 2010.11929) with token, average or attention pooling."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.layers.patches import Patches, patch_grid
 from imgcls_jax.models import MODELS, _vit_names
 from imgcls_jax.models._variants import takes
-from imgcls_jax.registry import BelowOne, Count
+from imgcls_jax.registry import BelowOne, Count, Positive
 
 PAPER = "arXiv 2010.11929"
 
@@ -23,7 +25,9 @@ PAPER = "arXiv 2010.11929"
 class Mlp(nn.Module):
     """Dense, GELU, dense: f[B,N,D] -> f[B,N,D].
 
-    hidden: units in between, None for 4 * D. kernel_init: None for Xavier's.
+    hidden: units in between, None for 4 * D. kernel_init: None for Xavier's. swiglu (arXiv
+    2002.05202): the first dense layer has 2 * hidden units, and silu of the first half times the
+    second half takes the place of GELU.
     """
 
     gelu: Literal["exact", "tanh"]
@@ -31,13 +35,19 @@ class Mlp(nn.Module):
     dtype: Any
     hidden: int | None = None
     kernel_init: Callable | None = None
+    swiglu: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool):
         bias = nn.initializers.zeros if self.kernel_init else nn.initializers.normal(1e-6)
         width = x.shape[-1]
-        x = _dense(self, self.hidden or 4 * width, "hidden", self.kernel_init, bias_init=bias)(x)
-        x = nn.gelu(x, approximate=self.gelu == "tanh")
+        units = (self.hidden or 4 * width) * (1 + self.swiglu)
+        x = _dense(self, units, "hidden", self.kernel_init, bias_init=bias)(x)
+        if self.swiglu:
+            gate, x = jnp.split(x, 2, -1)
+            x = nn.silu(gate) * x
+        else:
+            x = nn.gelu(x, approximate=self.gelu == "tanh")
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return _dense(self, width, "out", self.kernel_init, bias_init=bias)(x)
 
@@ -48,6 +58,7 @@ class AttentionPool(nn.Module):
     heads: int
     gelu: Literal["exact", "tanh"]
     dtype: Any
+    hidden: int | None = None  # of its Mlp
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -58,8 +69,8 @@ class AttentionPool(nn.Module):
                    for name, y in (("query", probe), ("key", x), ("value", x)))
         y = attend(q, k, v).reshape(batch, 1, width)
         y = _dense(self, width, "out")(y)
-        y = y + Mlp(self.gelu, 0.0, self.dtype, name="mlp")(_norm(self, "norm")(y), train)
-        return y[:, 0]
+        mlp = Mlp(self.gelu, 0.0, self.dtype, self.hidden, name="mlp")
+        return (y + mlp(_norm(self, "norm")(y), train))[:, 0]
 
 
 class Block(nn.Module):
@@ -67,7 +78,8 @@ class Block(nn.Module):
 
     drop_path: rate at which a whole branch of an example is dropped in training.
     hidden, kernel_init: see Mlp. layer_scale: initial factor of each channel of a branch
-      (arXiv 2103.17239), None for no factor. recomputed: see SelfAttention.
+      (arXiv 2103.17239), None for no factor. swiglu: see Mlp. recomputed, qkv_bias, qk_norm: see
+      SelfAttention. epsilon: of all norms.
     """
 
     heads: int
@@ -79,9 +91,14 @@ class Block(nn.Module):
     kernel_init: Callable | None = None
     layer_scale: float | None = None
     recomputed: Literal[0, 1, 2] = 0
+    swiglu: bool = False
+    qkv_bias: bool = True
+    qk_norm: bool = False
+    epsilon: float = 1e-6
 
     @nn.compact
-    def __call__(self, x, train: bool):
+    def __call__(self, x, train: bool, rotation=None):
+        """rotation: see SelfAttention."""
         def branch(y, number):
             y = nn.Dropout(self.dropout, deterministic=not train)(y)
             if self.layer_scale is not None:
@@ -93,18 +110,24 @@ class Block(nn.Module):
         # With fan-in each of the three square matrices (queries, keys, values) has Xavier's range.
         inits = {} if self.kernel_init is None else {
             "kernel_init": self.kernel_init, "qkv_init": self.kernel_init}
-        attention = SelfAttention(self.heads, self.dtype, name="attention",
+        norm = functools.partial(nn.LayerNorm, self.epsilon, self.dtype, _wide(self))
+        attention = SelfAttention(self.heads, self.dtype, name="attention", bias=self.qkv_bias,
+                                  norm=norm if self.qk_norm else None,
                                   recomputed=self.recomputed, **inits)
-        x = x + branch(attention(_norm(self, "norm1")(x)), 1)
-        mlp = Mlp(self.gelu, self.dropout, self.dtype, self.hidden, self.kernel_init, name="mlp")
+        x = x + branch(attention(_norm(self, "norm1")(x), rotation), 1)
+        mlp = Mlp(self.gelu, self.dropout, self.dtype, self.hidden, self.kernel_init, self.swiglu,
+                  name="mlp")
         return x + branch(mlp(_norm(self, "norm2")(x), train), 2)
 
 
 class ViT(nn.Module):
     """f[B,H,W,C] -> logits f32[B,num_classes], or pooled features where num_classes is 0.
 
-    pool: a class token, the average of the tokens, or attention with a learned query.
-    positions: a learned table, class token included, or fixed sines and cosines without it.
+    pool: a class token, the average of the patches, both side by side (2 * width features), or
+      attention with a learned query.
+    positions: a learned table, class token included; fixed sines and cosines without it; or none
+      but angles by which queries and keys of patches are turned (rotation2d).
+    registers: tokens that only take part in attention (arXiv 2309.16588); they have no positions.
     representation: a dense layer with tanh between pooling and head.
     dropout: share of units dropped after each dense layer of a block and after the positions.
     drop_path: stochastic depth of the last block; the rate grows linearly from 0 at the first, or
@@ -113,7 +136,8 @@ class ViT(nn.Module):
     gelu: exact as in torchvision and timm, or the tanh form of big_vision.
     stem: channels of 3x3 convolutions with BatchNorm, at full size, before the patches
       (after arXiv 2106.14881); norm_group is theirs.
-    hidden, layer_scale: see Block. token_position: whether the class token has a position.
+    hidden, layer_scale, swiglu, qkv_bias, qk_norm, epsilon: see Block. token_position: whether the
+      class token has a position.
     distilled: a second token with its own head (arXiv 2012.12877). Logits are the mean of the two
       heads, features the mean of the two tokens; in training the logits of each head are also sown
       into `aux_logits`, as "class" and "distillation". Without distillation_head, logits and
@@ -131,8 +155,8 @@ class ViT(nn.Module):
     width: int
     depth: int
     heads: int
-    pool: Literal["token", "gap", "map"] = "token"
-    positions: Literal["learned", "sincos2d"] = "learned"
+    pool: Literal["token", "gap", "token_gap", "map"] = "token"
+    positions: Literal["learned", "sincos2d", "rotary"] = "learned"
     representation: bool = False
     dropout: float = 0.0
     drop_path: float = 0.0
@@ -150,6 +174,11 @@ class ViT(nn.Module):
     drop_path_rule: Literal["linear", "constant"] = "linear"
     kernels: Literal["xavier", "normal"] = "xavier"
     remat: Literal[False, True, "values", "keys_values"] = False
+    registers: int = 0
+    swiglu: bool = False
+    qkv_bias: bool = True
+    qk_norm: bool = False
+    epsilon: float = 1e-6
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches of an image: what a table of positions is for."""
@@ -168,23 +197,31 @@ class ViT(nn.Module):
             nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"))
         x = Patches(self.width, self.patch_size, self.dtype, kernel_init, name="patches")(x)
         x = self._place(x, grid)
+        rotation = None
+        if self.positions == "rotary":
+            rotation = tuple(jnp.asarray(table, _wide(self)) for table in rotation2d(
+                grid, self.width // self.heads, x.shape[1] - math.prod(grid)))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         recomputed = {"values": 1, "keys_values": 2}.get(self.remat, 0)
         block = nn.remat(Block, static_argnums=(2,)) if self.remat is True else Block
         for i in range(self.depth):
             linear = i / max(self.depth - 1, 1) if self.drop_path_rule == "linear" else 1
             x = block(self.heads, self.gelu, self.dropout, self.drop_path * linear, self.dtype,
-                      self.hidden, self._normal(), self.layer_scale, recomputed,
-                      name=f"block{i}")(x, train)
+                      self.hidden, self._normal(), self.layer_scale, recomputed, self.swiglu,
+                      self.qkv_bias, self.qk_norm, self.epsilon, name=f"block{i}"
+                      )(x, train, rotation)
         x = _norm(self, "norm")(x)
         if self.distilled and self.distillation_head:
             return self._two_heads(x[:, 0].astype(_wide(self)), x[:, 1].astype(_wide(self)), train)
+        token, x = x[:, 0], x[:, x.shape[1] - math.prod(grid) if self.registers else 0:]
         if self.pool == "token":
-            x = x[:, 0]
+            x = token
         elif self.pool == "gap":
             x = x.mean(1)
+        elif self.pool == "token_gap":
+            x = jnp.concatenate((token, x[:, -math.prod(grid):].mean(1)), -1)
         else:
-            x = AttentionPool(self.heads, self.gelu, self.dtype, name="pool")(x, train)
+            x = AttentionPool(self.heads, self.gelu, self.dtype, self.hidden, name="pool")(x, train)
         if self.representation:
             x = jnp.tanh(_dense(self, self.width, "representation", kernel_init=kernel_init)(x))
         x = x.astype(_wide(self))
@@ -214,7 +251,7 @@ class ViT(nn.Module):
 
     def _place(self, x, grid):
         """Tokens with positions: first the class token, then the distillation token, the others."""
-        names = ("token", "token_distillation")[:(self.pool == "token") + self.distilled]
+        names = ("token", "token_distillation")[:("token" in self.pool) + self.distilled]
         init = self._normal() or nn.initializers.zeros
         tokens = [self.param(name, init, (1, 1, self.width), _wide(self)) for name in names]
         tokens = [jnp.tile(token.astype(self.dtype), (len(x), 1, 1)) for token in tokens]
@@ -227,7 +264,13 @@ class ViT(nn.Module):
             init = nn.initializers.normal(0.02)
             table = self.param("positions", init, (1, *x.shape[1:]), _wide(self))
             x = x + table.astype(self.dtype)
-        return x if placed else jnp.concatenate((*tokens, x), 1)
+        x = x if placed else jnp.concatenate((*tokens, x), 1)
+        if self.registers:
+            shape = (1, self.registers, self.width)
+            others = self.param("registers", nn.initializers.normal(0.02), shape, _wide(self))
+            others = jnp.tile(others.astype(self.dtype), (len(x), 1, 1))
+            x = jnp.concatenate((x[:, :len(tokens)], others, x[:, len(tokens):]), 1)
+        return x
 
 
 def sincos2d(grid: tuple[int, int], width: int) -> np.ndarray:
@@ -241,12 +284,28 @@ def sincos2d(grid: tuple[int, int], width: int) -> np.ndarray:
     return np.concatenate(parts, 1, dtype=np.float32)[None]
 
 
+def rotation2d(grid: tuple[int, int], size: int, others: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines f[others+N,size] of patches whose centers lie in (-1, 1) on each axis: of
+    y, then of x, in size/4 frequencies each, then both again; other tokens come first and are not
+    turned. As DINOv3 (arXiv 2508.10104, section 3.2; transformers/models/dinov3_vit)."""
+    if size % 4:
+        raise ConfigError(f"rotary positions need heads of a multiple of 4 channels, not {size}",
+                          where="config.model.positions", fix="use another number of heads")
+    axes = [2 * (np.arange(n) + 0.5) / n - 1 for n in grid]
+    places = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2, 1)
+    frequency = 100.0 ** -(4 * np.arange(size // 4) / size)
+    angles = np.tile((2 * np.pi * places * frequency).reshape(len(places), -1), 2)
+    angles = np.concatenate((np.zeros((others, size)), angles))
+    return np.cos(angles), np.sin(angles)
+
+
 def _wide(module):
     return jnp.promote_types(module.dtype, jnp.float32)
 
 
 def _norm(module, name):
-    return nn.LayerNorm(epsilon=1e-6, dtype=module.dtype, param_dtype=_wide(module), name=name)
+    epsilon = getattr(module, "epsilon", 1e-6)
+    return nn.LayerNorm(epsilon=epsilon, dtype=module.dtype, param_dtype=_wide(module), name=name)
 
 
 def _dense(module, features, name, kernel_init=None, **kwargs):
@@ -263,10 +322,12 @@ def _imagenet(width: int, heads: int) -> dict:
                         "npz": npz, "big_vision": big_vision}}
 
 
-def _options(num_classes: int, *, pool: Literal["token", "gap", "map"] = "token",
-             positions: Literal["learned", "sincos2d"] = "learned", representation: bool = False,
+def _options(num_classes: int, *, pool: Literal["token", "gap", "token_gap", "map"] = "token",
+             positions: Literal["learned", "sincos2d", "rotary"] = "learned",
+             representation: bool = False, registers: Count | Literal[0] = 0,
              dropout: BelowOne = 0.0, drop_path: BelowOne = 0.0, head_bias: float = 0.0,
              zero_head: bool = True, gelu: Literal["exact", "tanh"] = "exact",
+             swiglu: bool = False, qk_norm: bool = False, layer_scale: Positive | None = None,
              remat: Literal[False, True, "values", "keys_values"] = False,
              dtype: str = "float32") -> nn.Module:
     """The signature of every variant."""

@@ -79,9 +79,11 @@ def told(weights: str | Path, spec: ModelSpec) -> dict[str, dict]:
 def _told(tensors: Mapping, spec: ModelSpec) -> dict[str, dict]:
     found = {"model": {}, "data": {}}
     for layout in spec.layouts.values():
-        for pattern, part, arguments in layout.tells:
+        for i, (pattern, part, arguments) in enumerate(layout.tells):
             if any(re.fullmatch(pattern, name) for name in tensors):
                 found[part] |= arguments
+            elif not i:
+                break
     return found
 
 
@@ -227,7 +229,8 @@ def recognise(tensors: Mapping[str, np.ndarray], wanted: Mapping, spec: ModelSpe
     """(publisher, layout) of the model with the most names that are in the file."""
     def hits(layout):
         there = names.here(tensors, layout)
-        return sum(name in there for p in wanted for name in names.theirs(p, layout))
+        return sum(names.whole(name)[0] in there for p in wanted
+                   for name in names.theirs(p, layout))
 
     scored = {publisher: hits(layout) for publisher, layout in spec.layouts.items()}
     best = max(scored, key=scored.get, default=None)

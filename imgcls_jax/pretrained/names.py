@@ -31,7 +31,8 @@ def theirs(path: str, layout: Layout) -> tuple[str, ...]:
 
     A rename whose pattern is the whole path (without the collection) gives whole names; one whose
     pattern is the path of the module gives modules, to which the leaf's name is added. The first
-    that matches counts. Several names are parts of our last axis, in order. Without a name: ().
+    that matches counts. Several names are parts of our last axis, in order; "" is one of zeros that
+    the files leave out. "kv[1/2]" is the second half of the first axis of "kv". Without a name: ().
     """
     module, _, leaf = path.partition("/")[2].rpartition("/")
     whole = f"{module}/{leaf}" if module else leaf
@@ -45,9 +46,21 @@ def theirs(path: str, layout: Layout) -> tuple[str, ...]:
             if match:
                 parts = replacement(match) if callable(replacement) else replacement
                 parts = (parts,) if isinstance(parts, str) else parts
-                return tuple((part if callable(replacement) else match.expand(part)) + end
+                return tuple(part and (part if callable(replacement) else match.expand(part)) + end
                              for part in parts)
     return ()
+
+
+def whole(name: str) -> tuple[str, int, int]:
+    """"kv[1/2].weight" -> ("kv.weight", 1, 2): the tensor, and which of how many parts of it."""
+    part = re.search(r"\[(\d)/(\d)\]", name)
+    return (name.replace(part[0], ""), int(part[1]), int(part[2])) if part else (name, 0, 1)
+
+
+def _part(tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    tensor, number, count = whole(name)
+    value = np.asarray(tensors[tensor])
+    return value if count == 1 else np.split(value, count)[number]
 
 
 def to_variables(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray],
@@ -61,11 +74,12 @@ def to_variables(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndar
     found, missing, used = {}, [], set()
     for path, leaf in wanted.items():
         names = theirs(path, layout)
-        if not names or not all(name in tensors for name in names):
+        if not names or not all(whole(name)[0] in tensors for name in names if name):
             missing.append(f"{path} ({' + '.join(names) or 'no name in this layout'})")
             continue
-        used.update(names)
-        parts = [_ours(np.asarray(tensors[name]), path, tuple(leaf.shape), len(names), layout)
+        used.update(whole(name)[0] for name in names)
+        parts = [_ours(_part(tensors, name), path, tuple(leaf.shape), len(names), layout)
+                 if name else np.zeros((*leaf.shape[:-1], leaf.shape[-1] // len(names)), np.float32)
                  for name in names]
         found[path] = parts[0] if len(parts) == 1 else np.concatenate(parts, -1)
     ignored = "|".join((*FILLERS[layout.format], *layout.unused))
@@ -84,13 +98,22 @@ def to_tensors(leaves: Mapping[str, np.ndarray], layout: Layout, *, channels: in
     Raises KeyError for a leaf that the layout has no name for. torch's batch counters, which we do
     not keep, are written as 0.
     """
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
+    halves: dict[str, dict[int, np.ndarray]] = {}
     for path, value in leaves.items():
         names = theirs(path, layout)
         if not names:
             raise KeyError(path)
         for name, part in zip(names, np.split(np.asarray(value), len(names), -1), strict=True):
-            tensors[name] = _theirs(part, path, layout, channels)
+            if not name and part.any():
+                raise KeyError(f"{path}, which is not zero")
+            if name:
+                tensor, number, count = whole(name)
+                made = _theirs(part, path, tensor, layout, channels)
+                if count > 1:
+                    halves.setdefault(tensor, {})[number] = made
+                    made = np.concatenate([halves[tensor][i] for i in sorted(halves[tensor])])
+                tensors[tensor] = made
         if layout.format == "torch" and path.endswith("/mean"):
             counter = names[0].rpartition(".")[0] + f".{COUNTER}"
             tensors[counter] = np.zeros((), np.int64)
@@ -142,7 +165,7 @@ def _ours(value: np.ndarray, path: str, shape: tuple[int, ...], parts: int, layo
     return value.reshape(part) if grouping else value
 
 
-def _theirs(value: np.ndarray, path: str, layout: Layout, channels: int):
+def _theirs(value: np.ndarray, path: str, name: str, layout: Layout, channels: int):
     if _is(layout.patches, path):  # [p*p*C, D] -> [p, p, C, D]
         side = round((value.shape[0] / channels) ** 0.5)
         value = value.reshape(side, side, channels, -1)
@@ -153,7 +176,6 @@ def _theirs(value: np.ndarray, path: str, layout: Layout, channels: int):
     if layout.flattened and _is(layout.flattened[0], path):
         cells = layout.flattened[1] ** 2
         value = value.reshape(-1, cells, value.shape[-1]).swapaxes(0, 1).reshape(value.shape)
-    name = theirs(path, layout)[0]
     shape = next((shape for pattern, shape in layout.shapes if re.fullmatch(pattern, name)),
                  value.shape)
     return np.ascontiguousarray(value).reshape(shape)
