@@ -158,7 +158,8 @@ def _agreement() -> list[tuple]:
     worst = max(row["gradients"] for row in steps)
     return [
         ("Reference models whose logits ours equal, within the error of f32",
-         f"{len(good)} of {len(references)}", "torchvision, timm, transformers, Google, big_vision, Keras",
+         f"{len(good)} of {len(references)}",
+         "torchvision, timm, transformers, Google, big_vision, Keras",
          _link("parity/table.md")),
         (f"One training step of {len({row['reference'] for row in steps})} of them in f64: largest "
          "relative difference of a gradient", f"{worst:.1e}", "torchvision, timm",

@@ -1,9 +1,11 @@
 """Reading what happens inside a model, and freezing parts of it, without changing its code."""
 
 import re
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from imgcls_jax import tree
 from imgcls_jax.layers.norm import BatchNorm
@@ -37,6 +39,32 @@ def intermediates(module, variables, images, *, pattern: str) -> dict:
     with nn.intercept_methods(note):
         module.apply(variables, images, train=False)
     return found
+
+
+class Cosines(nn.Module):
+    """f[B,D] -> f32[B,classes]: exp(logit_scale) times the cosines with the columns of `texts`."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x):
+        texts = self.param("texts", nn.initializers.zeros, (x.shape[-1], self.classes))
+        scale = self.param("logit_scale", nn.initializers.zeros, ())
+        x = x.astype(texts.dtype)
+        return jnp.exp(scale) * (x / jnp.linalg.norm(x, axis=-1, keepdims=True)) @ texts
+
+
+class ZeroShot(nn.Module):
+    """f[B,H,W,C] -> logits f32[B,classes] of a model that has embeddings for outputs, `encoder`
+    (arXiv 2103.00020, section 3.1.2)."""
+
+    encoder: nn.Module
+    classes: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        return Cosines(self.classes, name="head")(self.encoder(x, train=train))
 
 
 def apply_frozen(module, frozen):

@@ -3,6 +3,7 @@
 The preprocessing is the one the checkpoint was evaluated with; no config is needed.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,8 +20,10 @@ from imgcls_jax.checkpoint import reading
 from imgcls_jax.data.batches import eval_batches
 from imgcls_jax.data.decoding import pillow
 from imgcls_jax.data.decoding.tensorflow import tensorflow
-from imgcls_jax.errors import ConfigError, DataError
+from imgcls_jax.errors import CheckpointError, ConfigError, DataError
 from imgcls_jax.pretrained import catalogue
+from imgcls_jax.pretrained import load as load_weights
+from imgcls_jax.pretrained import texts as text_embeddings
 from imgcls_jax.registry import near
 from imgcls_jax.types import Lookup
 
@@ -159,16 +162,20 @@ def _lookup(items: Sequence, chosen: np.ndarray) -> Lookup:
     return Lookup(len(chosen), read, where)
 
 
-def load(source: str | Path, *, step: int | str = "latest", model: str | None = None) -> Model:
+def load(source: str | Path, *, step: int | str = "latest", model: str | None = None,
+         texts: str | Path | None = None) -> Model:
     """The model of a workdir, at a step, "latest" or "best"; of its moving average, if it has one.
 
     Or weights without a workdir, with the preprocessing that they were measured with: published
     ones that are on this machine (`imgcls weights get`), as "efficientnet_lite0/imagenet1k", or a
     file, for which `model` names the model if it is not a published one. 1,000 classes have the
-    names of ImageNet's. Raises CheckpointError if there is no good checkpoint, or no such file, or
-    it does not fit; ConfigError, with the tags that there are, for a model without one.
+    names of ImageNet's; with `texts`, a file of embeddings, the classes are those that it names
+    (see `of_texts`). Raises CheckpointError if there is no good checkpoint, or no such file, or it
+    does not fit; ConfigError, with the tags that there are, for a model without one.
     """
     place, name = Path(source), str(source).partition("/")[0]
+    if texts:
+        return of_texts(source, texts, model)
     if model or place.is_file() or (name in catalogue.models() and not place.exists()):
         return of_weights(source, model)
     weights, saved, found = reading.restore_weights(place / "checkpoints", step)
@@ -178,6 +185,34 @@ def load(source: str | Path, *, step: int | str = "latest", model: str | None = 
 def of_weights(weights: str | Path, model: str | None = None) -> Model:
     """The model of weights without a workdir: see assembly.trained.of_weights."""
     return Model(**vars(trained.of_weights(weights, model)))
+
+
+def of_texts(weights: str | Path, texts: str | Path, model: str | None = None) -> Model:
+    """An image encoder and embeddings of texts as a classifier of what the texts are about.
+
+    weights, model: as of `load`. texts: a file as of pretrained.texts. Where nothing is published
+    of the weights, images are squashed to the encoder's size, bicubic, as for SigLIP. Raises as
+    `load`, and CheckpointError where the texts are not of the encoder's width.
+    """
+    labels, embeddings, scale = text_embeddings.read(texts)
+    found = trained.of_weights(weights, model, outputs=0)
+    size, channels = found.preprocessing["image_size"], found.preprocessing["channels"]
+    width = jax.eval_shape(found.module.apply, found.variables, jax.ShapeDtypeStruct(
+        (1, *size, channels), jnp.float32)).shape[-1]
+    if width != len(embeddings):
+        raise CheckpointError(f"the texts have {len(embeddings)} numbers each, an image of "
+                              f"{found.spec.name} has {width}", where=str(texts),
+                              fix="give embeddings by the text encoder of these weights")
+    steps = found.preprocessing["transforms"]
+    if not load_weights.locate(weights, found.spec.name)[1]:
+        steps = ({"name": "resize", "size": size[0], "interpolation": "bicubic",
+                  "library": "pillow"},)
+    variables = {"params": {"encoder": found.variables["params"],
+                            "head": {"texts": embeddings, "logit_scale": scale}}}
+    module = features.ZeroShot(found.module, len(labels), found.module.dtype)
+    return Model(**{**vars(found), "module": module, "variables": variables, "labels": labels,
+                    "spec": dataclasses.replace(found.spec, head="head"),
+                    "preprocessing": {**found.preprocessing, "transforms": steps}})
 
 
 def of_file(file: str | Path, config: Mapping) -> Model:

@@ -55,20 +55,21 @@ def of_checkpoint(weights: Mapping, saved: Mapping) -> Trained:
                    configs.plain(saved["preprocessing"]), kind)
 
 
-def of_weights(weights: str | Path, model: str | None = None) -> Trained:
+def of_weights(weights: str | Path, model: str | None = None, *, outputs: int | None = None
+               ) -> Trained:
     """Weights without a run, with the preprocessing that they were measured with, as far as that is
     known, else that of the model (pretrained.load.settings).
 
-    weights: a published name or a file. model: its name, not needed for what is published. Raises
-    as `of_file`, and ConfigError where the model is not known.
+    weights: a published name or a file. model: its name, not needed for what is published. outputs:
+    0 for a model without a head. Raises as `of_file`, and ConfigError where the model is not known.
     """
     name = pretrained.model_of(weights, model)
     settings = pretrained.settings(weights, ModelSpec(name=name, **MODELS.facts(name)))
     return of_file(weights, {**settings, "model": {"name": name, **settings["model"]},
-                             "precision": "auto"})
+                             "precision": "auto"}, outputs=outputs)
 
 
-def of_file(file: str | Path, config: Mapping) -> Trained:
+def of_file(file: str | Path, config: Mapping, *, outputs: int | None = None) -> Trained:
     """The model of `config.model` with published weights, and the preprocessing of the config.
 
     file: as of pretrained.load.locate. config: model, data, eval_transforms and precision.
@@ -90,14 +91,15 @@ def of_file(file: str | Path, config: Mapping) -> Trained:
         with network.tracing("config.model"):
             return module, spec, init.abstract(module, (1, *size, channels))
 
-    module, spec, shapes = fresh(1000)
+    module, spec, shapes = fresh(1000 if outputs is None else outputs)
     found = pretrained.read(file, spec, tree.flatten(shapes))
     head = found.leaves.get(f"params/{spec.head}/kernel")
-    if head is not None and head.shape[-1] != 1000:
+    if outputs is None and head is not None and head.shape[-1] != 1000:
         module, spec, shapes = fresh(head.shape[-1])
     variables = pretrained.into(shapes, found, spec, grid=network.grid(module, size))
     mean, std = network.statistics(config["data"], spec, channels)
-    labels = classes.numbered(tree.flatten(shapes)[f"params/{spec.head}/kernel"].shape[-1])
+    kernel = tree.flatten(shapes).get(f"params/{spec.head}/kernel")
+    labels = classes.numbered(kernel.shape[-1]) if kernel is not None else ()
     return Trained(module, variables, spec, labels, {
         "transforms": config["eval_transforms"], "mean": mean, "std": std, "channels": channels,
         "image_size": size})

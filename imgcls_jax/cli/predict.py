@@ -3,8 +3,12 @@
 imgcls predict --weights=efficientnet_lite0/imagenet1k a.jpg photos/
 imgcls predict --weights=FILE.pth --model=resnet50 a.jpg
 
+imgcls predict --weights=FILE --model=siglip_b16 --text_embeddings=texts.npz a.jpg
+
 Weights are those of `imgcls weights list` that are on this machine (`imgcls weights get`), with
-the preprocessing that they were measured with; or another file, with that of its model.
+the preprocessing that they were measured with; or another file, with that of its model. With
+--text_embeddings an image encoder names any classes: the file has an array for each class, under
+its name, of what the text encoder of these weights makes of one or several texts about it.
 
 Folders are searched for images by the endings of names, but not what is hidden; `-` reads paths
 from the standard input, one per line. A file that cannot be read is reported in its place and does
@@ -32,6 +36,8 @@ flags.DEFINE_string("weights", None, "Published weights (imgcls weights list) or
                     "of a workdir.", flag_values=FLAGS)
 flags.DEFINE_string("model", None, "The model of a file that is not a published one (imgcls list "
                     "models).", flag_values=FLAGS)
+flags.DEFINE_string("text_embeddings", None, "With --weights of an image encoder: file of an array "
+                    "f[D] or f[texts,D] for each class, under its name.", flag_values=FLAGS)
 flags.DEFINE_string("step", "latest", "Which checkpoint: a step, 'latest' or 'best'.",
                     flag_values=FLAGS)
 flags.DEFINE_integer("top", None, "Labels per image, at most; by default 5, for a multilabel "
@@ -61,8 +67,9 @@ def main(words, overrides):
     _flags.start(FLAGS)
     from imgcls_jax import predict
 
-    model = (predict.of_weights(FLAGS.weights, FLAGS.model) if FLAGS.weights else
-             predict.load(FLAGS.workdir, step=FLAGS.step))
+    model = (predict.of_texts(FLAGS.weights, FLAGS.text_embeddings, FLAGS.model)
+             if FLAGS.text_embeddings else predict.of_weights(FLAGS.weights, FLAGS.model)
+             if FLAGS.weights else predict.load(FLAGS.workdir, step=FLAGS.step))
     if model.kind == "multiclass" and FLAGS.threshold is not None:
         raise ConfigError("--threshold does not apply to a multiclass model", where="--threshold",
                           fix="leave it out; --top sets the number of labels")
@@ -88,9 +95,11 @@ def _check_source():
     if FLAGS.weights and (Path(FLAGS.weights) / "checkpoints").is_dir():
         raise ConfigError(f"--weights={FLAGS.weights} is a workdir", where="command line",
                           fix=f"--workdir={FLAGS.weights}")
-    if FLAGS.workdir and FLAGS.model:
-        raise ConfigError("--model goes with --weights", where="command line",
-                          fix="leave it out: a workdir knows its model")
+    for name, why in (("model", "a workdir knows its model"),
+                      ("text_embeddings", "a run has classes of its own")):
+        if FLAGS.workdir and FLAGS[name].value:
+            raise ConfigError(f"--{name} goes with --weights", where="command line",
+                              fix=f"leave it out: {why}")
     for name, why in (("step", "published weights are of no run"),
                       ("threshold", "their labels are ranked, and --top sets their number")):
         if FLAGS.weights and FLAGS[name].present:
