@@ -38,12 +38,14 @@ FAMILIES = {  # file of imgcls_jax/models/ -> what the field calls it
     "mobilenet_v3": "MobileNetV3",
     "resnet": "ResNet, ResNeXt, wide ResNet",
     "siglip": "SigLIP",
+    "swin": "Swin",
     "vgg": "VGG",
     "vit": "Vision Transformer",
 }
 PUBLISHERS = {  # layout of a file -> who publishes such files
     "torchvision": "torchvision", "timm": "timm", "transformers": "transformers", "npz": "Google",
-    "big_vision": "big_vision", "facebook": "facebookresearch", "keras": "Keras",
+    "big_vision": "big_vision", "facebook": "facebookresearch", "microsoft": "Microsoft",
+    "keras": "Keras",
     "efficientnet_pytorch": "EfficientNet-Lite-PyTorch"}
 SOURCES = {"tv": "torchvision", "timm": "timm", "hf": "transformers", "npz": "npz",
            "bv": "big_vision", "keras": "keras"}  # prefix of a parity case -> layout

@@ -25,12 +25,13 @@ FILE = Path(__file__).parents[2] / "imgcls_jax" / "pretrained" / "catalogue.csv"
 COLUMNS = ("model", "tag", "file", "sha256", "md5", "layout", "image_size", "resize",
            "interpolation", "crop_mode", "mean", "std", "top1", "top5", "params", "licence")
 FAMILIES = r"alexnet|vgg\d+(_bn)?|googlenet|inception_v3|(wide_)?resnet\d+(_2)?|resnext\w+|" \
-           r"densenet\d+|efficientnet_(b\d|v2_\w)|mobilenet_v\w+|vit_\w+|convnext_\w+"
+           r"densenet\d+|efficientnet_(b\d|v2_\w)|mobilenet_v\w+|vit_\w+|convnext_\w+|" \
+           r"swin_\w"
 # With weights, torchvision builds these with `transform_input`: the input, normalised by the mean
 # and sd of ImageNet, is normalised anew by these. Our models take it as these leave it.
 TRANSFORMED = {"googlenet": (0.5,) * 3, "inception_v3": (0.5,) * 3}
 LICENCES = {"apache-2.0": "Apache-2.0", "bsd-3-clause": "BSD-3-Clause",
-            "cc-by-nc-4.0": "CC-BY-NC-4.0"}
+            "cc-by-nc-4.0": "CC-BY-NC-4.0", "mit": "MIT"}
 # timm's name -> our model, tag, image size of the evaluation, top-1 as timm's own evaluations have
 # it (PIL, the crop of that size in timm); None where no number of that evaluation is at hand.
 TIMM = {
@@ -69,6 +70,8 @@ TIMM = {
     **{f"convnext_{width}.fb_in1k": (f"convnext_{width}", "fb_in1k", 224, top1)
        for width, top1 in (("tiny", 82.066), ("small", 83.144), ("base", 83.838),
                            ("large", 84.304))},
+    **{f"swin_{width}_patch4_window7_224.ms_in1k": (f"swin_{width[0]}", "ms_in1k", 224, top1)
+       for width, top1 in (("tiny", 81.39), ("small", 83.23), ("base", 83.60))},
 }
 # Google's own files, under storage.googleapis.com -> our model, tag, timm's name of the same
 # architecture, image size, top-1 (README of google-research/vision_transformer, its evaluation with

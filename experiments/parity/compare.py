@@ -161,7 +161,7 @@ def compare_training(case: str) -> dict[str, float]:
     found = {"loss": abs(loss / float(recorded["loss"]) - 1)}
     for tensor, value in names.to_tensors(leaves, theirs).items():
         leaf = tensor.rpartition(".")[2]
-        if leaf == names.COUNTER:
+        if leaf in (names.COUNTER, *rule.CONSTANTS):
             continue
         assert ",".join(map(str, value.shape)) == shapes[tensor], tensor
         key = f"{'statistic' if leaf.startswith('running_') else 'gradient'}:{tensor}"

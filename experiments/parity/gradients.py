@@ -48,7 +48,8 @@ def write(case: str, size: int | None, batch: int, options: dict) -> Path:
     module, native = record.by_name(
         source, name, json.loads(str(recorded.get("options", "{}"))) | options)
     state = {k: torch.from_numpy(np.asarray(v)) for k, v in rule.state_dict(recorded).items()}
-    module.load_state_dict(state)
+    module.load_state_dict({**state, **{
+        k: v for k, v in module.state_dict().items() if k.endswith(rule.CONSTANTS)}})
     module.double()
     train(module)
     size = size or native

@@ -12,6 +12,7 @@ import numpy as np
 
 TOKENS = ("cls_token", "class_token", "dist_token", "pos_embed", "pos_embedding", "cls",
           "distillation_token", "position_embeddings")
+CONSTANTS = ("relative_position_index", "relative_coords_table")  # in files, and of the net's shape
 MEAN_UNIT, VAR_UNIT = 16, 8  # codes of BatchNorm statistics: sixteenths of sd, eighths of log2
 
 
@@ -102,6 +103,8 @@ def state_dict(case) -> dict[str, np.ndarray]:
         elif leaf == "running_mean":
             mean, var = decode(case[f"mean:{prefix}"], case[f"var:{prefix}"])
             found[name], found[f"{prefix}.running_var"] = mean, var
+        elif leaf in CONSTANTS:  # nothing of ours reads them
+            found[name] = np.zeros(shape, np.float32)
         elif leaf == "num_batches_tracked":
             found[name] = np.array(7, np.int64)
         elif leaf != "running_var":

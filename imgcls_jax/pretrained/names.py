@@ -6,7 +6,7 @@ keras).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def to_variables(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndar
         if not names or not all(whole(name)[0] in tensors for name in names if name):
             missing.append(f"{path} ({' + '.join(names) or 'no name in this layout'})")
             continue
-        used.update(whole(name)[0] for name in names)
+        used.update((whole(name)[0] for name in names), _constants(path, layout))
         parts = [_ours(_part(tensors, name), path, tuple(leaf.shape), len(names), layout)
                  if name else np.zeros((*leaf.shape[:-1], leaf.shape[-1] // len(names)), np.float32)
                  for name in names]
@@ -117,7 +117,17 @@ def to_tensors(leaves: Mapping[str, np.ndarray], layout: Layout, *, channels: in
         if layout.format == "torch" and path.endswith("/mean"):
             counter = names[0].rpartition(".")[0] + f".{COUNTER}"
             tensors[counter] = np.zeros((), np.int64)
+        tensors |= {name: value() for name, value in _constants(path, layout).items()}
     return tensors
+
+
+def _constants(path: str, layout: Layout) -> dict[str, Callable[[], np.ndarray]]:
+    """What their files hold next to our leaf, by name."""
+    found = {}
+    for pattern, name, value in layout.constants:
+        if match := re.fullmatch(pattern, path.partition("/")[2]):
+            found[name(match) if callable(name) else match.expand(name)] = value
+    return found
 
 
 def here(tensors: Mapping[str, np.ndarray], layout: Layout) -> dict[str, np.ndarray]:

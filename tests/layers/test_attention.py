@@ -31,6 +31,38 @@ def test_values_and_gradients_are_those_of_the_formula(queries):
                      ours, theirs)
 
 
+def test_a_bias_is_that_of_the_window_and_has_its_gradient():
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        q, k, v = rng.normal(size=(3, 4, 7, 2, 8))  # two images of two windows each
+        bias, weight = rng.normal(size=(2, 2, 7, 7)), rng.normal(size=q.shape)
+
+        def formula(q, k, v, bias):
+            scores = jnp.einsum("bqhd,bnhd->bhqn", q, k) * 0.7 + jnp.tile(bias, (2, 1, 1, 1))
+            return jnp.einsum("bhqn,bnhd->bqhd", jax.nn.softmax(scores), v)
+
+        ours, theirs = (jax.jit(jax.value_and_grad(
+            lambda *a, f=f: (f(*a) * weight).sum(), (0, 1, 2, 3)))(q, k, v, bias)
+            for f in (lambda *a: attention.attend(*a, 0.7), formula))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
+                     ours, theirs)
+
+
+def test_cosines_have_no_length_and_a_factor_of_at_most_a_hundred(random_variables):
+    module = attention.CosineAttention(2, "float32", jax.nn.initializers.normal(0.02))
+    x = np.random.default_rng(0).normal(size=(3, 7, 16)).astype(np.float32)
+    v = random_variables(module, x)["params"]
+    run = jax.jit(lambda **changes: module.apply({"params": {**v, **changes}}, x))
+    qkv = {"kernel": v["qkv"]["kernel"].copy(), "bias": v["qkv"]["bias"].copy()}
+    qkv["kernel"][:, :16] *= 3  # of the queries
+    qkv["bias"][:16] *= 3
+    qkv["bias"][16:32] += 1  # of the keys, which have none
+    np.testing.assert_allclose(run(qkv=qkv), run(), rtol=1e-4, atol=1e-5)
+    limit, above, below = (run(logit_scale=np.full(2, np.log(n), "f4")) for n in (100, 200, 50))
+    np.testing.assert_allclose(limit, above, rtol=1e-5, atol=1e-5)
+    assert np.abs(limit - below).max() > 1e-3
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_parts_computed_anew_change_neither_names_nor_numbers_and_are_not_kept(
         count, random_variables):

@@ -21,6 +21,7 @@ from imgcls_jax.models.mixer import Mixer
 from imgcls_jax.models.mobilenet_v2 import MobileNetV2
 from imgcls_jax.models.mobilenet_v3 import SMALL, MobileNetV3
 from imgcls_jax.models.resnet import ResNet, resnet20
+from imgcls_jax.models.swin import Swin
 from imgcls_jax.models.vgg import VGG
 from imgcls_jax.models.vit import ViT
 from imgcls_jax.steps import Parts
@@ -60,6 +61,7 @@ FAMILIES = {
     "deit3": (lambda: ViT(10, 4, 64, 4, 4, layer_scale=1e-4, token_position=False,
                           kernels="normal"), 16, 25),
     "convnext": (lambda: ConvNeXt(10, (1, 1, 2, 1), (24, 48, 96, 192)), 32),
+    "swin": (lambda: Swin(10, 32, (2, 2), (2, 4), 4), 32, 15),
     "mixer": (lambda: Mixer(10, 4, 64, 4, 32, 256), 16),
 }
 

@@ -86,7 +86,7 @@ def test_every_family_is_there():
             "wide_resnet": 4, "resnext": 5, "densenet": 4, "efficientnet_b": 9,
             "efficientnet_v2": 3, "efficientnet_lite": 3, "mobilenet_v2": 2, "mobilenet_v3": 3,
             "convnext": 8, "tf_efficientnet_b": 18, "tf_efficientnetv2": 3, "mixer": 3, "deit": 4,
-            "vit": 32, "keras_resnet": 6, "keras_densenet": 3}
+            "vit": 32, "swin_": 6, "keras_resnet": 6, "keras_densenet": 3}
     found = dict.fromkeys(said, 0)
     for name in ROWS:
         found[max((family for family in said if name.startswith(family)), key=len)] += 1
@@ -110,7 +110,7 @@ def test_a_row_can_be_used(name):
     assert weights.interpolation in typing.get_args(Interpolation)
     assert len(weights.mean) == len(weights.std) == 3
     assert weights.top1 is None or 50 < weights.top1 < (weights.top5 or 100)
-    licences = {"torchvision": {"BSD-3-Clause"}, "timm": {"Apache-2.0"},
+    licences = {"torchvision": {"BSD-3-Clause"}, "timm": {"Apache-2.0", "MIT"},
                 "npz": {"Apache-2.0"}, "efficientnet_pytorch": {"Apache-2.0"},
                 "keras": {"CC-BY-4.0", "MIT", "BSD-3-Clause", "Apache-2.0"}}
     assert weights.licence in ({"CC-BY-NC-4.0"} if "swag" in name else licences[weights.layout])

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from experiments.parity import compare
 from imgcls_jax import tree
 from imgcls_jax.models import MODELS
 from imgcls_jax.pretrained import names
@@ -25,6 +26,18 @@ def cases():
 def shapes(model: str, **arguments) -> dict[str, tuple[int, ...]]:
     _, wanted = abstract.init(model, **arguments)
     return {path: leaf.shape for path, leaf in tree.flatten(wanted).items()}
+
+
+@pytest.mark.parametrize("case", ["tv_swin_t"])
+def test_an_export_has_every_tensor_of_the_publishers_files(case):
+    """Also those that no training changes, without which torch refuses a file."""
+    recorded = compare.load(case)
+    layout = compare.layout(case)
+    leaves = {path: np.empty(shape, np.float32)
+              for path, shape in shapes(compare.ours(case)[0]).items()}
+    found = {name: ",".join(map(str, value.shape))
+             for name, value in names.to_tensors(leaves, layout).items()}
+    assert found == dict(zip(recorded["names"].tolist(), recorded["shapes"].tolist(), strict=True))
 
 
 def small(path: str, shape: tuple[int, ...], layout) -> tuple[int, ...]:

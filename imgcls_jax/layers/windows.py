@@ -1,0 +1,100 @@
+"""Windows of a feature map for attention within each: cutting, shifting, positions relative to
+another within a window."""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+Shift = tuple[int, int]  # pixels by which the windows lie lower and further right
+APART = -100.0  # added to the scores of pixels that a shifted window brings together; not -inf
+
+
+def shift_of(height: int, width: int, size: int) -> Shift:
+    """Half a window along each axis that has more than one."""
+    rows, columns = (size // 2 if pixels > size else 0 for pixels in (height, width))
+    return rows, columns
+
+
+def split(x, size: int, shift: Shift = (0, 0)):
+    """f[B,H,W,C] -> f[B*windows,size*size,C], the windows of an image after each other.
+
+    The map is filled up with zeros below and on the right to whole windows, and then rolled by the
+    shift: windows of its end hold pixels of both ends (arXiv 2103.14030, figure 4).
+    """
+    batch, height, width, channels = x.shape
+    x = jnp.pad(x, ((0, 0), (0, -height % size), (0, -width % size), (0, 0)))
+    x = jnp.roll(x, (-shift[0], -shift[1]), (1, 2)) if any(shift) else x
+    x = x.reshape(batch, x.shape[1] // size, size, x.shape[2] // size, size, channels)
+    return x.swapaxes(2, 3).reshape(-1, size * size, channels)
+
+
+def join(windows, height: int, width: int, size: int, shift: Shift = (0, 0)):
+    """The inverse of `split`: f[B*windows,size*size,C] -> f[B,height,width,C]."""
+    rows, columns = -(-height // size), -(-width // size)
+    x = windows.reshape(-1, rows, columns, size, size, windows.shape[-1]).swapaxes(2, 3)
+    x = x.reshape(-1, rows * size, columns * size, x.shape[-1])
+    x = jnp.roll(x, shift, (1, 2)) if any(shift) else x
+    return x[:, :height, :width]
+
+
+def apart(height: int, width: int, size: int, shift: Shift) -> np.ndarray:
+    """f32[windows,1,size*size,size*size]: APART between pixels that are in one window only because
+    the map was rolled, else 0."""
+    ends = []
+    for pixels, by in zip((height, width), shift, strict=True):
+        whole = pixels + -pixels % size
+        ends.append(np.arange(whole) >= whole - by)
+    parts = 2 * ends[0][:, None] + ends[1]
+    rows, columns = (len(end) // size for end in ends)
+    parts = parts.reshape(rows, size, columns, size).swapaxes(1, 2).reshape(-1, 1, size * size)
+    return np.where(parts[..., None] == parts[:, :, None], np.float32(0), np.float32(APART))
+
+
+@functools.cache
+def relative(size: int) -> np.ndarray:
+    """i32[size**2,size**2]: the row of a table [(2*size-1)**2, ...] for each query and key."""
+    y, x = np.mgrid[:size, :size].reshape(2, -1)
+    dy, dx = (axis[:, None] - axis + size - 1 for axis in (y, x))
+    return (dy * (2 * size - 1) + dx).astype(np.int32)
+
+
+def of_pairs(table, size: int):
+    """f[(2*size-1)**2,heads] -> f[heads,size**2,size**2]: its value for each query and key."""
+    found = table.at[relative(size).ravel()].get(mode="promise_in_bounds")
+    return found.T.reshape(-1, size * size, size * size)
+
+
+class RelativeBias(nn.Module):
+    """A learned number for each head and each offset of a key from a query: f[heads,N,N] of the
+    N = size**2 pixels of a window."""
+
+    size: int
+    heads: int
+
+    @nn.compact
+    def __call__(self, dtype):
+        """dtype: of the table and the result."""
+        shape = ((2 * self.size - 1) ** 2, self.heads)
+        return of_pairs(self.param("table", nn.initializers.normal(0.02), shape, dtype), self.size)
+
+
+class LogBias(nn.Module):
+    """As RelativeBias, given by a small network of the offset's logarithm, with which windows of
+    other sizes can use what was learned (arXiv 2111.09883, section 3.3): f[heads,N,N], 0 to 16."""
+
+    size: int
+    heads: int
+
+    @nn.compact
+    def __call__(self, dtype):
+        """dtype: of the parameters and the result."""
+        init = nn.initializers.normal(0.02)
+        offsets = np.mgrid[1 - self.size:self.size, 1 - self.size:self.size].reshape(2, -1).T
+        offsets = 8 * offsets / max(self.size - 1, 1)
+        offsets = np.sign(offsets) * np.log2(np.abs(offsets) + 1) / 3
+        x = nn.Dense(512, kernel_init=init, dtype=dtype, param_dtype=dtype, name="hidden")(offsets)
+        x = nn.Dense(self.heads, False, kernel_init=init, dtype=dtype, param_dtype=dtype,
+                     name="out")(nn.relu(x))
+        return 16 * nn.sigmoid(of_pairs(x, self.size))
