@@ -39,6 +39,7 @@ FAMILIES = {  # file of imgcls_jax/models/ -> what the field calls it
     "resnet": "ResNet, ResNeXt, wide ResNet",
     "siglip": "SigLIP",
     "swin": "Swin",
+    "swin_v2": "Swin v2",
     "vgg": "VGG",
     "vit": "Vision Transformer",
 }

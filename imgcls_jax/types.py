@@ -82,8 +82,8 @@ class Layout:
     order: of "keras", the layers that have tensors as `model.layers` has them; files that call
       them otherwise are read by it (pretrained/keras_h5.py).
     bgr: regex of the kernel that takes blue, green, red there, and red, green, blue here.
-    constants: (regex of our leaf, their tensor as in `renames`, () -> its value) of what their files
-      hold next to it, and no training changes.
+    constants: (regex of our leaf, their tensor as in `renames`, () -> its value) of what their
+      files hold next to it, and no training changes.
     flattened: (regex of a dense kernel, side of the square map that it takes): its rows are
       [H, W, C] there and [C, H, W] here.
     """

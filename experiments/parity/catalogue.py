@@ -26,7 +26,7 @@ COLUMNS = ("model", "tag", "file", "sha256", "md5", "layout", "image_size", "res
            "interpolation", "crop_mode", "mean", "std", "top1", "top5", "params", "licence")
 FAMILIES = r"alexnet|vgg\d+(_bn)?|googlenet|inception_v3|(wide_)?resnet\d+(_2)?|resnext\w+|" \
            r"densenet\d+|efficientnet_(b\d|v2_\w)|mobilenet_v\w+|vit_\w+|convnext_\w+|" \
-           r"swin_\w"
+           r"swin_\w+"
 # With weights, torchvision builds these with `transform_input`: the input, normalised by the mean
 # and sd of ImageNet, is normalised anew by these. Our models take it as these leave it.
 TRANSFORMED = {"googlenet": (0.5,) * 3, "inception_v3": (0.5,) * 3}
@@ -72,6 +72,8 @@ TIMM = {
                            ("large", 84.304))},
     **{f"swin_{width}_patch4_window7_224.ms_in1k": (f"swin_{width[0]}", "ms_in1k", 224, top1)
        for width, top1 in (("tiny", 81.39), ("small", 83.23), ("base", 83.60))},
+    **{f"swinv2_{width}_window8_256.ms_in1k": (f"swin_v2_{width[0]}", "ms_in1k", 256, None)
+       for width in ("tiny", "small", "base")},
 }
 # Google's own files, under storage.googleapis.com -> our model, tag, timm's name of the same
 # architecture, image size, top-1 (README of google-research/vision_transformer, its evaluation with

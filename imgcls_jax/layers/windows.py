@@ -80,6 +80,13 @@ class RelativeBias(nn.Module):
         return of_pairs(self.param("table", nn.initializers.normal(0.02), shape, dtype), self.size)
 
 
+def log_offsets(size: int) -> np.ndarray:
+    """f64[(2*size-1)**2,2]: the offset of each row of a table, -8 to 8 for all sizes, on the
+    logarithmic scale where 8 is 1.06."""
+    offsets = np.mgrid[1 - size:size, 1 - size:size].reshape(2, -1).T * 8 / max(size - 1, 1)
+    return np.sign(offsets) * np.log2(np.abs(offsets) + 1) / 3
+
+
 class LogBias(nn.Module):
     """As RelativeBias, given by a small network of the offset's logarithm, with which windows of
     other sizes can use what was learned (arXiv 2111.09883, section 3.3): f[heads,N,N], 0 to 16."""
@@ -91,10 +98,8 @@ class LogBias(nn.Module):
     def __call__(self, dtype):
         """dtype: of the parameters and the result."""
         init = nn.initializers.normal(0.02)
-        offsets = np.mgrid[1 - self.size:self.size, 1 - self.size:self.size].reshape(2, -1).T
-        offsets = 8 * offsets / max(self.size - 1, 1)
-        offsets = np.sign(offsets) * np.log2(np.abs(offsets) + 1) / 3
-        x = nn.Dense(512, kernel_init=init, dtype=dtype, param_dtype=dtype, name="hidden")(offsets)
+        x = nn.Dense(512, kernel_init=init, dtype=dtype, param_dtype=dtype, name="hidden")(
+            log_offsets(self.size))
         x = nn.Dense(self.heads, False, kernel_init=init, dtype=dtype, param_dtype=dtype,
                      name="out")(nn.relu(x))
         return 16 * nn.sigmoid(of_pairs(x, self.size))

@@ -1,4 +1,5 @@
-"""Swin Transformer (arXiv 2103.14030), as torchvision builds it; timm has the same at 224 pixels."""
+"""Swin Transformer (arXiv 2103.14030), as torchvision builds it; timm's is the same for 224 pixels,
+and at other sizes differs in the order of padding and shifting."""
 
 from typing import Any, Literal
 
@@ -25,55 +26,69 @@ def _stage(name: str, factor: int = 1, shift: int = -1):
     return lambda match: match.expand(name.replace("{0}", str(factor * int(match[1]) + shift)))
 
 
-def torchvision(renames: tuple, constants: tuple) -> Layout:
-    """The layout of torchvision/models/swin_transformer.py. renames, constants: of the positions of
-    a block, as in Layout, below a block."""
-    block, there = r"stage(\d)_block(\d+)", r"features.{0}.\2"
+BLOCK = r"stage(\d)_block(\d+)"
+
+
+def torchvision(renames: tuple, constants: tuple, **options) -> Layout:
+    """The layout of torchvision/models/swin_transformer.py. renames, constants: of attention and
+    positions, as in Layout, but below a block. options: of Layout."""
+    def name(leaf):
+        return _stage(rf"features.{{0}}.\2.{leaf}", 2, -1)
+
+    parts = (*renames, ("attention/out", "attn.proj"), ("hidden", "mlp.0"), ("out", "mlp.3"),
+             (r"(norm\d)", r"\3"))
     return Layout("torch", (
         (r"stem_conv", r"features.0.0"),
         (r"stem_norm", r"features.0.2"),
-        *((f"{block}/{ours}", _stage(f"{there}.{name}", 2, -1))
-          for ours, name in (*renames, ("attention/qkv", "attn.qkv"), ("attention/out", "attn.proj"),
-                             ("hidden", "mlp.0"), ("out", "mlp.3"), (r"(norm\d)", r"\3"))),
+        *((f"{BLOCK}/{ours}", name(theirs)) for ours, theirs in parts),
         (r"stage(\d)_merge", _stage(r"features.{0}.reduction", 2, -2)),
         (r"stage(\d)_norm", _stage(r"features.{0}.norm", 2, -2)),
         (r"norm", r"norm"),
         (r"head", r"head")), constants=tuple(
-            (f"{block}/{ours}", _stage(f"{there}.{name}", 2, -1), value)
-            for ours, name, value in constants))
+            (f"{BLOCK}/{ours}", name(theirs), value) for ours, theirs, value in constants),
+        **options)
 
 
-def timm(renames: tuple) -> Layout:
-    """The layout of timm/models/swin_transformer.py; renames: as in `torchvision`."""
-    return _others(renames, -1, "head.fc")
+def timm(renames: tuple, **options) -> Layout:
+    """The layout of timm/models/swin_transformer.py; arguments as of `torchvision`."""
+    return _others(renames, -1, "head.fc", **options)
 
 
-def microsoft(renames: tuple) -> Layout:
+def microsoft(renames: tuple, **options) -> Layout:
     """The layout of github.com/microsoft/Swin-Transformer, where pixels are merged at the end of a
-    stage; renames: as in `torchvision`."""
-    return _others(renames, -2, "head")
+    stage; arguments as of `torchvision`."""
+    return _others(renames, -2, "head", **options)
 
 
-def _others(renames: tuple, merged: int, head: str) -> Layout:
+def _others(renames: tuple, merged: int, head: str, **options) -> Layout:
+    def name(leaf):
+        if isinstance(leaf, tuple):
+            return lambda match: tuple(part and name(part)(match) for part in leaf)
+        return _stage(rf"layers.{{0}}.blocks.\2.{leaf}")
+
+    parts = (*renames, ("attention/out", "attn.proj"), ("hidden", "mlp.fc1"), ("out", "mlp.fc2"),
+             (r"(norm\d)", r"\3"))
     return Layout("torch", (
         (r"stem_conv", r"patch_embed.proj"),
         (r"stem_norm", r"patch_embed.norm"),
-        *((rf"stage(\d)_block(\d+)/{ours}", _stage(rf"layers.{{0}}.blocks.\2.{name}"))
-          for ours, name in (*renames, ("attention/qkv", "attn.qkv"), ("attention/out", "attn.proj"),
-                             ("hidden", "mlp.fc1"), ("out", "mlp.fc2"), (r"(norm\d)", r"\3"))),
+        *((f"{BLOCK}/{ours}", name(theirs)) for ours, theirs in parts),
         (r"stage(\d)_merge", _stage(r"layers.{0}.downsample.reduction", shift=merged)),
         (r"stage(\d)_norm", _stage(r"layers.{0}.downsample.norm", shift=merged)),
         (r"norm", r"norm"),
         (r"head", head)), unused=(
-            r".*\.(attn_mask|attn\.relative_(position_index|coords_table))",))
+            r".*\.(attn_mask|attn\.relative_(position_index|coords_table))",), **options)
 
 
-INDEX = ("positions/.*", "attn.relative_position_index",
-         lambda: windows.relative(7).ravel().astype(np.int64))
-TABLE = ("positions/table", "attn.relative_position_bias_table")
+def index(size: int) -> tuple:
+    """Of the constants: the row of a table for each query and key of a window."""
+    return ("positions/(table|hidden/kernel)", "attn.relative_position_index",
+            lambda: windows.relative(size).ravel().astype(np.int64))
+
+
+NAMES = (("attention/qkv", "attn.qkv"), ("positions/table", "attn.relative_position_bias_table"))
 IMAGENET = {"image_size": 224, "head": "head", "paper": "arXiv 2103.14030",
-            "layouts": {"torchvision": torchvision((TABLE,), (INDEX,)), "timm": timm((TABLE,)),
-                        "microsoft": microsoft((TABLE,))}}
+            "layouts": {"torchvision": torchvision(NAMES, (index(7),)), "timm": timm(NAMES),
+                        "microsoft": microsoft(NAMES)}}
 
 
 class Block(nn.Module):

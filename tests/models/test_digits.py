@@ -61,7 +61,8 @@ FAMILIES = {
     "deit3": (lambda: ViT(10, 4, 64, 4, 4, layer_scale=1e-4, token_position=False,
                           kernels="normal"), 16, 25),
     "convnext": (lambda: ConvNeXt(10, (1, 1, 2, 1), (24, 48, 96, 192)), 32),
-    "swin": (lambda: Swin(10, 32, (2, 2), (2, 4), 4), 32, 15),
+    "swin": (lambda: Swin(10, 32, (2, 2), (2, 4), 4), 32, 25),
+    "swin_v2": (lambda: Swin(10, 32, (2, 2), (2, 4), 4, 2), 32, 25),
     "mixer": (lambda: Mixer(10, 4, 64, 4, 32, 256), 16),
 }
 

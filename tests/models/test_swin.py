@@ -46,6 +46,7 @@ def test_remat_changes_neither_names_nor_numbers(random_variables, version):
     training.assert_remat_changes_nothing(build, random_variables(build(False), x), x)
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("version", [1, 2])
 def test_pixels_beyond_the_last_patch_are_left_out_and_a_shift_reaches_the_next_window(
         random_variables, version):
