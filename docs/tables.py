@@ -33,6 +33,7 @@ FAMILIES = {  # file of imgcls_jax/models/ -> what the field calls it
     "googlenet": "GoogLeNet",
     "inception": "Inception v3",
     "keras_resnet": "ResNet of Keras",
+    "maxvit": "MaxViT",
     "mixer": "MLP-Mixer",
     "mobilenet_v2": "MobileNetV2",
     "mobilenet_v3": "MobileNetV3",

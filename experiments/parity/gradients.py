@@ -47,9 +47,10 @@ def write(case: str, size: int | None, batch: int, options: dict) -> Path:
     source, _, name = str(recorded["source"]).partition(":")
     module, native = record.by_name(
         source, name, json.loads(str(recorded.get("options", "{}"))) | options)
-    state = {k: torch.from_numpy(np.asarray(v)) for k, v in rule.state_dict(recorded).items()}
-    module.load_state_dict({**state, **{
-        k: v for k, v in module.state_dict().items() if k.endswith(rule.CONSTANTS)}})
+    state = module.state_dict()  # with the version that some modules require
+    state.update((k, torch.from_numpy(np.asarray(v))) for k, v in rule.state_dict(recorded).items()
+                 if not k.endswith(rule.CONSTANTS))
+    module.load_state_dict(state)
     module.double()
     train(module)
     size = size or native

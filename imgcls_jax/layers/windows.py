@@ -39,6 +39,20 @@ def join(windows, height: int, width: int, size: int, shift: Shift = (0, 0)):
     return x[:, :height, :width]
 
 
+def split_grid(x, size: int):
+    """f[B,H,W,C] -> f[B*H*W/size**2,size*size,C]: pixels as far apart as size of them cover the map
+    (arXiv 2204.01697, section 3.2). size divides height and width."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, size, height // size, size, width // size, channels)
+    return x.transpose(0, 2, 4, 1, 3, 5).reshape(-1, size * size, channels)
+
+
+def join_grid(cells, height: int, width: int, size: int):
+    """The inverse of `split_grid`: f[B*H*W/size**2,size*size,C] -> f[B,height,width,C]."""
+    x = cells.reshape(-1, height // size, width // size, size, size, cells.shape[-1])
+    return x.transpose(0, 3, 1, 4, 2, 5).reshape(-1, height, width, cells.shape[-1])
+
+
 def apart(height: int, width: int, size: int, shift: Shift) -> np.ndarray:
     """f32[windows,1,size*size,size*size]: APART between pixels that are in one window only because
     the map was rolled, else 0."""

@@ -39,3 +39,15 @@ def test_a_table_is_read_by_the_offset_of_the_key_from_the_query():
             dy, dx = query // 3 - key // 3, query % 3 - key % 3
             expected = table.reshape(5, 5, 2)[dy + 2, dx + 2]
             np.testing.assert_allclose(found[:, query, key], expected, rtol=1e-6)
+
+
+def test_the_pixels_of_a_grid_are_spread_over_the_map():
+    size, height, width = 3, 6, 9
+    y, x = np.mgrid[:height, :width]
+    image = jnp.asarray(np.stack((y, x), -1)[None], jnp.float32)
+    cells = windows.split_grid(image, size)
+    assert cells.shape == (6, 9, 2)
+    for i, cell in enumerate(np.asarray(cells)):
+        first = np.array(divmod(i, 3))  # rows 2 and columns 3 apart
+        np.testing.assert_array_equal(cell, first + np.mgrid[:6:2, :9:3].reshape(2, -1).T)
+    np.testing.assert_array_equal(windows.join_grid(cells, height, width, size), image)

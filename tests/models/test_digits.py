@@ -17,6 +17,7 @@ from imgcls_jax.models.densenet import DenseNet
 from imgcls_jax.models.googlenet import GoogLeNet
 from imgcls_jax.models.inception import InceptionV3
 from imgcls_jax.models.keras_resnet import KerasResNet
+from imgcls_jax.models.maxvit import MaxViT
 from imgcls_jax.models.mixer import Mixer
 from imgcls_jax.models.mobilenet_v2 import MobileNetV2
 from imgcls_jax.models.mobilenet_v3 import SMALL, MobileNetV3
@@ -63,6 +64,7 @@ FAMILIES = {
     "convnext": (lambda: ConvNeXt(10, (1, 1, 2, 1), (24, 48, 96, 192)), 32),
     "swin": (lambda: Swin(10, 32, (2, 2), (2, 4), 4), 32, 25),
     "swin_v2": (lambda: Swin(10, 32, (2, 2), (2, 4), 4, 2), 32, 25),
+    "maxvit": (lambda: MaxViT(10, 16, (1, 1), (32, 64), 2), 16, 25),
     "mixer": (lambda: Mixer(10, 4, 64, 4, 32, 256), 16),
 }
 

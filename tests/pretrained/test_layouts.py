@@ -28,7 +28,8 @@ def shapes(model: str, **arguments) -> dict[str, tuple[int, ...]]:
     return {path: leaf.shape for path, leaf in tree.flatten(wanted).items()}
 
 
-@pytest.mark.parametrize("case", ["tv_swin_t", "tv_swin_v2_t", "timm_swinv2_tiny_window8_256"])
+@pytest.mark.parametrize("case", ["tv_swin_t", "tv_swin_v2_t", "timm_swinv2_tiny_window8_256",
+                                  "tv_maxvit_t"])
 def test_an_export_has_every_tensor_of_the_publishers_files(case):
     """Also those that no training changes, without which torch refuses a file."""
     recorded = compare.load(case)
