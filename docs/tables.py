@@ -35,6 +35,7 @@ FAMILIES = {  # file of imgcls_jax/models/ -> what the field calls it
     "keras_resnet": "ResNet of Keras",
     "maxvit": "MaxViT",
     "mixer": "MLP-Mixer",
+    "mnasnet": "MNASNet",
     "mobilenet_v2": "MobileNetV2",
     "mobilenet_v3": "MobileNetV3",
     "resnet": "ResNet, ResNeXt, wide ResNet",

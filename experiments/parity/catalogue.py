@@ -26,7 +26,7 @@ COLUMNS = ("model", "tag", "file", "sha256", "md5", "layout", "image_size", "res
            "interpolation", "crop_mode", "mean", "std", "top1", "top5", "params", "licence")
 FAMILIES = r"alexnet|vgg\d+(_bn)?|googlenet|inception_v3|(wide_)?resnet\d+(_2)?|resnext\w+|" \
            r"densenet\d+|efficientnet_(b\d|v2_\w)|mobilenet_v\w+|vit_\w+|convnext_\w+|" \
-           r"swin_\w+|maxvit_t"
+           r"swin_\w+|maxvit_t|mnasnet\w+"
 # With weights, torchvision builds these with `transform_input`: the input, normalised by the mean
 # and sd of ImageNet, is normalised anew by these. Our models take it as these leave it.
 TRANSFORMED = {"googlenet": (0.5,) * 3, "inception_v3": (0.5,) * 3}
@@ -65,6 +65,7 @@ TIMM = {
        (f"deit_{ours}16_distilled", "fb_in1k" if size == 224 else "fb_in1k_384", size, None)
        for width, ours, size in (("tiny", "ti", 224), ("small", "s", 224), ("base", "b", 224),
                                  ("base", "b", 384))},
+    "mnasnet_100.rmsp_in1k": ("mnasnet1_0", "rmsp_in1k", 224, None),
     "mixer_b16_224.goog_in21k_ft_in1k": ("mixer_b16", "goog_in21k_ft_in1k", 224, 76.62),
     "mixer_l16_224.goog_in21k_ft_in1k": ("mixer_l16", "goog_in21k_ft_in1k", 224, 72.08),
     **{f"convnext_{width}.fb_in1k": (f"convnext_{width}", "fb_in1k", 224, top1)
@@ -135,7 +136,7 @@ def ours(name: str) -> str:
 
 def published_hash(address: str) -> str:
     """The first digits of the sha256 that the name of a file ends in, "" if it ends in none."""
-    found = re.search(r"-([0-9a-f]{8})\.pth$", address)
+    found = re.search(r"-([0-9a-f]{8,})\.pth$", address)
     return found[1] if found else ""
 
 

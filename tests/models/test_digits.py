@@ -19,6 +19,7 @@ from imgcls_jax.models.inception import InceptionV3
 from imgcls_jax.models.keras_resnet import KerasResNet
 from imgcls_jax.models.maxvit import MaxViT
 from imgcls_jax.models.mixer import Mixer
+from imgcls_jax.models.mnasnet import MNASNet
 from imgcls_jax.models.mobilenet_v2 import MobileNetV2
 from imgcls_jax.models.mobilenet_v3 import SMALL, MobileNetV3
 from imgcls_jax.models.resnet import ResNet, resnet20
@@ -65,6 +66,8 @@ FAMILIES = {
     "swin": (lambda: Swin(10, 32, (2, 2), (2, 4), 4), 32, 25),
     "swin_v2": (lambda: Swin(10, 32, (2, 2), (2, 4), 4, 2), 32, 25),
     "maxvit": (lambda: MaxViT(10, 16, (1, 1), (32, 64), 2), 16, 25),
+    "mnasnet": (lambda: MNASNet(10, 0.5, ((1, 16, 3, 1, 1), (3, 24, 3, 1, 2), (6, 40, 5, 2, 2)),
+                                momentum=0.9), 32),
     "mixer": (lambda: Mixer(10, 4, 64, 4, 32, 256), 16),
 }
 

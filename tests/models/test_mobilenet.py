@@ -1,4 +1,4 @@
-"""MobileNetV2 and V3: scaled widths, publishers' BatchNorm, and what training alone shows."""
+"""MobileNetV2 and V3, MNASNet: widths, publishers' BatchNorm, and what training alone shows."""
 
 import flax.linen as nn
 import jax
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax.models import MODELS
+from imgcls_jax.models.mnasnet import MNASNet
 from imgcls_jax.models.mobilenet_v2 import MobileNetV2
 from imgcls_jax.models.mobilenet_v3 import MobileNetV3, Row
 
@@ -18,6 +19,10 @@ def tiny_v2(num_classes=5, **options):
 def tiny_v3(num_classes=5, **options):
     stages = ((Row(3, 8, 8, True, "relu", 2),), (Row(5, 24, 16, True, "hard_swish", 2),))
     return MobileNetV3(num_classes, stages, 24, 0.5, **options)
+
+
+def tiny_mnasnet(num_classes=5, **options):
+    return MNASNet(num_classes, 0.25, ((1, 16, 3, 1, 2), (3, 24, 5, 1, 2)), **options)
 
 
 def images(*shape):
@@ -36,7 +41,7 @@ def test_a_scaled_network_has_the_references_parameters(name, width, params):
 
 
 @pytest.mark.daily(1)
-@pytest.mark.parametrize("tiny, width", [(tiny_v3, 16), (tiny_v2, 1280)])
+@pytest.mark.parametrize("tiny, width", [(tiny_v3, 16), (tiny_v2, 1280), (tiny_mnasnet, 1280)])
 def test_features_are_what_the_head_receives_at_any_size_and_channels(random_variables, tiny,
                                                                       width):
     x = images(2, 21, 40, 1)
@@ -49,7 +54,8 @@ def test_features_are_what_the_head_receives_at_any_size_and_channels(random_var
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("tiny, momentum", [(tiny_v2, 0.9), (tiny_v3, 0.99)])
+@pytest.mark.parametrize("tiny, momentum", [(tiny_v2, 0.9), (tiny_v3, 0.99),
+                                            (tiny_mnasnet, 0.9997)])
 def test_training_drops_units_moves_statistics_and_has_finite_gradients(random_variables, tiny,
                                                                        momentum):
     x = images(8, 16, 16, 3)
