@@ -1,5 +1,4 @@
-"""Windows of a feature map for attention within each: cutting, shifting, positions relative to
-another within a window."""
+"""Windows of a feature map, for attention within each, and a bias for the offset of two pixels."""
 
 import functools
 
@@ -7,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-Shift = tuple[int, int]  # pixels by which the windows lie lower and further right
-APART = -100.0  # added to the scores of pixels that a shifted window brings together; not -inf
+Shift = tuple[int, int]  # pixels by which windows begin lower and further right
+APART = -100.0  # not -inf: a score of Swin v2 can be as large, so it shows in published logits
 
 
 def shift_of(height: int, width: int, size: int) -> Shift:
@@ -20,8 +19,8 @@ def shift_of(height: int, width: int, size: int) -> Shift:
 def split(x, size: int, shift: Shift = (0, 0)):
     """f[B,H,W,C] -> f[B*windows,size*size,C], the windows of an image after each other.
 
-    The map is filled up with zeros below and on the right to whole windows, and then rolled by the
-    shift: windows of its end hold pixels of both ends (arXiv 2103.14030, figure 4).
+    Zeros fill the map up to whole windows, below and on the right; then it is rolled by the shift,
+    so that the last windows hold pixels of both ends (arXiv 2103.14030, figure 4).
     """
     batch, height, width, channels = x.shape
     x = jnp.pad(x, ((0, 0), (0, -height % size), (0, -width % size), (0, 0)))
@@ -40,8 +39,8 @@ def join(windows, height: int, width: int, size: int, shift: Shift = (0, 0)):
 
 
 def split_grid(x, size: int):
-    """f[B,H,W,C] -> f[B*H*W/size**2,size*size,C]: pixels as far apart as size of them cover the map
-    (arXiv 2204.01697, section 3.2). size divides height and width."""
+    """f[B,H,W,C] -> f[B*H*W/size**2,size*size,C]: each cell has size x size pixels, spread evenly
+    over the map (arXiv 2204.01697, section 3.2). size divides H and W."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, size, height // size, size, width // size, channels)
     return x.transpose(0, 2, 4, 1, 3, 5).reshape(-1, size * size, channels)
@@ -54,8 +53,8 @@ def join_grid(cells, height: int, width: int, size: int):
 
 
 def apart(height: int, width: int, size: int, shift: Shift) -> np.ndarray:
-    """f32[windows,1,size*size,size*size]: APART between pixels that are in one window only because
-    the map was rolled, else 0."""
+    """f32[windows,1,size*size,size*size], to be added to scores: APART between pixels that share a
+    window only because the map was rolled, else 0."""
     ends = []
     for pixels, by in zip((height, width), shift, strict=True):
         whole = pixels + -pixels % size
@@ -81,8 +80,8 @@ def of_pairs(table, size: int):
 
 
 class RelativeBias(nn.Module):
-    """A learned number for each head and each offset of a key from a query: f[heads,N,N] of the
-    N = size**2 pixels of a window."""
+    """A learned number for each head and each offset of a key from a query: f[heads,N,N] for the
+    N = size * size pixels of a window."""
 
     size: int
     heads: int
@@ -95,15 +94,15 @@ class RelativeBias(nn.Module):
 
 
 def log_offsets(size: int) -> np.ndarray:
-    """f64[(2*size-1)**2,2]: the offset of each row of a table, -8 to 8 for all sizes, on the
-    logarithmic scale where 8 is 1.06."""
+    """f64[(2*size-1)**2,2]: the offset of each row of a table as sign * log2(1 + distance) / 3, the
+    largest distance being 8 for every size."""
     offsets = np.mgrid[1 - size:size, 1 - size:size].reshape(2, -1).T * 8 / max(size - 1, 1)
     return np.sign(offsets) * np.log2(np.abs(offsets) + 1) / 3
 
 
 class LogBias(nn.Module):
-    """As RelativeBias, given by a small network of the offset's logarithm, with which windows of
-    other sizes can use what was learned (arXiv 2111.09883, section 3.3): f[heads,N,N], 0 to 16."""
+    """As RelativeBias, but computed by a small network from the offset's logarithm (arXiv
+    2111.09883, section 3.3): f[heads,N,N], 0 to 16."""
 
     size: int
     heads: int
@@ -116,4 +115,4 @@ class LogBias(nn.Module):
             log_offsets(self.size))
         x = nn.Dense(self.heads, False, kernel_init=init, dtype=dtype, param_dtype=dtype,
                      name="out")(nn.relu(x))
-        return 16 * nn.sigmoid(of_pairs(x, self.size))
+        return of_pairs(16 * nn.sigmoid(x), self.size)

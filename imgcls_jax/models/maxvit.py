@@ -80,7 +80,7 @@ class Convolution(nn.Module):
         if self.stride > 1 or x.shape[-1] != self.features:
             x = avg_pool(x, 3, 2, padding=1) if self.stride == 2 else x
             x = conv(self.features, (1, 1), use_bias=True, name="shortcut")(x)
-        return x + DropPath(self.drop_path)(y, train)
+        return x + DropPath(self.drop_path, name="drop_path")(y, train)
 
 
 class Attention(nn.Module):
@@ -108,11 +108,11 @@ class Attention(nn.Module):
                                   name="attention")
         y = attention(split(_layer_norm(self, "norm1")(x), self.window), score_bias=bias)
         y = join(y, height, width, self.window)
-        x = x + DropPath(self.drop_path)(y, train)
+        x = x + DropPath(self.drop_path, name="drop_path1")(y, train)
         y = dense(4 * channels, kernel_init=INIT, dtype=self.dtype, name="hidden")(
             _layer_norm(self, "norm2")(x))
         y = dense(channels, kernel_init=INIT, dtype=self.dtype, name="out")(gelu(y))
-        return x + DropPath(self.drop_path)(y, train)
+        return x + DropPath(self.drop_path, name="drop_path2")(y, train)
 
 
 class Block(nn.Module):

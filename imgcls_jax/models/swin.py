@@ -110,11 +110,10 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        branches = (self._attend, "norm1"), (self._perceptron, "norm2")
-        for branch, name in branches:
-            norm = _norm(self, name)
+        for number, branch in enumerate((self._attend, self._perceptron), 1):
+            norm = _norm(self, f"norm{number}")
             y = norm(branch(x)) if self.version == 2 else branch(norm(x))
-            x = x + DropPath(self.drop_path)(y, train)
+            x = x + DropPath(self.drop_path, name=f"drop_path{number}")(y, train)
         return x
 
     def _attend(self, x):

@@ -100,7 +100,7 @@ def test_a_row_can_be_used(name):
     assert re.fullmatch(r"[a-z0-9_]+/[a-z0-9_]+", name)
     assert weights.layout in ("torchvision", "timm", "npz", "keras", "efficientnet_pytorch")
     assert weights.sha256[:8] in weights.file
-    assert re.fullmatch(r"([0-9a-f]{64})" if fetch.package(weights) else r"([0-9a-f]{8})?",
+    assert re.fullmatch(r"([0-9a-f]{64})" if fetch.package(weights) else r"([0-9a-f]{8,10})?",
                         weights.sha256)
     assert weights.sha256 or weights.md5 or weights.file.startswith((
         "https://huggingface.co/timm/", "https://storage.googleapis.com/vit_models/",
