@@ -79,13 +79,10 @@ class Layout:
     older: (regex of a name in other files of theirs, the name here); "{}": of each part of axis 0.
     tells: (regex of a name in their files, "model" or "data", arguments of it): what a file with
       this one and the first means beyond its tensors; `imgcls convert` sets it in the config.
-    order: of "keras", the layers that have tensors as `model.layers` has them; files that call
-      them otherwise are read by it (pretrained/keras_h5.py).
+    order: of "keras", the layers with tensors as in `model.layers`, for files with other names.
     bgr: regex of the kernel that takes blue, green, red there, and red, green, blue here.
-    constants: (regex of our leaf, their tensor as in `renames`, () -> its value) of what their
-      files hold next to it, and no training changes.
-    flattened: (regex of a dense kernel, side of the square map that it takes): its rows are
-      [H, W, C] there and [C, H, W] here.
+    constants: (regex of our leaf, as in `renames` an untrained tensor next to it, () -> its value).
+    flattened: (regex of a dense kernel, side of its square map): rows are [H, W, C] there.
     """
 
     format: str
