@@ -36,6 +36,7 @@ FAMILIES = {  # file of imgcls_jax/models/ -> what the field calls it
     "mixer": "MLP-Mixer",
     "mobilenet_v2": "MobileNetV2",
     "mobilenet_v3": "MobileNetV3",
+    "regnet": "RegNet",
     "resnet": "ResNet, ResNeXt, wide ResNet",
     "siglip": "SigLIP",
     "vgg": "VGG",

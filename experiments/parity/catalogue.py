@@ -25,7 +25,8 @@ FILE = Path(__file__).parents[2] / "imgcls_jax" / "pretrained" / "catalogue.csv"
 COLUMNS = ("model", "tag", "file", "sha256", "md5", "layout", "image_size", "resize",
            "interpolation", "crop_mode", "mean", "std", "top1", "top5", "params", "licence")
 FAMILIES = r"alexnet|vgg\d+(_bn)?|googlenet|inception_v3|(wide_)?resnet\d+(_2)?|resnext\w+|" \
-           r"densenet\d+|efficientnet_(b\d|v2_\w)|mobilenet_v\w+|vit_\w+|convnext_\w+"
+           r"densenet\d+|efficientnet_(b\d|v2_\w)|mobilenet_v\w+|vit_\w+|convnext_\w+|" \
+           r"regnet_\w+"
 # With weights, torchvision builds these with `transform_input`: the input, normalised by the mean
 # and sd of ImageNet, is normalised anew by these. Our models take it as these leave it.
 TRANSFORMED = {"googlenet": (0.5,) * 3, "inception_v3": (0.5,) * 3}
@@ -130,7 +131,7 @@ def ours(name: str) -> str:
 
 def published_hash(address: str) -> str:
     """The first digits of the sha256 that the name of a file ends in, "" if it ends in none."""
-    found = re.search(r"-([0-9a-f]{8})\.pth$", address)
+    found = re.search(r"-([0-9a-f]{8,})\.pth$", address)
     return found[1] if found else ""
 
 

@@ -20,6 +20,7 @@ from imgcls_jax.models.keras_resnet import KerasResNet
 from imgcls_jax.models.mixer import Mixer
 from imgcls_jax.models.mobilenet_v2 import MobileNetV2
 from imgcls_jax.models.mobilenet_v3 import SMALL, MobileNetV3
+from imgcls_jax.models.regnet import RegNet
 from imgcls_jax.models.resnet import ResNet, resnet20
 from imgcls_jax.models.vgg import VGG
 from imgcls_jax.models.vit import ViT
@@ -46,6 +47,7 @@ FAMILIES = {
     "resnet_bottleneck": (lambda: ResNet(10, (1, 1, 1, 1), bottleneck=True, width=16), 32),
     "resnext": (lambda: ResNet(10, (1, 1, 1, 1), bottleneck=True, inner=2, groups=8, width=16),
                 32),
+    "regnet": (lambda: RegNet(10, ((1, 16, 8), (1, 32, 8), (1, 64, 8)), gated=True), 32),
     "bit": (lambda: BiT(10, (1, 1, 1, 1), 32), 32),
     "densenet": (lambda: DenseNet(10, (3, 3, 3), growth=12, width=24), 32),
     "efficientnet": (lambda: EfficientNet(10, MBCONV, 16, 128), 32),

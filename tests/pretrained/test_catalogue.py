@@ -85,7 +85,8 @@ def test_every_family_is_there():
     said = {"alexnet": 1, "vgg": 11, "googlenet": 1, "inception_v3": 1, "resnet": 17,
             "wide_resnet": 4, "resnext": 5, "densenet": 4, "efficientnet_b": 9,
             "efficientnet_v2": 3, "efficientnet_lite": 3, "mobilenet_v2": 2, "mobilenet_v3": 3,
-            "convnext": 8, "tf_efficientnet_b": 18, "tf_efficientnetv2": 3, "mixer": 3, "deit": 4,
+            "convnext": 8, "regnet_x": 14, "regnet_y": 20,
+            "tf_efficientnet_b": 18, "tf_efficientnetv2": 3, "mixer": 3, "deit": 4,
             "vit": 32, "keras_resnet": 6, "keras_densenet": 3}
     found = dict.fromkeys(said, 0)
     for name in ROWS:
@@ -99,7 +100,7 @@ def test_a_row_can_be_used(name):
     assert re.fullmatch(r"[a-z0-9_]+/[a-z0-9_]+", name)
     assert weights.layout in ("torchvision", "timm", "npz", "keras", "efficientnet_pytorch")
     assert weights.sha256[:8] in weights.file
-    assert re.fullmatch(r"([0-9a-f]{64})" if fetch.package(weights) else r"([0-9a-f]{8})?",
+    assert re.fullmatch(r"([0-9a-f]{64})" if fetch.package(weights) else r"([0-9a-f]{8,10})?",
                         weights.sha256)
     assert weights.sha256 or weights.md5 or weights.file.startswith((
         "https://huggingface.co/timm/", "https://storage.googleapis.com/vit_models/",
