@@ -22,6 +22,7 @@ from imgcls_jax.models.mobilenet_v2 import MobileNetV2
 from imgcls_jax.models.mobilenet_v3 import SMALL, MobileNetV3
 from imgcls_jax.models.regnet import RegNet
 from imgcls_jax.models.resnet import ResNet, resnet20
+from imgcls_jax.models.squeezenet import SqueezeNet
 from imgcls_jax.models.vgg import VGG
 from imgcls_jax.models.vit import ViT
 from imgcls_jax.steps import Parts
@@ -48,6 +49,7 @@ FAMILIES = {
     "resnext": (lambda: ResNet(10, (1, 1, 1, 1), bottleneck=True, inner=2, groups=8, width=16),
                 32),
     "regnet": (lambda: RegNet(10, ((1, 16, 8), (1, 32, 8), (1, 64, 8)), gated=True), 32),
+    "squeezenet": (lambda: SqueezeNet(10, (32, 3), (4,), ((16, 32),) * 4, 0.1), 32, 30),
     "bit": (lambda: BiT(10, (1, 1, 1, 1), 32), 32),
     "densenet": (lambda: DenseNet(10, (3, 3, 3), growth=12, width=24), 32),
     "efficientnet": (lambda: EfficientNet(10, MBCONV, 16, 128), 32),
