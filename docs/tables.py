@@ -39,6 +39,7 @@ FAMILIES = {  # file of imgcls_jax/models/ -> what the field calls it
     "regnet": "RegNet",
     "resnet": "ResNet, ResNeXt, wide ResNet",
     "siglip": "SigLIP",
+    "shufflenet_v2": "ShuffleNetV2",
     "squeezenet": "SqueezeNet",
     "vgg": "VGG",
     "vit": "Vision Transformer",

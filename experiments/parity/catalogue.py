@@ -26,7 +26,7 @@ COLUMNS = ("model", "tag", "file", "sha256", "md5", "layout", "image_size", "res
            "interpolation", "crop_mode", "mean", "std", "top1", "top5", "params", "licence")
 FAMILIES = r"alexnet|vgg\d+(_bn)?|googlenet|inception_v3|(wide_)?resnet\d+(_2)?|resnext\w+|" \
            r"densenet\d+|efficientnet_(b\d|v2_\w)|mobilenet_v\w+|vit_\w+|convnext_\w+|" \
-           r"regnet_\w+|squeezenet\w+"
+           r"regnet_\w+|squeezenet\w+|shufflenet_v2_\w+"
 # With weights, torchvision builds these with `transform_input`: the input, normalised by the mean
 # and sd of ImageNet, is normalised anew by these. Our models take it as these leave it.
 TRANSFORMED = {"googlenet": (0.5,) * 3, "inception_v3": (0.5,) * 3}

@@ -22,6 +22,7 @@ from imgcls_jax.models.mobilenet_v2 import MobileNetV2
 from imgcls_jax.models.mobilenet_v3 import SMALL, MobileNetV3
 from imgcls_jax.models.regnet import RegNet
 from imgcls_jax.models.resnet import ResNet, resnet20
+from imgcls_jax.models.shufflenet_v2 import ShuffleNetV2
 from imgcls_jax.models.squeezenet import SqueezeNet
 from imgcls_jax.models.vgg import VGG
 from imgcls_jax.models.vit import ViT
@@ -49,6 +50,7 @@ FAMILIES = {
     "resnext": (lambda: ResNet(10, (1, 1, 1, 1), bottleneck=True, inner=2, groups=8, width=16),
                 32),
     "regnet": (lambda: RegNet(10, ((1, 16, 8), (1, 32, 8), (1, 64, 8)), gated=True), 32),
+    "shufflenet": (lambda: ShuffleNetV2(10, (48, 96), 256, (2, 2)), 32),
     "squeezenet": (lambda: SqueezeNet(10, (32, 3), (4,), ((16, 32),) * 4, 0.1), 32, 30),
     "bit": (lambda: BiT(10, (1, 1, 1, 1), 32), 32),
     "densenet": (lambda: DenseNet(10, (3, 3, 3), growth=12, width=24), 32),

@@ -85,7 +85,7 @@ def test_every_family_is_there():
     said = {"alexnet": 1, "vgg": 11, "googlenet": 1, "inception_v3": 1, "resnet": 17,
             "wide_resnet": 4, "resnext": 5, "densenet": 4, "efficientnet_b": 9,
             "efficientnet_v2": 3, "efficientnet_lite": 3, "mobilenet_v2": 2, "mobilenet_v3": 3,
-            "convnext": 8, "regnet_x": 14, "regnet_y": 20, "squeezenet": 2,
+            "convnext": 8, "regnet_x": 14, "regnet_y": 20, "squeezenet": 2, "shufflenet": 4,
             "tf_efficientnet_b": 18, "tf_efficientnetv2": 3, "mixer": 3, "deit": 4,
             "vit": 32, "keras_resnet": 6, "keras_densenet": 3}
     found = dict.fromkeys(said, 0)
