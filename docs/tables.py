@@ -23,6 +23,7 @@ FAMILIES = {  # file of imgcls_jax/models/ -> what the field calls it
     "alexnet": "AlexNet",
     "bit": "BiT (ResNet v2)",
     "convnext": "ConvNeXt",
+    "convnextv2": "ConvNeXt V2",
     "deit": "DeiT, DeiT III",
     "densenet": "DenseNet",
     "dinov2": "DINOv2",

@@ -70,6 +70,17 @@ TIMM = {
     **{f"convnext_{width}.fb_in1k": (f"convnext_{width}", "fb_in1k", 224, top1)
        for width, top1 in (("tiny", 82.066), ("small", 83.144), ("base", 83.838),
                            ("large", 84.304))},
+    **{f"convnextv2_{width}.{tag}": (f"convnextv2_{width}", tag, size, top1)
+       for tag, size, scores in (
+           ("fcmae_ft_in1k", 224, {"atto": 76.644, "femto": 78.476, "pico": 80.304, "nano": 81.856,
+                                   "tiny": 82.948, "base": 84.890, "large": 85.762,
+                                   "huge": 86.260}),
+           ("fcmae_ft_in22k_in1k", 224, {"nano": 82.038, "tiny": 83.904, "base": 86.752,
+                                         "large": 87.266}),
+           ("fcmae_ft_in22k_in1k_384", 384, {"nano": 83.366, "tiny": 85.098, "base": 87.638,
+                                             "large": 88.180, "huge": 88.666}),
+           ("fcmae_ft_in22k_in1k_512", 512, {"huge": 88.860}))
+       for width, top1 in scores.items()},
 }
 # Google's own files, under storage.googleapis.com -> our model, tag, timm's name of the same
 # architecture, image size, top-1 (README of google-research/vision_transformer, its evaluation with

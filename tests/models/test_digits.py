@@ -66,6 +66,7 @@ FAMILIES = {
     "deit3": (lambda: ViT(10, 4, 64, 4, 4, layer_scale=1e-4, token_position=False,
                           kernels="normal"), 16, 25),
     "convnext": (lambda: ConvNeXt(10, (1, 1, 2, 1), (24, 48, 96, 192)), 32),
+    "convnextv2": (lambda: ConvNeXt(10, (1, 1, 2, 1), (24, 48, 96, 192), None, grn=True), 32),
     "mixer": (lambda: Mixer(10, 4, 64, 4, 32, 256), 16),
 }
 
