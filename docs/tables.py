@@ -40,6 +40,7 @@ FAMILIES = {  # file of imgcls_jax/models/ -> what the field calls it
     "regnet": "RegNet",
     "resnet": "ResNet, ResNeXt, wide ResNet",
     "siglip": "SigLIP",
+    "seresnet": "SE-ResNet, ResNet-D",
     "shufflenet_v2": "ShuffleNetV2",
     "squeezenet": "SqueezeNet",
     "vgg": "VGG",

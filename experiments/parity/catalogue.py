@@ -81,6 +81,22 @@ TIMM = {
                                              "large": 88.180, "huge": 88.666}),
            ("fcmae_ft_in22k_in1k_512", 512, {"huge": 88.860}))
        for width, top1 in scores.items()},
+    **{f"{model}.{tag}": (model, tag, size, top1) for model, tag, size, top1 in (
+        ("resnet18d", "ra2_in1k", 224, 72.296),
+        ("resnet18d", "ra4_e3600_r224_in1k", 224, 74.356),
+        ("resnet26d", "bt_in1k", 224, 76.698), ("resnet34d", "ra2_in1k", 224, 77.108),
+        ("resnet50d", "a1_in1k", 224, 80.730), ("resnet50d", "a2_in1k", 224, 80.268),
+        ("resnet50d", "a3_in1k", 224, 78.742), ("resnet50d", "ra2_in1k", 224, 80.546),
+        ("resnet50d", "ra4_e3600_r224_in1k", 224, 80.956),
+        ("resnet50d", "gluon_in1k", 224, 79.080), ("resnet101d", "gluon_in1k", 224, 80.466),
+        ("resnet101d", "ra2_in1k", 256, 82.254), ("resnet152d", "gluon_in1k", 224, 80.476),
+        ("resnet152d", "ra2_in1k", 256, 83.160), ("resnet200d", "ra2_in1k", 256, 83.250),
+        ("seresnet50", "a1_in1k", 224, 80.012), ("seresnet50", "a2_in1k", 224, 80.102),
+        ("seresnet50", "a3_in1k", 224, 77.036), ("seresnet50", "ra2_in1k", 224, 80.260),
+        ("seresnet152d", "ra2_in1k", 256, 83.702),
+        ("seresnext50_32x4d", "gluon_in1k", 224, 79.916),
+        ("seresnext50_32x4d", "racm_in1k", 224, 81.268),
+        ("seresnext101_32x8d", "ah_in1k", 224, 83.618))},
 }
 # Google's own files, under storage.googleapis.com -> our model, tag, timm's name of the same
 # architecture, image size, top-1 (README of google-research/vision_transformer, its evaluation with

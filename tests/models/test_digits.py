@@ -51,6 +51,7 @@ FAMILIES = {
                 32),
     "regnet": (lambda: RegNet(10, ((1, 16, 8), (1, 32, 8), (1, 64, 8)), gated=True), 32),
     "shufflenet": (lambda: ShuffleNetV2(10, (48, 96), 256, (2, 2)), 32),
+    "seresnet": (lambda: ResNet(10, (1, 1, 1, 1), True, 16, "deep", "average", gated=True), 32),
     "squeezenet": (lambda: SqueezeNet(10, (32, 3), (4,), ((16, 32),) * 4, 0.1), 32, 30),
     "bit": (lambda: BiT(10, (1, 1, 1, 1), 32), 32),
     "densenet": (lambda: DenseNet(10, (3, 3, 3), growth=12, width=24), 32),
