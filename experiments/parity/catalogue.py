@@ -26,7 +26,7 @@ COLUMNS = ("model", "tag", "file", "sha256", "md5", "layout", "image_size", "res
            "interpolation", "crop_mode", "mean", "std", "top1", "top5", "params", "licence")
 FAMILIES = r"alexnet|vgg\d+(_bn)?|googlenet|inception_v3|(wide_)?resnet\d+(_2)?|resnext\w+|" \
            r"densenet\d+|efficientnet_(b\d|v2_\w)|mobilenet_v\w+|vit_\w+|convnext_\w+|" \
-           r"swin_\w+|maxvit_t|mnasnet\w+"
+           r"swin_\w+|maxvit_t|mnasnet\w+|regnet_\w+|squeezenet\w+|shufflenet_v2_\w+"
 # With weights, torchvision builds these with `transform_input`: the input, normalised by the mean
 # and sd of ImageNet, is normalised anew by these. Our models take it as these leave it.
 TRANSFORMED = {"googlenet": (0.5,) * 3, "inception_v3": (0.5,) * 3}
@@ -75,6 +75,33 @@ TIMM = {
        for width, top1 in (("tiny", 81.39), ("small", 83.23), ("base", 83.60))},
     **{f"swinv2_{width}_window8_256.ms_in1k": (f"swin_v2_{width[0]}", "ms_in1k", 256, None)
        for width in ("tiny", "small", "base")},
+    **{f"convnextv2_{width}.{tag}": (f"convnextv2_{width}", tag, size, top1)
+       for tag, size, scores in (
+           ("fcmae_ft_in1k", 224, {"atto": 76.644, "femto": 78.476, "pico": 80.304, "nano": 81.856,
+                                   "tiny": 82.948, "base": 84.890, "large": 85.762,
+                                   "huge": 86.260}),
+           ("fcmae_ft_in22k_in1k", 224, {"nano": 82.038, "tiny": 83.904, "base": 86.752,
+                                         "large": 87.266}),
+           ("fcmae_ft_in22k_in1k_384", 384, {"nano": 83.366, "tiny": 85.098, "base": 87.638,
+                                             "large": 88.180, "huge": 88.666}),
+           ("fcmae_ft_in22k_in1k_512", 512, {"huge": 88.860}))
+       for width, top1 in scores.items()},
+    **{f"{model}.{tag}": (model, tag, size, top1) for model, tag, size, top1 in (
+        ("resnet18d", "ra2_in1k", 224, 72.296),
+        ("resnet18d", "ra4_e3600_r224_in1k", 224, 74.356),
+        ("resnet26d", "bt_in1k", 224, 76.698), ("resnet34d", "ra2_in1k", 224, 77.108),
+        ("resnet50d", "a1_in1k", 224, 80.730), ("resnet50d", "a2_in1k", 224, 80.268),
+        ("resnet50d", "a3_in1k", 224, 78.742), ("resnet50d", "ra2_in1k", 224, 80.546),
+        ("resnet50d", "ra4_e3600_r224_in1k", 224, 80.956),
+        ("resnet50d", "gluon_in1k", 224, 79.080), ("resnet101d", "gluon_in1k", 224, 80.466),
+        ("resnet101d", "ra2_in1k", 256, 82.254), ("resnet152d", "gluon_in1k", 224, 80.476),
+        ("resnet152d", "ra2_in1k", 256, 83.160), ("resnet200d", "ra2_in1k", 256, 83.250),
+        ("seresnet50", "a1_in1k", 224, 80.012), ("seresnet50", "a2_in1k", 224, 80.102),
+        ("seresnet50", "a3_in1k", 224, 77.036), ("seresnet50", "ra2_in1k", 224, 80.260),
+        ("seresnet152d", "ra2_in1k", 256, 83.702),
+        ("seresnext50_32x4d", "gluon_in1k", 224, 79.916),
+        ("seresnext50_32x4d", "racm_in1k", 224, 81.268),
+        ("seresnext101_32x8d", "ah_in1k", 224, 83.618))},
 }
 # Google's own files, under storage.googleapis.com -> our model, tag, timm's name of the same
 # architecture, image size, top-1 (README of google-research/vision_transformer, its evaluation with

@@ -32,6 +32,10 @@ def _convnext(depths, width):
     return dict(depths=depths, hidden_sizes=[width * 2**i for i in range(4)])
 
 
+def _regnet(depths, widths, group_width, kind):
+    return dict(depths=depths, hidden_sizes=widths, groups_width=group_width, layer_type=kind)
+
+
 VIT = tf.ViTForImageClassification, tf.ViTConfig
 TEACHER = tf.DeiTForImageClassificationWithTeacher, tf.DeiTConfig
 CLASS = tf.DeiTForImageClassification, tf.DeiTConfig
@@ -41,6 +45,8 @@ DINOV2 = tf.Dinov2ForImageClassification, tf.Dinov2Config
 REGISTERS = tf.Dinov2WithRegistersForImageClassification, tf.Dinov2WithRegistersConfig
 DINOV3 = tf.DINOv3ViTModel, tf.DINOv3ViTConfig  # a pooled embedding, without a head
 SIGLIP = tf.SiglipVisionModel, tf.SiglipVisionConfig  # as well
+CONVNEXT2 = tf.ConvNextV2ForImageClassification, tf.ConvNextV2Config
+REGNET = tf.RegNetForImageClassification, tf.RegNetConfig
 MODELS = {
     "vit-tiny-patch16-224": (VIT, _vit(192, 3)),
     "vit-small-patch16-224": (VIT, _vit(384, 6)),
@@ -67,6 +73,9 @@ MODELS = {
     "dinov3-vits16plus": (DINOV3, _encoder(384, 6, 16, intermediate_size=1536, hidden_act="silu",
                                            num_register_tokens=4, use_gated_mlp=True)),
     "siglip-base-patch16-224": (SIGLIP, _encoder(768, 12, 16, intermediate_size=3072)),
+    "convnextv2-atto-1k-224": (CONVNEXT2, _convnext([2, 2, 6, 2], 40)),
+    "regnet-x-008": (REGNET, _regnet([1, 3, 7, 5], [64, 128, 288, 672], 16, "x")),
+    "regnet-y-004": (REGNET, _regnet([1, 3, 6, 6], [48, 104, 208, 440], 8, "y")),
 }
 
 

@@ -3,10 +3,11 @@
 python -m experiments.parity.record tv:resnet18 timm:vit_tiny_patch16_224=vit_ti16
         hf:vit-base-patch16-224=vit_b16 npz:Ti_16=vit_ti16
         [--sizes=160,256] [--options="{'dynamic_img_size': True}"] [--arguments="{'aux': True}"]
-        [--suffix=_aux] [--taps=GLOB]
+        [--suffix=_aux] [--taps=GLOB] [--native=96]
 
 NAME=OURS where our model has another name; --arguments are those of ours, --options of theirs, and
---suffix tells such a case from the plain one.
+--suffix tells such a case from the plain one. --native is a size to use in place of the native one,
+where that would take long.
 
 Each writes tests/pretrained/cases/<source>_<name>.npz: names and shapes of the tensors, codes of
 calibrated BatchNorm statistics, and for each size every sixteenth logit in f64 with the error of
@@ -118,8 +119,9 @@ def torch_images(size: int, batch: int = 2) -> torch.Tensor:
 
 
 def record(source: str, name: str, ours: str, arguments: dict, sizes: list[int], options: dict,
-           suffix: str, taps: str) -> Path:
-    module, native, shapes = build(source, name, options)
+           suffix: str, taps: str, native: int) -> Path:
+    module, published, shapes = build(source, name, options)
+    native = native or published
     module.requires_grad_(False)
     normalised = any("norm" in type(layer).__name__.lower() for layer in module.modules())
     case = {"source": f"{source}:{name}", "ours": json.dumps([ours, arguments]),
@@ -158,6 +160,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+")
     parser.add_argument("--sizes", default="", help="other sizes than the native one")
+    parser.add_argument("--native", type=int, default=0, help="in place of the native size")
     parser.add_argument("--options", default="{}", help="a dict for the model's constructor")
     parser.add_argument("--arguments", default="{}", help="a dict for our model")
     parser.add_argument("--suffix", default="", help="of the case's name")
@@ -168,7 +171,8 @@ def main():
         name, _, ours = name.partition("=")
         print(record(source, name, ours or name, ast.literal_eval(arguments.arguments),
                      [int(size) for size in arguments.sizes.split(",") if size],
-                     ast.literal_eval(arguments.options), arguments.suffix, arguments.taps))
+                     ast.literal_eval(arguments.options), arguments.suffix, arguments.taps,
+                     arguments.native))
 
 
 if __name__ == "__main__":

@@ -14,13 +14,15 @@ def max_pool(x, size: int, stride: int, *, padding: int = 0, ceil: bool = False)
                              (1, stride, stride, 1), _edges(x, size, stride, padding, ceil))
 
 
-def avg_pool(x, size: int, stride: int, *, padding: int = 0, count_padding: bool = True):
+def avg_pool(x, size: int, stride: int, *, padding: int = 0, count_padding: bool = True,
+             ceil: bool = False):
     """f[B,H,W,C] -> the mean of each window. count_padding: padded zeros count in the divisor, the
-    default of torch.nn.AvgPool2d."""
-    edges = _edges(x, size, stride, padding, False)
+    default of torch.nn.AvgPool2d. ceil: as of max_pool; what lies beyond the edge does not count,
+    and neither does padding."""
+    edges = _edges(x, size, stride, padding, ceil)
     window = (1, size, size, 1), (1, stride, stride, 1), edges
     total = lax.reduce_window(x, np.array(0, x.dtype), lax.add, *window)
-    if count_padding or not padding:
+    if not any(map(any, edges)) or (count_padding and not ceil):
         return total / (size * size)
     ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
     return total / lax.reduce_window(ones, np.array(0, x.dtype), lax.add, *window)

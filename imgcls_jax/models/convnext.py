@@ -40,39 +40,71 @@ TIMM = Layout("torch", (  # timm/models/convnext.py
     (r"stage(\d)_block(\d+)/hidden", _stage(r"stages.{0}.blocks.\2.mlp.fc1")),
     (r"stage(\d)_block(\d+)/out", _stage(r"stages.{0}.blocks.\2.mlp.fc2")),
     (r"stage(\d)_block(\d+)/layer_scale", _stage(r"stages.{0}.blocks.\2.gamma")),
+    (r"stage(\d)_block(\d+)/grn", _stage(r"stages.{0}.blocks.\2.mlp.grn")),
     (r"norm", r"head.norm"),
     (r"head", r"head.fc")))
-# transformers/models/convnext; the epsilon of its last norm is 1e-12, with no visible effect.
-TRANSFORMERS = Layout("torch", (
-    (r"stem_conv", r"convnext.embeddings.patch_embeddings"),
-    (r"stem_norm", r"convnext.embeddings.layernorm"),
-    (r"stage(\d)_norm", _stage("convnext.encoder.stages.{0}.downsampling_layer.0")),
-    (r"stage(\d)_conv", _stage("convnext.encoder.stages.{0}.downsampling_layer.1")),
-    (r"stage(\d)_block(\d+)/conv", _stage(r"convnext.encoder.stages.{0}.layers.\2.dwconv")),
-    (r"stage(\d)_block(\d+)/norm", _stage(r"convnext.encoder.stages.{0}.layers.\2.layernorm")),
-    (r"stage(\d)_block(\d+)/hidden", _stage(r"convnext.encoder.stages.{0}.layers.\2.pwconv1")),
-    (r"stage(\d)_block(\d+)/out", _stage(r"convnext.encoder.stages.{0}.layers.\2.pwconv2")),
-    (r"stage(\d)_block(\d+)/layer_scale",
-     _stage(r"convnext.encoder.stages.{0}.layers.\2.layer_scale_parameter")),
-    (r"norm", r"convnext.layernorm"),
-    (r"head", r"classifier")),
-    older=((r"(?:embeddings|encoder|layernorm)\..*", r"convnext.\g<0>"),))
+
+
+def transformers(name: str) -> Layout:
+    """transformers/models/<name>; the epsilon of its last norm is 1e-12, with no visible effect."""
+    return Layout("torch", (
+        (r"stem_conv", rf"{name}.embeddings.patch_embeddings"),
+        (r"stem_norm", rf"{name}.embeddings.layernorm"),
+        (r"stage(\d)_norm", _stage(rf"{name}.encoder.stages.{{0}}.downsampling_layer.0")),
+        (r"stage(\d)_conv", _stage(rf"{name}.encoder.stages.{{0}}.downsampling_layer.1")),
+        (r"stage(\d)_block(\d+)/conv", _stage(rf"{name}.encoder.stages.{{0}}.layers.\2.dwconv")),
+        (r"stage(\d)_block(\d+)/norm", _stage(rf"{name}.encoder.stages.{{0}}.layers.\2.layernorm")),
+        (r"stage(\d)_block(\d+)/hidden", _stage(rf"{name}.encoder.stages.{{0}}.layers.\2.pwconv1")),
+        (r"stage(\d)_block(\d+)/out", _stage(rf"{name}.encoder.stages.{{0}}.layers.\2.pwconv2")),
+        (r"stage(\d)_block(\d+)/layer_scale",
+         _stage(rf"{name}.encoder.stages.{{0}}.layers.\2.layer_scale_parameter")),
+        (r"stage(\d)_block(\d+)/grn", _stage(rf"{name}.encoder.stages.{{0}}.layers.\2.grn")),
+        (r"norm", rf"{name}.layernorm"),
+        (r"head", r"classifier")),
+        older=((r"(?:embeddings|encoder|layernorm)\..*", rf"{name}.\g<0>"),),
+        shapes=((r".*\.grn\.\w+", (1, 1, 1, -1)),))
+
+
 IMAGENET = {"image_size": 224, "head": "head", "paper": "arXiv 2201.03545",
-            "layouts": {"torchvision": TORCHVISION, "timm": TIMM, "transformers": TRANSFORMERS}}
+            "layouts": {"torchvision": TORCHVISION, "timm": TIMM,
+                        "transformers": transformers("convnext")}}
 # The references truncate this normal at +-2, which is 100 deviations: no effect.
 INIT = nn.initializers.normal(0.02)
+
+
+class ResponseNorm(nn.Module):
+    """Global response normalization (arXiv 2301.00808, section 3): f[B,H,W,C] -> f[B,H,W,C].
+
+    Each channel is multiplied by 1 + scale * its norm over the image / the mean of those norms over
+    the channels; then the bias is added. Both begin at 0, which is the identity.
+    """
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        wide = _wide(self)
+        scale = self.param("scale", nn.initializers.zeros, x.shape[-1:], wide)
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], wide)
+        squares = jnp.square(x.astype(wide)).sum((1, 2), keepdims=True)
+        # The root of a channel that is 0 everywhere has an infinite slope.
+        norms = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
+        factor = 1 + scale * norms / (norms.mean(-1, keepdims=True) + 1e-6)
+        return x * factor.astype(self.dtype) + bias.astype(self.dtype)
 
 
 class Block(nn.Module):
     """Depthwise 7x7, LayerNorm, dense, GELU, dense: f[B,H,W,C] -> f[B,H,W,C].
 
     layer_scale: initial factor of each channel of the branch, None for no factor.
+    grn: normalise the responses after GELU, as in ConvNeXt V2.
     drop_path: rate at which the branch of an example is dropped in training.
     """
 
     layer_scale: float | None
     drop_path: float
     dtype: Any
+    grn: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -81,6 +113,8 @@ class Block(nn.Module):
                  name="conv")(x)
         y = _norm(self, "norm")(y)
         y = nn.gelu(_dense(self, 4 * width, "hidden")(y), approximate=False)
+        if self.grn:
+            y = ResponseNorm(self.dtype, name="grn")(y)
         y = _dense(self, width, "out")(y)
         if self.layer_scale is not None:
             init = nn.initializers.constant(self.layer_scale)
@@ -93,7 +127,7 @@ class ConvNeXt(nn.Module):
 
     blocks, widths: per stage. Patches of 4x4 pixels enter the first stage; 2x2 pixels of one stage
       become one of the next. Pixels beyond the last whole patch are left out.
-    layer_scale: see Block. remat: compute the inside of a block again in the backward pass.
+    layer_scale, grn: see Block. remat: compute the inside of a block again in the backward pass.
     drop_path: stochastic depth of the last block; the rate grows linearly from 0 at the first.
     """
 
@@ -104,6 +138,7 @@ class ConvNeXt(nn.Module):
     drop_path: float = 0.0
     remat: bool = False
     dtype: Any = jnp.float32
+    grn: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool = False):
@@ -116,7 +151,8 @@ class ConvNeXt(nn.Module):
                 x = _norm(self, f"stage{i}_norm")(x)
                 x = self._patches(x, 2, self.widths[i - 1], f"stage{i}_conv")
             rate = self.drop_path * index / max(len(places) - 1, 1)
-            x = block(self.layer_scale, rate, self.dtype, name=f"stage{i}_block{j}")(x, train)
+            x = block(self.layer_scale, rate, self.dtype, self.grn,
+                      name=f"stage{i}_block{j}")(x, train)
         wide = _wide(self)
         x = nn.LayerNorm(1e-6, wide, wide, name="norm")(x.mean((1, 2), dtype=wide))
         if not self.num_classes:

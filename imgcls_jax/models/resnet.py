@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.layers.conv import Conv
 from imgcls_jax.layers.drop import DropPath
+from imgcls_jax.layers.inverted_residual import round_channels
 from imgcls_jax.layers.norm import BatchNorm
-from imgcls_jax.layers.pool import max_pool
+from imgcls_jax.layers.pool import avg_pool, max_pool
 from imgcls_jax.layers.relu import relu
+from imgcls_jax.layers.squeeze_excite import SqueezeExcite
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
 from imgcls_jax.registry import BelowOne, Count
@@ -60,9 +62,12 @@ class Block(nn.Module):
     bottleneck: 1x1, 3x3, 1x1 with D = 4 * features and the stride in the 3x3 (v1.5), the first two
       `inner` times as wide as features and the 3x3 in `groups`; otherwise 3x3, 3x3 with D =
       features.
-    shortcut: where shapes differ, a 1x1 convolution ("projection", the paper's option B) or
-      every stride-th pixel and zeros for the new channels ("pad", option A).
+    shortcut: where shapes differ, a 1x1 convolution ("projection", the paper's option B), the same
+      after the mean of each 2x2 pixels in place of its stride ("average", arXiv 1812.01187, section
+      4.2), or every stride-th pixel and zeros for the new channels ("pad", option A).
     drop_path: rate at which the block of an example is skipped in training.
+    gated: squeeze and excitation at the end of the branch, with a sixteenth of its channels, to the
+      nearest multiple of 8, in between.
     """
 
     features: int
@@ -70,11 +75,12 @@ class Block(nn.Module):
     bottleneck: bool
     inner: int
     groups: int
-    shortcut: Literal["projection", "pad"]
+    shortcut: Literal["projection", "average", "pad"]
     drop_path: float
     norm_group: int | None
     zero_init: bool
     dtype: Any
+    gated: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -90,9 +96,15 @@ class Block(nn.Module):
             y = _conv(self, features, kernel_size, stride, groups=groups, name=f"conv{i}")(y)
             y = _norm(self, zero=last and self.zero_init, name=f"norm{i}")(y, train)
             y = y if last else nn.relu(y)
+        if self.gated:
+            y = SqueezeExcite(round_channels(y.shape[-1] / 16), dtype=self.dtype,
+                              name="squeeze_excite")(y)
         y = DropPath(self.drop_path, name="drop_path")(y, train)
-        if x.shape != y.shape and self.shortcut == "projection":
-            x = _conv(self, y.shape[-1], (1, 1), self.stride, name="shortcut_conv")(x)
+        if x.shape != y.shape and self.shortcut != "pad":
+            stride = self.stride
+            if self.shortcut == "average" and stride > 1:
+                x, stride = avg_pool(x, stride, stride, ceil=True), 1
+            x = _conv(self, y.shape[-1], (1, 1), stride, name="shortcut_conv")(x)
             x = _norm(self, name="shortcut_norm")(x, train)
         elif x.shape != y.shape:
             x = x[:, ::self.stride, ::self.stride]
@@ -107,7 +119,9 @@ class ResNet(nn.Module):
     blocks: per stage; each stage after the first halves the size and doubles the width.
     inner, groups: of a bottleneck, how many times as wide as its stage and in how many groups the
       3x3 convolution is: (2, 1) in a wide ResNet, (2, 32) in ResNeXt 32x4d.
-    stem: 7x7 stride 2 and max pooling ("imagenet"), or one 3x3 at full size ("cifar").
+    stem: 7x7 stride 2 and max pooling ("imagenet"), three of 3x3 in place of the 7x7 ("deep", arXiv
+      1812.01187, section 4.2), or one 3x3 at full size ("cifar").
+    gated, shortcut: see Block.
     norm_group: examples per BatchNorm statistic, None for the whole batch.
     zero_init: start each block as the identity (arXiv 1706.02677, section 5.1).
     drop_path: stochastic depth of the last block (arXiv 1603.09382); the rate grows linearly from
@@ -121,8 +135,8 @@ class ResNet(nn.Module):
     blocks: tuple[int, ...]
     bottleneck: bool = False
     width: int = 64
-    stem: Literal["imagenet", "cifar"] = "imagenet"
-    shortcut: Literal["projection", "pad"] = "projection"
+    stem: Literal["imagenet", "deep", "cifar"] = "imagenet"
+    shortcut: Literal["projection", "average", "pad"] = "projection"
     norm_group: int | None = None
     zero_init: bool = False
     dtype: Any = jnp.float32
@@ -130,6 +144,7 @@ class ResNet(nn.Module):
     groups: int = 1
     drop_path: float = 0.0
     remat: bool = False
+    gated: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool = False):
@@ -137,18 +152,23 @@ class ResNet(nn.Module):
             raise ConfigError(f"{self.inner * self.width} channels do not divide into "
                               f"{self.groups} groups", where="config.model.width",
                               fix=f"use a multiple of {self.groups // self.inner or 1}")
-        imagenet = self.stem == "imagenet"
-        kernel_size, stride = ((7, 7), 2) if imagenet else ((3, 3), 1)
-        x = _conv(self, self.width, kernel_size, stride, name="stem_conv")(x)
+        if self.stem == "deep":
+            for i, stride in ((1, 2), (2, 1)):
+                x = _conv(self, self.width // 2, (3, 3), stride, name=f"stem_conv{i}")(x)
+                x = nn.relu(_norm(self, name=f"stem_norm{i}")(x, train))
+            x = _conv(self, self.width, (3, 3), 1, name="stem_conv3")(x)
+        else:
+            kernel_size, stride = ((7, 7), 2) if self.stem == "imagenet" else ((3, 3), 1)
+            x = _conv(self, self.width, kernel_size, stride, name="stem_conv")(x)
         norm = _norm(self, name="stem_norm")
-        x = norm(x, train, STEM_POOL) if imagenet else nn.relu(norm(x, train))
+        x = nn.relu(norm(x, train)) if self.stem == "cifar" else norm(x, train, STEM_POOL)
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         places = [(i, j) for i, count in enumerate(self.blocks) for j in range(count)]
         for index, (i, j) in enumerate(places):
             rate = self.drop_path * index / max(len(places) - 1, 1)
             x = block(self.width * 2**i, 2 if i and not j else 1, self.bottleneck, self.inner,
                       self.groups, self.shortcut, rate, self.norm_group, self.zero_init, self.dtype,
-                      name=f"stage{i + 1}_block{j}")(x, train)
+                      self.gated, name=f"stage{i + 1}_block{j}")(x, train)
         wide = jnp.promote_types(self.dtype, jnp.float32)
         x = x.mean((1, 2), dtype=wide)
         if not self.num_classes:

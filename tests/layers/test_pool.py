@@ -42,6 +42,13 @@ def test_avg_pool(count_padding):
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("length", [6, 7])
+def test_avg_pool_over_the_edge_counts_what_is_within(length):
+    x = np.random.default_rng(0).normal(size=(2, length, length + 1, 3)).astype(np.float32)
+    expected = windows(x, 2, 2, 0, True, lambda w: w.mean((1, 2)))
+    np.testing.assert_allclose(avg_pool(x, 2, 2, ceil=True), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("length, size", [(9, 7), (7, 7), (4, 7), (13, 6), (12, 6)])
 def test_adaptive_avg_pool(length, size):
     x = np.random.default_rng(0).normal(size=(2, length, length, 3))

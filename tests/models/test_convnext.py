@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax.init import initialise
-from imgcls_jax.models.convnext import ConvNeXt, convnext_small, convnext_tiny
+from imgcls_jax.models.convnext import ConvNeXt, ResponseNorm, convnext_small, convnext_tiny
 from tests.models import training
 
 
@@ -61,3 +61,24 @@ def test_pixels_beyond_the_last_patch_are_left_out_and_features_are_normalised(r
     np.testing.assert_array_equal(features, jax.jit(module.apply)(v, x[:, :28, :20]))
     np.testing.assert_allclose(features.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(features.std(-1), 1, rtol=1e-3)
+
+
+def test_global_response_normalization_is_that_of_the_paper_and_starts_as_the_identity():
+    x = training.images(2, 5, 3, 6)
+    module = ResponseNorm("float32")
+    v = module.init(jax.random.key(0), x)
+    np.testing.assert_array_equal(module.apply(v, x), x)
+    scale, bias = np.linspace(-1, 2, 6), np.linspace(1, 3, 6)
+    norms = np.sqrt((x.astype("f8") ** 2).sum((1, 2), keepdims=True))
+    expected = scale * (x * norms / norms.mean(-1, keepdims=True)) + bias + x
+    v = {"params": {"scale": scale.astype("f4"), "bias": bias.astype("f4")}}
+    np.testing.assert_allclose(module.apply(v, x), expected, rtol=1e-4)
+
+
+def test_a_channel_that_is_zero_everywhere_has_finite_gradients():
+    x = training.images(2, 3, 3, 4)
+    x[..., 1] = 0
+    module = ResponseNorm("float32")
+    v = {"params": {"scale": np.ones(4, "f4"), "bias": np.zeros(4, "f4")}}
+    gradient = jax.grad(lambda x: (module.apply(v, x) ** 2).sum())(x)
+    assert np.isfinite(gradient).all()

@@ -22,7 +22,10 @@ from imgcls_jax.models.mixer import Mixer
 from imgcls_jax.models.mnasnet import MNASNet
 from imgcls_jax.models.mobilenet_v2 import MobileNetV2
 from imgcls_jax.models.mobilenet_v3 import SMALL, MobileNetV3
+from imgcls_jax.models.regnet import RegNet
 from imgcls_jax.models.resnet import ResNet, resnet20
+from imgcls_jax.models.shufflenet_v2 import ShuffleNetV2
+from imgcls_jax.models.squeezenet import SqueezeNet
 from imgcls_jax.models.swin import Swin
 from imgcls_jax.models.vgg import VGG
 from imgcls_jax.models.vit import ViT
@@ -49,6 +52,10 @@ FAMILIES = {
     "resnet_bottleneck": (lambda: ResNet(10, (1, 1, 1, 1), bottleneck=True, width=16), 32),
     "resnext": (lambda: ResNet(10, (1, 1, 1, 1), bottleneck=True, inner=2, groups=8, width=16),
                 32),
+    "regnet": (lambda: RegNet(10, ((1, 16, 8), (1, 32, 8), (1, 64, 8)), gated=True), 32),
+    "shufflenet": (lambda: ShuffleNetV2(10, (48, 96), 256, (2, 2)), 32),
+    "seresnet": (lambda: ResNet(10, (1, 1, 1, 1), True, 16, "deep", "average", gated=True), 32),
+    "squeezenet": (lambda: SqueezeNet(10, (32, 3), (4,), ((16, 32),) * 4, 0.1), 32, 30),
     "bit": (lambda: BiT(10, (1, 1, 1, 1), 32), 32),
     "densenet": (lambda: DenseNet(10, (3, 3, 3), growth=12, width=24), 32),
     "efficientnet": (lambda: EfficientNet(10, MBCONV, 16, 128), 32),
@@ -68,6 +75,7 @@ FAMILIES = {
     "maxvit": (lambda: MaxViT(10, 16, (1, 1), (32, 64), 2), 16, 25),
     "mnasnet": (lambda: MNASNet(10, 0.5, ((1, 16, 3, 1, 1), (3, 24, 3, 1, 2), (6, 40, 5, 2, 2)),
                                 momentum=0.9), 32),
+    "convnextv2": (lambda: ConvNeXt(10, (1, 1, 2, 1), (24, 48, 96, 192), None, grn=True), 32),
     "mixer": (lambda: Mixer(10, 4, 64, 4, 32, 256), 16),
 }
 

@@ -80,7 +80,8 @@ def test_a_file_without_a_workdir_is_loaded_with_all_that_it_tells(tmp_path):
 @pytest.mark.daily(2)
 @pytest.mark.parametrize("case, prefix, head", [
     ("hf_vit-tiny-patch16-224", "vit.", 2), ("hf_deit-tiny-distilled-patch16-224", "deit.", 4),
-    ("hf_resnet-18", "resnet.", 2), ("hf_convnext-tiny-224", "convnext.", 2)])
+    ("hf_resnet-18", "resnet.", 2), ("hf_convnext-tiny-224", "convnext.", 2),
+    ("hf_regnet-y-004", "regnet.", 2), ("hf_convnextv2-atto-1k-224", "convnextv2.", 2)])
 def test_a_backbone_without_a_head_lacks_the_head_alone(case, prefix, head, tmp_path):
     """AutoModel.save_pretrained leaves the prefix out; a ViT's and DeiT's pooler is not ours."""
     backbone = {name.removeprefix(prefix): value for name, value in tensors(case).items()
