@@ -91,7 +91,7 @@ def make(c: Mapping, net: Net, mesh, normalise: Callable, folder: Path | None,
         return None
     seen = f", {views} views of each training image" if views > 1 else ""
     note(f"the head alone is trained, on features that are computed once and kept in {folder}{seen}"
-         + ("" if same else "; what is frozen has no dropout and no drop path"))
+         + ("" if same else "; the dropout and drop path of what is frozen are off"))
 
     def compute(variables: Tree, pixels):
         return body(variables, normalise(pixels))

@@ -22,6 +22,7 @@ from imgcls_jax.data.feed import Feed
 from imgcls_jax.errors import EnvironmentFailure
 from imgcls_jax.parallel import transfer
 from imgcls_jax.parallel.mesh import BATCH
+from imgcls_jax.parallel.rules import abstract
 from imgcls_jax.types import Array, Batch, Tree
 
 DIGEST = 16  # bytes of BLAKE2b
@@ -135,7 +136,11 @@ class Frozen:
         else."""
         # A copy on the host, because the training step donates the buffers of its state.
         self._where = jax.tree.map(lambda leaf: leaf.sharding, variables)
-        self._variables, self.say = jax.tree.map(np.array, variables), say
+        self._variables, self._placed, self.say = jax.tree.map(np.array, variables), None, say
+
+    def rest(self):
+        """Frees the variables on the devices until something is computed again."""
+        self._placed = None
 
     def images(self, shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:
         """u8[B,H,W,C], abstract: what is computed at once."""
@@ -144,8 +149,8 @@ class Frozen:
     def of(self, shape: tuple[int, int, int]) -> tuple[Callable, Kept]:
         """(images u8[B,H,W,C] on the host -> f[B,...], the features kept) of images (H, W, C)."""
         if shape not in self._made:
-            variables = transfer.place(self._variables, self._where)
-            lowered = self._compute.lower(variables, self.images(shape))
+            lowered = self._compute.lower(abstract(self._variables, self._where),
+                                          self.images(shape))
             row = jax.ShapeDtypeStruct(lowered.out_info.shape[1:], lowered.out_info.dtype)
             path = self._folder / f"{'x'.join(map(str, shape))}.features"
             kept = Kept(path, self._key(lowered.as_text()), row, self.say)
@@ -155,8 +160,10 @@ class Frozen:
                 return lowered.compile()
 
             def compute(batch: np.ndarray) -> np.ndarray:
+                if self._placed is None:
+                    self._placed = transfer.place(self._variables, self._where)
                 sent = transfer.to_device({"image": batch}, self.batch_size, self.mesh)["image"]
-                return np.asarray(program()(variables, sent))
+                return np.asarray(program()(self._placed, sent))
 
             self._made[shape] = compute, kept
         return self._made[shape]
@@ -209,6 +216,7 @@ class Features:
                 if time.perf_counter() - told > SAY_AFTER:
                     told = time.perf_counter()
                     frozen.say(f"features of {self._split}: {done:,} of {places.size:,}")
+        frozen.rest()
         views = f", {self._views} views of {size:,} images" if (self._views or 1) > 1 else ""
         frozen.say(f"features of {self._split}{views}: {computed:,} computed, {done - computed:,} "
                    f"taken from the cache, in {time.perf_counter() - began:.1f}s")

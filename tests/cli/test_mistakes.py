@@ -261,8 +261,8 @@ def tagged(folder: Path, rows=(), text="{}|b") -> Path:
 
 def tagged_words(path, workdir, *more):
     return ("train", f"--config=finetune:model=vit_mini,data={path},size=8", *TINY,
-            "--config.loss.name=sigmoid", "--config.task=multilabel", "--config.checkpoint.best=None",
-            f"--workdir={workdir}", *more)
+            "--config.loss.name=sigmoid", "--config.task=multilabel",
+            "--config.checkpoint.best=None", f"--workdir={workdir}", *more)
 
 
 def test_a_class_that_is_not_listed_is_named_with_its_line(told, tmp_path):
