@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax import assembly, config, tree
+from imgcls_jax.assembly import probe
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.training import loop
 from imgcls_jax.training.log import read_rows
@@ -92,6 +93,11 @@ def test_features_are_kept_where_only_the_head_is_trained_and_there_is_a_folder(
         build(tmp_path, "transforms=()", "freeze=()", "probe={}")
     with pytest.raises(ConfigError, match="features of one phase"):
         build(tmp_path, "probe={}", "loss.smoothing={'phases': (0.0, 0.1)}")
+
+
+def test_several_processes_compute_the_whole_network(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert "several processes" in probe._reason(chosen("transforms=()"), asked=True)[0]
 
 
 def test_an_evaluator_that_changes_images_gets_images(tmp_path):

@@ -1,5 +1,7 @@
 """Features that are kept: those of the same pixels by the same network, or computed again."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,11 @@ import pytest
 
 from imgcls_jax.data import feed
 from imgcls_jax.data.features import DIGEST, Features, Frozen, Kept
-from imgcls_jax.datasets import digits
+from imgcls_jax.datasets import DATASETS, digits
 from imgcls_jax.parallel.mesh import make_mesh
+from imgcls_jax.transforms import TRANSFORMS
+from tests.datasets import test_records
+from tests.datasets.sources import png
 
 ROW = jax.ShapeDtypeStruct((3,), jnp.bfloat16)
 IMAGES = np.arange(4 * 5, dtype=np.uint8).reshape(4, 5)
@@ -126,3 +131,49 @@ def test_any_change_of_data_weights_or_program_is_computed_again(tmp_path):
     for change in (dict(w=changed), dict(compute=other_code), dict(w=W.astype(np.float16)),
                    dict(compute=with_a_constant(1)), dict(compute=with_a_constant(2)), {}):
         assert computed(tmp_path, **change) == 100, change
+
+
+# ---- the order of training ------------------------------------------------------------------
+
+
+def times(variables, images):
+    return images.reshape(len(images), -1)[:, :16] * variables["w"]
+
+
+def source_of(kind, place):
+    if kind == "digits":
+        return digits.digits(), (8, 8, 1)
+    if kind == "records":
+        return test_records.source("prepared", place), (4, 6, 3)
+    for i in range(21):
+        path = place / "photos" / "train" / f"class{i % 3}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(i)[:40 if i in (4, 5) else None])  # two cannot be read
+    return DATASETS.get("folder")(dir=str(place / "photos")), (4, 6, 3)
+
+
+@pytest.mark.parametrize("kind, changes", [
+    ("digits", dict(repeats=2)), ("digits", dict(per_class=3)), ("records", {}),
+    ("folder", dict(on_error="skip", max_bad_fraction=1.0))])
+def test_batches_are_those_of_the_images_in_their_order(kind, changes, tmp_path):
+    """In the first epochs, each of which has a view of its own."""
+    options = feed.DataOptions(**changes)
+    found, shape = source_of(kind, tmp_path)
+    data = feed.Feed(feed.select(found, options, 5), 5, options)
+    transforms = (TRANSFORMS.get("flip")(), TRANSFORMS.get("center_crop")(size=4))
+    mesh = make_mesh(jax.devices()[:1], data=1)
+    known = Frozen(times, mesh, tmp_path / "features")
+    weights = np.arange(1, 17, dtype=np.float32)
+    known.begin({"w": jax.device_put(weights, jax.NamedSharding(mesh, jax.P()))}, lambda line: None)
+    held = Features(data, "train", transforms, known, (4, 4, shape[2]), views=3,
+                    on_error=options.on_error, where="config.transforms")
+    epoch = data.examples
+    for start in (0, 2):
+        pairs = zip(held.train(6, start, slice(0, 6)),
+                    data.train("train", transforms, batch_size=6, start_step=start,
+                               rows=slice(0, 6)), range(start, 2 * epoch // 6), strict=False)
+        for features, images, step in itertools.islice(pairs, 40):
+            for key in ("id", "label", "mask"):
+                np.testing.assert_array_equal(features[key], images[key])
+            np.testing.assert_array_equal(features["image"], np.asarray(
+                times({"w": weights}, images["image"])), err_msg=f"step {step}")
