@@ -153,7 +153,8 @@ def source_of(kind, place):
 
 
 @pytest.mark.parametrize("kind, changes", [
-    ("digits", dict(repeats=2)), ("digits", dict(per_class=3)), ("records", {}),
+    pytest.param("digits", dict(repeats=2), marks=pytest.mark.nightly),
+    pytest.param("digits", dict(per_class=3), marks=pytest.mark.nightly), ("records", {}),
     ("folder", dict(on_error="skip", max_bad_fraction=1.0))])
 def test_batches_are_those_of_the_images_in_their_order(kind, changes, tmp_path):
     """In the first epochs, each of which has a view of its own."""
