@@ -67,8 +67,8 @@ def make(c: Mapping, net: Net, mesh, normalise: Callable, folder: Path | None,
     if not views or folder is None or (others and not asked):
         return None
     if others:
-        raise ConfigError(f"config.probe is for a run that trains the head alone, but {others[0]} "
-                          f"and {len(others) - 1} other parameters are not frozen",
+        raise ConfigError("config.probe is for a run that trains the head alone, but "
+                          f"{len(others)} other parameters, such as {others[0]}, are not frozen",
                           where="config.freeze", fix=f"set config.freeze=('(?!{head}).*',),{LATER}")
     reason = _reason(c, asked)
     apply = features.apply_frozen(net.module, frozen)
