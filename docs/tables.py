@@ -131,6 +131,7 @@ def _accuracy() -> list[tuple]:
     digits, torch = _read("sweeps/digits.json")["runs"], _read("parity/torch_training.json")["runs"]
     hog = _read("sweeps/hog.json")["eval"]["validation"]["top1"]
     transfer, photos = _read("sweeps/transfer.json"), _read("sweeps/photos.json")
+    mnist = _read("sweeps/mnist5k.json")
 
     def of(rows, **wanted):
         return _spread([row["top1"] for row in rows
@@ -141,6 +142,10 @@ def _accuracy() -> list[tuple]:
          "", _link("sweeps/digits.json")),
         ("the same, a small ViT: top-1", of(digits, variant="vit", fold=0), "",
          _link("sweeps/digits.json")),
+        *((f"4,000 images of MNIST, {what}: top-1", of(mnist, arm=arm), "",
+           _link("sweeps/mnist5k.md")) for arm, what in (
+               ("resnet", "a narrow ResNet-20"), ("vit", "a small ViT"),
+               ("mixer", "a small MLP-Mixer"))),
         ("Drawn scenes, 10 classes, 200 images each, a narrow ResNet-18: top-1",
          of(torch, side="ours"), f"{of(torch, side='torch')} in torch with the same recipe",
          _link("parity/torch_training.json")),
