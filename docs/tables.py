@@ -140,7 +140,8 @@ def results() -> str:
 def _accuracy() -> list[tuple]:
     digits, torch = _read("sweeps/digits.json")["runs"], _read("parity/torch_training.json")["runs"]
     hog = _read("sweeps/hog.json")["eval"]["validation"]["top1"]
-    transfer = _read("sweeps/transfer.json")
+    transfer, photos = _read("sweeps/transfer.json"), _read("sweeps/photos.json")
+    mnist = _read("sweeps/mnist5k.json")
 
     def of(rows, **wanted):
         return _spread([row["top1"] for row in rows
@@ -151,13 +152,20 @@ def _accuracy() -> list[tuple]:
          "", _link("sweeps/digits.json")),
         ("the same, a small ViT: top-1", of(digits, variant="vit", fold=0), "",
          _link("sweeps/digits.json")),
+        *((f"4,000 images of MNIST, {what}: top-1", of(mnist, arm=arm), "",
+           _link("sweeps/mnist5k.md")) for arm, what in (
+               ("resnet", "a narrow ResNet-20"), ("vit", "a small ViT"),
+               ("mixer", "a small MLP-Mixer"))),
         ("Drawn scenes, 10 classes, 200 images each, a narrow ResNet-18: top-1",
          of(torch, side="ours"), f"{of(torch, side='torch')} in torch with the same recipe",
          _link("parity/torch_training.json")),
         ("the same scenes, gradient histograms and a linear SVM: top-1", f"{100 * hog:.1f} %", "",
          _link("sweeps/hog.json")),
         ("The other 10 classes, 20 images each, fine-tuned: top-1", of(transfer, arm="finetune"),
-         f"{of(transfer, arm='scratch')} from scratch", _link("sweeps/transfer.json"))]
+         f"{of(transfer, arm='scratch')} from scratch", _link("sweeps/transfer.json")),
+        ("12 photos as classes, 10 patches of each, the head of EfficientNet-Lite0: top-1",
+         of(photos, arm="probe"), f"{of(photos, arm='scratch')}, a ResNet-18 from scratch",
+         _link("sweeps/photos.md"))]
 
 
 def _agreement() -> list[tuple]:

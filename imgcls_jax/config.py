@@ -30,12 +30,13 @@ KEYS: dict[str, tuple[type, ...]] = {  # a complete config: name -> the types it
     "device_transforms": (tuple,), "model": (dict,), "init": (dict, type(None)), "task": (str,),
     "loss": (dict,), "step": (dict,), "batch_size": (int,), "total": (dict,), "optimizer": (dict,),
     "schedule": (dict,), "weight_decay": (dict, type(None)), "clip": (dict, type(None)),
-    "freeze": (tuple,), "ema": (dict, type(None)), "precision": (str,), "mesh": (dict,),
-    "evals": (dict,), "checkpoint": (dict,), "stop": (dict, type(None)), "log": (dict,),
+    "freeze": (tuple,), "probe": (dict, type(None)), "ema": (dict, type(None)),
+    "precision": (str,), "mesh": (dict,), "evals": (dict,), "checkpoint": (dict,),
+    "stop": (dict, type(None)), "log": (dict,),
 }
 DEFAULTS = {  # what a config file may leave out
-    "seed": 0, "device_transforms": (), "init": None, "clip": None, "freeze": (), "ema": None,
-    "precision": "auto", "mesh": {"data": -1, "fsdp": 1, "model": 1}, "stop": None,
+    "seed": 0, "device_transforms": (), "init": None, "clip": None, "freeze": (), "probe": None,
+    "ema": None, "precision": "auto", "mesh": {"data": -1, "fsdp": 1, "model": 1}, "stop": None,
     "log": {"every": {"steps": 50}},
 }
 ELSEWHERE = {  # what other codebases call it or keep elsewhere -> the key here
@@ -275,6 +276,8 @@ def over_data(config: Mapping, change: Callable[[Mapping], dict]) -> dict[str, A
 
 def digest(config) -> str:
     """12 hex digits that identify the config's values."""
+    config = {key: value for key, value in config.items()  # as before there was this key
+              if key != "probe" or value is not None}
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -311,7 +314,7 @@ def current(config: Mapping) -> dict:
 def saved(values) -> dict:
     """A config that a run has saved, as plain data. What it says nothing of, because it is from an
     earlier version, is set to what that version did."""
-    config = plain(values)
+    config = {"probe": None, **plain(values)}
     data = config.get("data")
     return as_before(config) if isinstance(data, dict) and "parts" not in data else config
 

@@ -174,10 +174,9 @@ class Source:
 
     sizes: examples per split. open: split name -> Lookup or Shards; nothing is read before.
     kind: "multiclass" (labels i32[]) or "multilabel" (f32[K] of 0 and 1).
-    image_size: (H, W) where all images have one size, else None. files: which files each split
-    holds, where the dataset itself has split them; saved with the run. subset: the classes that
-    occur, where published results compare the logits of these alone, as for ImageNet-A. mixed:
-    parts of splits are drawn, not cut, because examples may lie in order of their classes.
+    image_size: (H, W), or None where it differs. files: those of each split, where the dataset has
+    split them; saved with the run. subset: the classes that occur, where published results compare
+    their logits alone, as for ImageNet-A. mixed: parts of splits are drawn, not cut.
     """
 
     name: str
@@ -306,3 +305,4 @@ class Run:
     notes: Any = None  # list of lines for the log, which `init` adds to
     phases: tuple[tuple[int, "Run"], ...] = ()  # (first step, what then runs), where several
     constants: Callable[[], Tree] | None = None  # () -> those of the state, where there are any
+    begin: Callable[[TrainState, Callable[[str], None]], None] | None = None  # told the first state

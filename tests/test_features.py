@@ -1,11 +1,13 @@
 """What is frozen gets no gradient, keeps its statistics and costs no backward pass."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from imgcls_jax import assembly, config, features, tree
+from imgcls_jax.layers.norm import BatchNorm
 from imgcls_jax.models import MODELS, resnet
 from imgcls_jax.training import programs
 
@@ -82,3 +84,48 @@ def test_a_frozen_prefix_is_not_differentiated(pattern, share):
         return compiled.cost_analysis()["flops"]
 
     assert flops(("freeze", f"({pattern!r},)")) < share * flops()
+
+
+class Divided(nn.Module):
+    """A body with BatchNorm and, before the head, a dropout; what follows the head is kept."""
+
+    inside: float = 0.0
+    beside: bool = False
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = BatchNorm(name="norm")(nn.Dense(6, name="body")(x.reshape(len(x), -1)), train)
+        x = nn.Dropout(self.inside, deterministic=not train, name="inside")(jnp.tanh(x)) + 1.0
+        kept = nn.Dropout(0.5, deterministic=not train, name="dropout")(x)
+        out = 2.0 * nn.Dense(3, name="head")(kept)
+        return out + x[:, :3] if self.beside else out
+
+
+def divided(**options):
+    module, images = Divided(**options), jnp.arange(16.0).reshape(4, 2, 2, 1) / 8
+    variables = module.init(jax.random.key(0), images, train=False)
+    frozen = tree.map_with_path(lambda path, _: not path.startswith("head"), variables["params"])
+    apply = features.apply_frozen(module, frozen)
+    one = jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32)
+    return apply, variables, images, features.divide(apply, "head", variables, one)
+
+
+def test_body_and_head_are_the_network_with_its_dropout_and_statistics():
+    apply, variables, images, (body, head, same) = divided()
+    assert same
+    row = body(variables, images)
+    np.testing.assert_allclose(head(variables, row, train=False),
+                               apply(variables, images, train=False), rtol=1e-6)
+    options = dict(train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(3)})
+    whole, parts = apply(variables, images, **options), head(variables, row, **options)
+    jax.tree.map(np.testing.assert_array_equal, whole[1], parts[1])
+    np.testing.assert_allclose(whole[0], parts[0], rtol=1e-6)
+    dropped = head(variables, jnp.ones_like(row), train=False) != head(
+        variables, jnp.ones_like(row), **options)[0]
+    assert dropped.any()
+
+
+def test_a_body_that_draws_and_a_network_that_is_more_than_its_head_are_told():
+    assert not divided(inside=0.5)[-1][2]
+    with pytest.raises(features.Entangled, match="more than follows"):
+        divided(beside=True)

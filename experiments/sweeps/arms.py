@@ -50,8 +50,9 @@ def train(workdir: Path, seed: int, words: list[str]) -> dict:
                     f"--config.seed={seed}", "--quiet", *words], check=True)
     record = json.loads((workdir / "record.json").read_text())
     values = dict(record["result"]["eval"])
-    named = {**values.pop("val"), **{f"{name}/{key}": value for name, found in values.items()
-                                     for key, value in found.items()}}
+    main = values.pop("val" if "val" in values else "test")
+    named = {**main, **{f"{name}/{key}": value for name, found in values.items()
+                        for key, value in found.items()}}
     return {**named, "step": record["result"]["step"],
             "wall_seconds": round(time.perf_counter() - began, 1),
             "config_digest": record["config_digest"], "commit": record["commit"],

@@ -4,12 +4,13 @@ import dataclasses
 import re
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 
 from imgcls_jax import config as configs
 from imgcls_jax import durations
-from imgcls_jax.assembly import evaluation, inputs, learning, network, objective
+from imgcls_jax.assembly import evaluation, inputs, learning, network, objective, probe
 from imgcls_jax.data import feed
 from imgcls_jax.device_transforms import DEVICE_TRANSFORMS
 from imgcls_jax.errors import ConfigError
@@ -21,23 +22,29 @@ from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.types import CheckpointOptions, LogOptions, Run, StopOptions
 
 
-def build(config: Mapping, *, claim: Mapping | None = None, devices=None) -> Run:
+def build(config: Mapping, *, claim: Mapping | None = None, devices=None,
+          features: Path | None = None) -> Run:
     """Everything of a run; touches no data and compiles nothing.
 
     config: what it leaves out is as config.DEFAULTS has it. devices: those of the mesh, all by
-    default. Raises ConfigError, or DataError if the data that the config names is not there.
+    default. features: a folder for those of config.probe; None: the whole network is computed in
+    every step. Raises ConfigError, or DataError if the data that the config names is not there.
     """
     with configs.pointing():
-        return _phases(configs.complete(config), claim, devices)
+        return _phases(configs.complete(config), claim, devices, features)
 
 
-def _phases(config: Mapping, claim: Mapping | None, devices) -> Run:
+def _phases(config: Mapping, claim: Mapping | None, devices, features: Path | None) -> Run:
     configs.check(config)
     config = configs.current(config)
     data = inputs.fed(config["data"], config["seed"])
     count = durations.phases(config)
     if count == 1:
-        return _build(config, data, claim, devices)
+        return _build(config, data, claim, devices, features)
+    if config["probe"] is not None and features:
+        raise ConfigError("config.probe keeps features of one phase, but the config has "
+                          f"{count}", where="config.probe", fix="give all phases the same values, "
+                          "or set config.probe=None")
     each = [durations.at_phase(config, i) for i in range(count)]
     runs = [_build(one, data, claim, devices) for one in each]
     for i in range(1, count):  # what differs on the host alone is one program
@@ -56,7 +63,8 @@ def _phases(config: Mapping, claim: Mapping | None, devices) -> Run:
         preprocessing=runs[-1].preprocessing, phases=tuple(zip(starts, runs, strict=True)))
 
 
-def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> Run:
+def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices,
+           features: Path | None = None) -> Run:
     """Everything of a run, or of one phase of it."""
     dtype = processes.compute_dtype(config["precision"])
     source, batch_size = data.source, config["batch_size"]
@@ -78,8 +86,6 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     on_device = inputs.chain(c["device_transforms"], DEVICE_TRANSFORMS, "config.device_transforms")
     size = inputs.image_size(on_host, source, "config.transforms")
     eval_size = inputs.image_size(for_evals, source, "config.eval_transforms")
-    batches, put, kept = inputs.training(data, on_host, batch_size, mesh)
-    abstract_batch = inputs.abstract_batch(batch_size, size, source, mesh)
 
     # ---- model and task
     task, trained = objective.make(c, data)
@@ -93,15 +99,19 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
     # ---- what learns and what evaluates
     notes = ([f"binary: {source.classes[1]!r} is the positive class, {source.classes[0]!r} the "
               "negative one"] if task.kind == "binary" else [])
+    probed = probe.make(c, net, mesh, normalise, features, notes.append)
+    batches, put, kept = inputs.training(data, on_host, batch_size, mesh, probed, size)
+    abstract_batch = inputs.abstract_batch(batch_size, size, source, mesh)
     learns = learning.make(c, net, trained, make_step, mesh, total_steps,
-                           inputs.preparation(on_device, normalise), notes.append)
-    evaluations = evaluation.make(c, net, task, data, mesh, normalise, for_evals, kept,
+                           inputs.preparation(on_device, normalise), probed, notes.append)
+    evaluations = evaluation.make(c, net, task, data, mesh, normalise, for_evals, kept, probed,
                                   total_steps)
     keep, stop = _saving(c, evaluations, task.kind)
     return Run(
         config=config, claim=claim, source=source, spec=spec, module=module, task=task, mesh=mesh,
         abstract_state=learns.state, init=learns.init, step=learns.step,
-        schedule=learns.schedule, batches=batches, put=put, abstract_batch=abstract_batch,
+        schedule=learns.schedule, batches=batches, put=put,
+        abstract_batch=probed.batch(abstract_batch, size) if probed else abstract_batch,
         evaluations=evaluations, total_steps=total_steps,
         steps_per_epoch=data.examples / batch_size, batch_size=batch_size, seed=config["seed"],
         dtype=dtype,
@@ -109,6 +119,7 @@ def _build(config: Mapping, data: feed.Feed, claim: Mapping | None, devices) -> 
         preprocessing={"transforms": config["eval_transforms"], "mean": mean, "std": std,
                        "channels": source.channels, "image_size": eval_size},
         bad_samples=data.bad_samples, notes=notes, constants=learns.constants,
+        begin=probed.begin if probed else None,
         examples=inputs.examples(data, c["evals"]))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from imgcls_jax import datasets, features, tasks
 from imgcls_jax.assembly import inputs, objective
 from imgcls_jax.assembly.network import Net, grid, tracing
+from imgcls_jax.assembly.probe import Probe
 from imgcls_jax.data import feed
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.evaluators import EVALUATORS, Parts
@@ -40,8 +41,10 @@ class EvaluationOptions:
 
 
 def make(c: Mapping, net: Net, task: Task, data: feed.Feed, mesh, normalise: Callable,
-         transforms: list, kept: Callable | None, total_steps: int) -> dict[str, Evaluation]:
-    """config.evals by name. transforms: of config.eval_transforms; kept: as inputs.training."""
+         transforms: list, kept: Callable | None, probed: Probe | None,
+         total_steps: int) -> dict[str, Evaluation]:
+    """config.evals by name. transforms: of config.eval_transforms; kept: as inputs.training;
+    probed: where an evaluator that can gets features in the place of images."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     batch_size = math.ceil(c["batch_size"] / shards) * shards
 
@@ -81,13 +84,19 @@ def make(c: Mapping, net: Net, task: Task, data: feed.Feed, mesh, normalise: Cal
         if given.metrics is not None:
             measured = dataclasses.replace(task, metrics=objective.metrics(
                 given.metrics, task.kind, f"{where}.metrics"))
-        answer, measured = _among(predict, measured, fed.source.subset)
+        held, answer, embedded = None if other else kept, predict, embed
+        if probed and EVALUATORS.facts(own["name"]).get("features"):
+            batch = probed.batch(batch, size)
+            held = functools.partial(_held, probed, fed, size, place)
+            answer = functools.partial(probed.apply, train=False)
+            embedded = _as_they_are
+        answer, measured = _among(answer, measured, fed.source.subset)
 
         def batches(name: str | None = None):
-            return inputs.eval_batches(fed, name or split, chain, batch, mesh,
-                                       None if other else kept, given.on_error, place)
+            return inputs.eval_batches(fed, name or split, chain, batch, mesh, held,
+                                       given.on_error, place)
 
-        evaluate = evaluator(Parts(predict=answer, embed=embed, batches=batches, task=measured))
+        evaluate = evaluator(Parts(predict=answer, embed=embedded, batches=batches, task=measured))
         key = (f"{where}.split" if given.split else f"{where}.data.eval" if other else
                "config.data.eval")
         for needed in getattr(evaluate, "splits", (split,)):
@@ -98,6 +107,14 @@ def make(c: Mapping, net: Net, task: Task, data: feed.Feed, mesh, normalise: Cal
 
     return {name: one(choice or {}, f"config.evals.{name}")
             for name, choice in c["evals"].items()}
+
+
+def _held(probed: Probe, fed: feed.Feed, size, where: str, split: str, transforms, on_error: str):
+    return probed.kept(fed, split, transforms, size, on_error, where)
+
+
+def _as_they_are(variables, features):
+    return features
 
 
 def _among(predict, task: Task, subset: tuple[int, ...] | None):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from imgcls_jax.assembly.probe import Probe
 from imgcls_jax.data import feed, listing, resident
 from imgcls_jax.datasets import DATASETS
 from imgcls_jax.errors import ConfigError
@@ -93,12 +94,19 @@ def abstract_batch(size: int, image_size: tuple[int, int], source, mesh) -> dict
     return {name: jax.ShapeDtypeStruct(*leaf, sharding=where) for name, leaf in shapes.items()}
 
 
-def training(data: feed.Feed, transforms: list, batch_size: int, mesh):
+def training(data: feed.Feed, transforms: list, batch_size: int, mesh, probed: Probe | None,
+             size: tuple[int, int]):
     """(start step -> iterator of this process's batches, such a batch -> the one on the mesh, kept)
 
-    kept: (split, transforms, on_error) -> Resident where data is on the devices, else None.
+    kept: (split, transforms, on_error) -> Resident where data is on the devices, else None. probed:
+    where batches have features, of images of `size`.
     """
     split, rows = data.options.train, transfer.rows(batch_size, mesh)
+    if probed:
+        found = probed.kept(data, split, tuple(transforms), size, data.options.on_error,
+                            "config.transforms", probed.views)
+        return (functools.partial(found.train, batch_size, rows=rows),
+                functools.partial(found.put, batch_size=batch_size), None)
     if not data.options.on_device:
         def from_host(start_step: int):
             return data.train(split, transforms, batch_size=batch_size, start_step=start_step,
@@ -124,12 +132,12 @@ def training(data: feed.Feed, transforms: list, batch_size: int, mesh):
 
 def eval_batches(data: feed.Feed, split: str, transforms, abstract_batch, mesh, kept, on_error: str,
                  where: str):
-    """Batches on the mesh. kept: as of `training`."""
+    """Batches on the mesh. kept: (split, transforms, on_error) -> Resident or Features, or None."""
     batch_size = abstract_batch["mask"].shape[0]
     rows = transfer.rows(batch_size, mesh)
     if kept:
-        resident = kept(split, tuple(transforms), on_error)
-        host, put = resident.evaluate(batch_size, rows), resident.put
+        held = kept(split, tuple(transforms), on_error)
+        host, put = held.evaluate(batch_size, rows), held.put
     else:
         host = data.evaluate(split, transforms, batch_size=batch_size, rows=rows,
                              on_error=on_error)

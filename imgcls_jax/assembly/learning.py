@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from imgcls_jax import features, init, optim, steps
 from imgcls_jax.assembly import network
 from imgcls_jax.assembly.network import Net
+from imgcls_jax.assembly.probe import Probe
 from imgcls_jax.errors import ConfigError
 from imgcls_jax.optimizers import OPTIMIZERS
 from imgcls_jax.parallel import transfer
@@ -65,17 +66,17 @@ def _average(choice: Mapping | None, evaluated: Callable | None, name: str) -> C
 
 
 def make(c: Mapping, net: Net, task: Task, make_step: functools.partial, mesh, total_steps: int,
-         prepare: Callable, note: Callable[[str], None]) -> Learning:
-    """What learns. make_step: config.step, bound. prepare: as of steps.Parts. note: is told what
-    training starts from."""
+         prepare: Callable, probed: Probe | None, note: Callable[[str], None]) -> Learning:
+    """What learns. make_step: config.step, bound. prepare: as of steps.Parts. probed: where its
+    images are features. note: is told what training starts from."""
     transformation, schedule, average = optimizer(c, net.shapes["params"], total_steps)
 
     def each_shard(gradients, dtype: str):
         _check_separable(c["model"], mesh, batch_statistics="batch_stats" in net.shapes)
         return by_shard(gradients, mesh, dtype)
 
-    apply = net.module.apply if not c["freeze"] else features.apply_frozen(
-        net.module, optim.frozen(c["freeze"], net.shapes["params"]))
+    apply = (probed.apply if probed else net.module.apply if not c["freeze"] else
+             features.apply_frozen(net.module, optim.frozen(c["freeze"], net.shapes["params"])))
     teach = taught = None
     constants: Callable[[], Tree] | None = None
     if "teacher" in make_step.keywords:

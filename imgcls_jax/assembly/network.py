@@ -148,8 +148,9 @@ def initial(choice: Mapping, fresh: dict, net: Net) -> tuple[dict, str]:
     found = dataclasses.replace(found, grid=tuple(told)) if told else found
     made = load.into(fresh, found, spec, reset=reset, grid=grid(net.module, net.sample[1:3]))
     new = [path for path in wanted if reset and path.split("/", 1)[1].startswith(tuple(reset))]
-    return made, (f"starts from {found.source}: {len(wanted) - len(new)} of {len(wanted)} arrays; "
-                  f"new: {', '.join(new[:8]) or 'none'}")
+    named = "" if Path(weights).exists() else f"{weights}, "
+    return made, (f"starts from {named}{found.source}: {len(wanted) - len(new)} of {len(wanted)} "
+                  f"arrays; new: {', '.join(new[:8]) or 'none'}")
 
 
 def teacher(weights: str, task: Task, sample: tuple, mean, std, dtype: str):

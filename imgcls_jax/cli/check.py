@@ -9,6 +9,7 @@ need not be there (needs the extra "tpu"), and the figures of imgcls bench compi
 """
 
 import json
+from pathlib import Path
 
 from absl import flags
 
@@ -50,7 +51,7 @@ def main(words, overrides):
     _flags.start(FLAGS)
     from imgcls_jax.assembly import build
 
-    facts = examine(build(chosen, claim=loaded.claim, devices=devices),
+    facts = examine(build(chosen, claim=loaded.claim, devices=devices, features=Path("features")),
                     compiled=FLAGS.compile or bool(devices))
     print(json.dumps(facts, indent=1) if FLAGS.json else render(facts))
 

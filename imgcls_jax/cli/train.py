@@ -57,7 +57,7 @@ def run(loaded):
     workdir = _workdir(loaded.name, jax.process_count())
     keep_outside(loaded.config, workdir, "--workdir")
     chosen = _going_on(loaded.config, workdir / "config.json")
-    built = build(chosen, claim=loaded.claim)
+    built = build(chosen, claim=loaded.claim, features=workdir / "features")
     if not (FLAGS.workdir or FLAGS.quiet):  # after all that may be wrong with the config
         line = shlex.join(["imgcls", "train", *sys.argv[2:], f"--workdir={workdir}"])
         print(f"to resume after an interruption: {line}", flush=True)

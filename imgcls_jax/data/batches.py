@@ -33,27 +33,42 @@ def train_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, bat
     Raises DataError, naming the example, when one cannot be read that `faults` does not skip.
     """
     faults = faults or Faults(split)
-    arguments = dict(batch_size=batch_size, rows=rows, faults=faults)
-    if isinstance(split, Lookup):
-        order = order or Order(split.size, seed, repeats=repeats)
-        raw = functools.partial(streams.ordered, split, order=order, **arguments)
-    else:
-        raw = functools.partial(streams.streamed, split, seed=seed, repeats=repeats, **arguments)
+    raw = _in_training(split, seed, order, repeats, batch_size=batch_size, rows=rows, faults=faults)
     example = _example(split, transforms, seed, channels, classes)
     return _closed_at_exit(_batches(raw, example, start_step, rows.stop - rows.start, classes,
                                     faults))
 
 
+def train_order(split: Lookup | Shards, *, batch_size: int, seed: int, start_step: int, rows: slice,
+                order: Order | None = None, repeats: int = 1, faults: Faults) -> Iterator[Batch]:
+    """Of the batches of `train_batches` only {"turn": i64[rows], "id": i64[rows]}: nothing is
+    decoded. turn: as of order.Order, what an augmentation is drawn by."""
+    raw = _in_training(split, seed, order, repeats, batch_size=batch_size, rows=rows, faults=faults)
+    numbers = raw(start_step).map(lambda raw, turn, index: {"turn": turn, "id": index})
+    batches = numbers.batch(rows.stop - rows.start).prefetch(2).as_numpy_iterator()
+    return _closed_at_exit(batch for batch in batches)
+
+
+def _in_training(split: Lookup | Shards, seed: int, order: Order | None, repeats: int,
+                 **arguments) -> Callable:
+    """start step -> dataset of (index or undecoded record, turn, id)."""
+    if isinstance(split, Lookup):
+        order = order or Order(split.size, seed, repeats=repeats)
+        return functools.partial(streams.ordered, split, order=order, **arguments)
+    return functools.partial(streams.streamed, split, seed=seed, repeats=repeats, **arguments)
+
+
 def eval_batches(split: Lookup | Shards, transforms: Sequence[Callable], *, batch_size: int,
                  rows: slice, channels: int, classes: int | None = None, seed: int = 0,
-                 faults: Faults | None = None) -> Iterator[Batch]:
+                 turn: int = 0, faults: Faults | None = None) -> Iterator[Batch]:
     """Every example exactly once, in order; as many batches on every host.
 
-    seed: for transforms that are random. The last batch is filled up with zero images of mask 0 and
-    id -1. An example that `faults` skips has mask 0 too. Raises the same as `train_batches`.
+    seed, turn: for transforms that are random. The last batch is filled up with zero images of mask
+    0 and id -1. An example that `faults` skips has mask 0 too. Raises the same as `train_batches`.
     """
     faults = faults or Faults(split)
-    raw = functools.partial(streams.in_order, split, batch_size=batch_size, faults=faults)
+    raw = functools.partial(streams.in_order, split, batch_size=batch_size, faults=faults,
+                            turn=turn)
     example = _example(split, transforms, seed, channels, classes)
     count = rows.stop - rows.start
     batches = _closed_at_exit(_batches(functools.partial(raw, rows=rows), example, 0, count,

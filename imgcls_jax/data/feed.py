@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from imgcls_jax import datasets
-from imgcls_jax.data.batches import eval_batches, train_batches
+from imgcls_jax.data.batches import eval_batches, train_batches, train_order
 from imgcls_jax.data.cache import cached
 from imgcls_jax.data.faults import LABELS, REPAIR, Faults
 from imgcls_jax.data.order import Order, generator
@@ -172,8 +172,16 @@ class Feed:
             classes=len(self.source.classes), order=self.order(name),
             repeats=self.options.repeats, faults=self.faults(name))
 
+    def numbers(self, name: str, *, batch_size: int, start_step: int,
+                rows: slice) -> Iterator[Batch]:
+        """Which examples the batches of `train` hold, as of pipeline.train_order."""
+        return train_order(
+            self.split(name), batch_size=batch_size, seed=self.seed, start_step=start_step,
+            rows=rows, order=self.order(name), repeats=self.options.repeats,
+            faults=self.faults(name))
+
     def evaluate(self, name: str, transforms: Sequence[Callable], *, batch_size: int, rows: slice,
-                 on_error: str = "fail") -> Iterator[Batch]:
+                 on_error: str = "fail", seed: int = 0, turn: int = 0) -> Iterator[Batch]:
         """Batches of evaluation, as of pipeline.eval_batches; what cannot be read ends it, unless
         on_error="skip"."""
         faults = self.faults(name) if on_error == "skip" else None
@@ -181,7 +189,8 @@ class Feed:
             self._check_labels(name)
         return eval_batches(
             self.split(name), transforms, batch_size=batch_size, rows=rows,
-            channels=self.source.channels, classes=len(self.source.classes), faults=faults)
+            channels=self.source.channels, classes=len(self.source.classes), seed=seed, turn=turn,
+            faults=faults)
 
 
 def select(source: Source, options: DataOptions, seed: int) -> Source:

@@ -115,13 +115,13 @@ def streamed(split: Shards, start_step: int, *, batch_size: int, seed: int, rows
 
 
 def in_order(split: Lookup | Shards, start_step: int, *, batch_size: int, rows: slice,
-              faults: Faults):
+              faults: Faults, turn: int = 0):
     tf = tensorflow()
     if isinstance(split, Lookup):
         def indices(step):
             first = step * batch_size
             ids = np.arange(first + rows.start, min(first + rows.stop, split.size))
-            return faults.replace(ids), np.zeros_like(ids), ids
+            return faults.replace(ids), np.full_like(ids, turn), ids
 
         steps = tf.data.Dataset.range(start_step, -(-max(split.size - rows.start, 0) // batch_size))
         return _by_index(steps.map(lambda step: tf.numpy_function(indices, [step],
@@ -135,7 +135,7 @@ def in_order(split: Lookup | Shards, start_step: int, *, batch_size: int, rows: 
         (paths, begins + skips, counts - skips, ids + skips)).filter(
         lambda path, begin, count, first_id: count > 0)
     records = files.flat_map(functools.partial(_records, split)).map(
-        lambda index, record: (record, tf.zeros_like(index), index))
+        lambda index, record: (record, tf.fill(tf.shape(index), np.int64(turn)), index))
     return _own(_standing_in(records, faults), rows, batch_size)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from imgcls_jax.evaluators import EVALUATORS, Parts, _gather
 
 
-@EVALUATORS.register()
+@EVALUATORS.register(features=True)
 def classification(parts: Parts):
     """Loss and metrics over a whole split.
 

@@ -9,7 +9,7 @@ from imgcls_jax.registry import Count, Positive
 BIAS = 100.0  # a constant feature, so large that its weight is hardly regularised
 
 
-@EVALUATORS.register()
+@EVALUATORS.register(features=True)
 def few_shot(parts: Parts, *, train: str = "train", shots: tuple[Count, ...] = (1, 5, 10, 25),
              l2: tuple[Positive, ...] = (1024.0,), seeds: Count = 3):
     """Accuracy of a linear classifier that is fitted to a few examples of each class.

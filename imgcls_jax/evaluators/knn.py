@@ -9,7 +9,7 @@ from imgcls_jax.evaluators._measure import measure
 from imgcls_jax.registry import Count, Positive
 
 
-@EVALUATORS.register()
+@EVALUATORS.register(features=True)
 def knn(parts: Parts, *, train: str = "train", k: Count = 20, temperature: Positive = 0.07):
     """Classification by a vote of the k nearest training examples.
 

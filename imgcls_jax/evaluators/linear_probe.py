@@ -11,7 +11,7 @@ from imgcls_jax.evaluators._measure import measure
 from imgcls_jax.registry import Count
 
 
-@EVALUATORS.register()
+@EVALUATORS.register(features=True)
 def linear_probe(parts: Parts, *, train: str = "train",
                  l2: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
                  held_out: float = 0.2, steps: Count = 1000, seed: int = 0):

@@ -8,7 +8,7 @@ from imgcls_jax.evaluators.classification import classification
 from imgcls_jax.metrics.f1 import f1
 
 
-@EVALUATORS.register()
+@EVALUATORS.register(features=True)
 def per_class(parts: Parts, *, threshold: float = 0.5):
     """Precision, recall and F1 of every class by its name.
 

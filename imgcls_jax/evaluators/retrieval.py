@@ -7,7 +7,7 @@ from imgcls_jax.evaluators import EVALUATORS, Parts, _features
 from imgcls_jax.registry import Count
 
 
-@EVALUATORS.register()
+@EVALUATORS.register(features=True)
 def retrieval(parts: Parts, *, k: tuple[Count, ...] = (1, 5, 10)):
     """Recall at k and mAP at R when searching a split for examples of the same class.
 

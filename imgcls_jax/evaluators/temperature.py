@@ -14,7 +14,7 @@ from imgcls_jax.registry import Count
 LIMIT = 5.0  # of the logarithm of the temperature
 
 
-@EVALUATORS.register()
+@EVALUATORS.register(features=True)
 def temperature(parts: Parts, *, fit: str = "", bins: Count = 15):
     """Calibration before and after temperature scaling.
 

@@ -12,7 +12,7 @@ from imgcls_jax.evaluators import EVALUATORS, Parts, _gather
 from imgcls_jax.registry import Positive
 
 
-@EVALUATORS.register()
+@EVALUATORS.register(features=True)
 def thresholds(parts: Parts, *, fit: str = "", beta: Positive = 1.0):
     """For each class the probability threshold with the best F-score.
 

@@ -11,7 +11,7 @@ from imgcls_jax.layers.patches import Patches
 from imgcls_jax.models import MODELS
 from imgcls_jax.models._variants import takes
 from imgcls_jax.models._vit_names import big_vision
-from imgcls_jax.registry import BelowOne
+from imgcls_jax.registry import BelowOne, Count
 from imgcls_jax.types import Layout
 
 TIMM = Layout("torch", (  # timm/models/mlp_mixer.py
@@ -172,3 +172,15 @@ def mixer_l32(num_classes, **options):
 @takes(_options)
 def mixer_l16(num_classes, **options):
     return Mixer(num_classes, 16, 1024, 24, 512, 4096, **options)
+
+
+@MODELS.register(image_size=32, classes=10, mean=(0.4914, 0.4822, 0.4465),
+                 std=(0.2470, 0.2435, 0.2616), params=851_082, head="head",
+                 paper="arXiv 2105.01601", layouts={"timm": TIMM})
+def mixer_mini(num_classes: int, *, patch_size: Count = 4, width: Count = 128, depth: int = 6,
+               tokens: Count = 64, channels: Count = 512, dropout: BelowOne = 0.0,
+               drop_path: BelowOne = 0.0, remat: bool = False,
+               dtype: str = "float32") -> nn.Module:
+    """For images of 28 to 32 pixels."""
+    return Mixer(num_classes, patch_size, width, depth, tokens, channels, dropout=dropout,
+                 drop_path=drop_path, remat=remat, dtype=dtype)

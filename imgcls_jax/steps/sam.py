@@ -9,7 +9,7 @@ from imgcls_jax.registry import Positive
 from imgcls_jax.steps import STEPS, Parts, _update
 
 
-@STEPS.register()
+@STEPS.register(features=True)
 def sam(parts: Parts, *, rho: Positive = 0.05, adaptive: bool = False, accumulate: int = 1,
         auxiliary: float = 0.3, reduce: _update.Reduce = None):
     """`supervised` with the gradient at w + e (arXiv 2010.01412, algorithm 1), at twice the cost.

@@ -3,7 +3,7 @@
 from imgcls_jax.steps import STEPS, Parts, _update
 
 
-@STEPS.register()
+@STEPS.register(features=True)
 def supervised(parts: Parts, *, accumulate: int = 1, auxiliary: float = 0.3,
                reduce: _update.Reduce = None):
     """One optimizer update on the mean loss of the batch: (state, batch) -> (state, Sums).

@@ -50,6 +50,8 @@ def _train(run: Run, directory: Path, name: str, quiet: bool, lock: workdir.Lock
             for line in (results.headline(run, directory, start, name), *(run.notes or ()),
                          *changes):
                 log.line(line)
+            if run.begin:
+                run.begin(state, log.line)
             if main:
                 results.describe(run, directory, before)
             loop = _Loop(run, checkpoints, log, signals, Evaluations(run, log, history), lock,

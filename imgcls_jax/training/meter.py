@@ -52,7 +52,7 @@ class Meter:
         self._sums: collections.Counter = collections.Counter()
         self._ids, self._rate, self._waited = 0, 0.0, 0.0
         self._seconds, self._steps = 0.0, 0  # of this session
-        self._hinted = False
+        self._hinted = run.begin is not None  # of features, which are read in no time
 
     def timed(self, batches: Iterable) -> Iterator:
         """The batches; how long the consumer waits for each is counted while the clock runs."""

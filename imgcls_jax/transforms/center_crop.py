@@ -6,7 +6,7 @@ from imgcls_jax.registry import Count
 from imgcls_jax.transforms import TRANSFORMS
 
 
-@TRANSFORMS.register()
+@TRANSFORMS.register(random=False)
 def center_crop(*, size: Count):
     """u8[h,w,C] -> u8[size,size,C], the same crop as torchvision's.
 

@@ -7,7 +7,7 @@ from imgcls_jax.data.decoding.tensorflow import tensorflow
 from imgcls_jax.transforms import TRANSFORMS
 
 
-@TRANSFORMS.register()
+@TRANSFORMS.register(random=False)
 def decode(*, dct: Literal["accurate", "fast"] = "accurate"):
     """Encoded bytes -> u8[H,W,C], by the rule of data/decoding; decoded pixels stay unchanged.
 

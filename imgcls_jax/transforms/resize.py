@@ -6,7 +6,7 @@ from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 
-@TRANSFORMS.register()
+@TRANSFORMS.register(random=False)
 def resize(*, size: Count | tuple[Count, Count], interpolation: Interpolation = "bilinear",
            antialias: bool | None = None, library: Library = "tensorflow"):
     """u8[h,w,C] -> u8[H,W,C], without keeping the aspect ratio. size: H and W, or (H, W)."""

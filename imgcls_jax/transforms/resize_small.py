@@ -7,7 +7,7 @@ from imgcls_jax.transforms import TRANSFORMS
 from imgcls_jax.transforms._resize import Interpolation, Library, resizer
 
 
-@TRANSFORMS.register()
+@TRANSFORMS.register(random=False)
 def resize_small(*, size: Count, interpolation: Interpolation = "bilinear",
                  antialias: bool | None = None, library: Library = "tensorflow"):
     """u8[h,w,C] -> u8[H,W,C] with the same aspect ratio and min(H, W) = size.

@@ -84,3 +84,32 @@ def test_published_weights_become_a_classifier_of_ones_own_photos(photos, publis
     correlation = np.corrcoef(trained[kernel].ravel(), weights[kernel].ravel())[0, 1]
     assert correlation > 0.5
     assert trained["params/head/kernel"].shape == (2 * WIDTH, len(KINDS))
+
+
+@pytest.mark.nightly
+def test_a_head_on_features_is_in_an_ordinary_workdir(photos, published, tmp_path, capsys):
+    converted, workdir = tmp_path / "converted", tmp_path / "w"
+    narrow = f"--config.model.width={WIDTH}"
+    assert main(["convert", "--model=resnet18", f"--weights={published[0]}", f"--size={SIZE}",
+                 f"--workdir={converted}", narrow]) == 0
+    line = ["train", narrow, f"--workdir={workdir}", "--quiet", "--config=finetune:model=resnet18,"
+            f"data={photos},weights={converted},size={SIZE},probe=true,views=2"]
+    assert main([*line, "--config.total.steps=100"]) == 0
+    said = (workdir / "train.log").read_text()
+    assert "features of train, 2 views of 144 images: 288 computed, 0 taken" in said
+    assert f"starts from {converted}" in said
+    assert main([*line, "--config.total.steps=200"]) == 0
+    said = (workdir / "train.log").read_text()
+    assert "going on from step 100" in said and "0 computed, 288 taken from the cache" in said
+
+    found = json.loads((workdir / "results.json").read_text())["eval"]["val"]
+    capsys.readouterr()
+    assert main(["eval", f"--workdir={workdir}", "--json"]) == 0  # by the whole network
+    again = json.loads(capsys.readouterr().out)["eval"]["val"]
+    assert again == pytest.approx(found, rel=1e-4) and again["top1"] > 0.5
+    assert main(["export", f"--workdir={workdir}", "--format=safetensors", "--layout=torchvision",
+                 f"--out={tmp_path / 'w.safetensors'}"]) == 0
+    model, whole = predict.load(workdir), tree.flatten(predict.load(converted).variables)
+    for path, leaf in tree.flatten(model.variables).items():
+        if "head" not in path:
+            np.testing.assert_array_equal(leaf, whole[path], err_msg=path)

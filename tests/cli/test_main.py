@@ -10,6 +10,8 @@ import pytest
 
 from imgcls_jax import __main__, config, errors
 from imgcls_jax.cli import _command as command
+from imgcls_jax.errors import ConfigError
+from imgcls_jax.pretrained import catalogue, load
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -147,9 +149,24 @@ def test_names_are_listed_by_a_pattern(capsys):
     assert command.main(["list", "models", "resnet18", "resnet50"]) == 2
 
 
-def test_photos_are_fine_tuned_on_a_model_that_others_read():
-    assert config.load("finetune:data=./photos").config["model"] == {"name": "resnet18"}
-    assert config.load("finetune").config["model"] == {"name": "resnet20"}
+def test_photos_are_fine_tuned_from_the_weights_of_the_extra_where_that_is_installed(monkeypatch):
+    def chosen(variant):
+        found = config.load(f"finetune:{variant}").config
+        return found["model"]["name"], (found["init"] or {}).get("weights")
+
+    name = "efficientnet_lite0"
+    assert chosen("data=./photos") == (name, f"{name}/imagenet1k")
+    assert chosen(f"data=./photos,weights={name}/x") == (name, f"{name}/x")
+    assert chosen("data=./photos,model=resnet50") == ("resnet50", None)
+    assert chosen("data=./photos,weights=runs/w") == ("resnet18", "runs/w")
+    assert chosen("") == ("resnet20", None)
+    probed = config.load("finetune:data=./photos,probe=true").config
+    published = catalogue.weights(name)["imagenet1k"]
+    assert probed["transforms"] == probed["eval_transforms"] == load.transforms(published)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert chosen("data=./photos") == ("resnet18", None)
+    with pytest.raises(ConfigError, match="probe=true needs weights"):
+        chosen("data=./photos,probe=true")
 
 
 def test_flags_are_helped_with_in_the_order_of_their_use(capsys):

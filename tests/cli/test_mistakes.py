@@ -170,7 +170,8 @@ def photos(root: Path, classes=("cat", "dog"), count=12) -> Path:
 
 
 def folder_words(root, workdir):
-    return ("train", f"--config=finetune:data={root}/,size=8", *TINY, f"--workdir={workdir}")
+    return ("train", f"--config=finetune:model=vit_mini,data={root}/,size=8", *TINY,
+            f"--workdir={workdir}")
 
 
 def test_missing_data(told, tmp_path):
@@ -259,9 +260,9 @@ def tagged(folder: Path, rows=(), text="{}|b") -> Path:
 
 
 def tagged_words(path, workdir, *more):
-    return ("train", f"--config=finetune:data={path},size=8", *TINY, "--config.loss.name=sigmoid",
-            "--config.task=multilabel", "--config.checkpoint.best=None",
-            f"--workdir={workdir}", *more)
+    return ("train", f"--config=finetune:model=vit_mini,data={path},size=8", *TINY,
+            "--config.loss.name=sigmoid", "--config.task=multilabel",
+            "--config.checkpoint.best=None", f"--workdir={workdir}", *more)
 
 
 def test_a_class_that_is_not_listed_is_named_with_its_line(told, tmp_path):

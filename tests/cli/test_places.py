@@ -131,7 +131,7 @@ def test_every_path_of_a_config_is_made_absolute_and_nothing_else(tmp_path, monk
     ["data", "show", "photos", "--out=photos/a.png"],
     ["data", "prepare", "photos", "--out=photos/records"],
     ["baseline", "--data=photos", "--workdir=photos/w"],
-    ["lr", "--config=finetune:data=photos", "--out=photos/curve.png"]],
+    ["lr", "--config=finetune:model=resnet18,data=photos", "--out=photos/curve.png"]],
     ids=lambda line: " ".join([*line[:2], line[-1]]))
 def test_nothing_is_written_where_images_are_read(line, trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

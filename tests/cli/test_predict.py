@@ -40,7 +40,7 @@ def trained(images, workdir, column, labels, task):
     path = images / f"{column}_{len(set(labels))}.csv"
     rows = [f"{i}.png,{labels[i % 4]},{'val' if i >= 40 else 'train'}" for i in range(48)]
     path.write_text("\n".join([f"path,{column},split", *rows]) + "\n")
-    assert main(["train", f"--config=finetune:data={path},size=8,task={task}", *TINY,
+    assert main(["train", f"--config=finetune:model=vit_mini,data={path},size=8,task={task}", *TINY,
                  f"--workdir={workdir}"]) == 0
     return workdir
 

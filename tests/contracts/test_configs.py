@@ -18,7 +18,8 @@ from tests import absent
 RESOLVED = json.loads(Path(__file__).with_name("configs.json").read_text())
 # A config without claims is loaded as its docstring shows it.
 FREE = {"finetune": ("model=resnet50,data=./photos,size=224", "model=vit_mini",
-                     "model=vit_s16,data=./photos", "weights=runs/w"),
+                     "model=vit_s16,data=./photos", "weights=runs/w",
+                     "data=./photos,probe=true,views=4"),
         "shapes": ("finetune,weights=runs/w", "probe,weights=runs/w,per_class=20",
                    "all,imbalance=100")}
 

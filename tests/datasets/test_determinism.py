@@ -53,7 +53,8 @@ def without_files(name):
     return lambda place: DATASETS.get(name)()
 
 
-KINDS = {"digits": without_files("digits"), "tfds tfrecord": of_tfds("tfrecord"),
+KINDS = {"digits": without_files("digits"), "mnist5k": without_files("mnist5k"),
+         "tfds tfrecord": of_tfds("tfrecord"),
          "tfds array_record": of_tfds("array_record"), "folder": of_folder, "tar": of_tar,
          "manifest": of_manifest, "synthetic": without_files("synthetic"), "zip": of_zip,
          **{kind: lambda place, kind=kind: test_records.source(kind, place)

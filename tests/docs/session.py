@@ -98,8 +98,10 @@ def shortened(words: list[str]) -> list[str]:
     named = next((word.partition("=")[2] for word in words if word.startswith("--config=")), "")
     small = [f"--config.batch_size={32 if named.startswith('digits') else 8}"]
     if named.startswith("finetune") and "size=" not in named:
-        small += [f"--config.{key}.size={SIDE}"
-                  for key in ("transforms[0]", "eval_transforms[0]", "eval_transforms[1]")]
+        keys = ["transforms[0]", "eval_transforms[0]", "eval_transforms[1]"]
+        if "probe=true" in named:  # of EfficientNet-Lite0, whose first transform decodes
+            keys = [f"{key}[{i}]" for key in ("transforms", "eval_transforms") for i in (1, 2)]
+        small += [f"--config.{key}.size={SIDE}" for key in keys]
     if words[0] == "train":
         return [*small, "--config.total.steps=2", "--config.schedule.warmup.steps=1"]
     if words[0] == "lr":
