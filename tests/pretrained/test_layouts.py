@@ -28,6 +28,7 @@ def shapes(model: str, **arguments) -> dict[str, tuple[int, ...]]:
     return {path: leaf.shape for path, leaf in tree.flatten(wanted).items()}
 
 
+@pytest.mark.daily(1)
 @pytest.mark.parametrize("case", ["tv_swin_t", "tv_swin_v2_t", "timm_swinv2_tiny_window8_256",
                                   "tv_maxvit_t"])
 def test_an_export_has_every_tensor_of_the_publishers_files(case):
