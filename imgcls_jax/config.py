@@ -168,6 +168,11 @@ def data_at(text: str) -> dict | None:
     return dict(name="folder", dir=text, train="train", eval="val")
 
 
+def installed(module: str) -> bool:
+    """Whether a module is there, such as one with the weights that a config starts from."""
+    return importlib.util.find_spec(module) is not None
+
+
 def _get_config(module, variant: str, spec: str, path: Path) -> dict:
     try:
         made = module.get_config(variant) if variant else module.get_config()
