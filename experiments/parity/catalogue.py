@@ -44,6 +44,9 @@ TIMM = {
                                          (380, 83.04), (456, 83.70), (528, 84.12), (600, 84.42)))},
     "tf_efficientnet_b5.ra_in1k": ("tf_efficientnet_b5", "ra_in1k", 456, None),
     "tf_efficientnet_b7.ra_in1k": ("tf_efficientnet_b7", "ra_in1k", 600, None),
+    **{f"tf_efficientnet_lite{n}.in1k": (f"efficientnet_lite{n}", "in1k", size, top1)
+       for n, (size, top1) in enumerate(((224, 74.846), (240, 76.674), (260, 77.470),
+                                         (300, 79.808), (380, 81.540)))},
     "tf_efficientnetv2_s.in1k": ("tf_efficientnetv2_s", "in1k", 384, 83.90),
     "tf_efficientnetv2_m.in1k": ("tf_efficientnetv2_m", "in1k", 480, 85.21),
     "tf_efficientnetv2_l.in1k": ("tf_efficientnetv2_l", "in1k", 480, 85.66),
@@ -65,7 +68,7 @@ TIMM = {
        (f"deit_{ours}16_distilled", "fb_in1k" if size == 224 else "fb_in1k_384", size, None)
        for width, ours, size in (("tiny", "ti", 224), ("small", "s", 224), ("base", "b", 224),
                                  ("base", "b", 384))},
-    "mnasnet_100.rmsp_in1k": ("mnasnet1_0", "rmsp_in1k", 224, None),
+    "mnasnet_100.rmsp_in1k": ("mnasnet1_0", "rmsp_in1k", 224, 74.672),
     "mixer_b16_224.goog_in21k_ft_in1k": ("mixer_b16", "goog_in21k_ft_in1k", 224, 76.62),
     "mixer_l16_224.goog_in21k_ft_in1k": ("mixer_l16", "goog_in21k_ft_in1k", 224, 72.08),
     **{f"convnext_{width}.fb_in1k": (f"convnext_{width}", "fb_in1k", 224, top1)
@@ -73,8 +76,8 @@ TIMM = {
                            ("large", 84.304))},
     **{f"swin_{width}_patch4_window7_224.ms_in1k": (f"swin_{width[0]}", "ms_in1k", 224, top1)
        for width, top1 in (("tiny", 81.39), ("small", 83.23), ("base", 83.60))},
-    **{f"swinv2_{width}_window8_256.ms_in1k": (f"swin_v2_{width[0]}", "ms_in1k", 256, None)
-       for width in ("tiny", "small", "base")},
+    **{f"swinv2_{width}_window8_256.ms_in1k": (f"swin_v2_{width[0]}", "ms_in1k", 256, top1)
+       for width, top1 in (("tiny", 81.824), ("small", 83.844), ("base", 84.246))},
     **{f"convnextv2_{width}.{tag}": (f"convnextv2_{width}", tag, size, top1)
        for tag, size, scores in (
            ("fcmae_ft_in1k", 224, {"atto": 76.644, "femto": 78.476, "pico": 80.304, "nano": 81.856,
@@ -323,7 +326,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", type=Path, help="a table to compare with")
     arguments = parser.parse_args()
-    rows = [*torchvision_rows(), *timm_rows(), *google_rows(), *package_rows(),
+    rows = [*torchvision_rows(), *package_rows(), *timm_rows(), *google_rows(),
             *keras_rows()]
     rows.sort(key=lambda row: re.sub(r"\d+", lambda n: n[0].zfill(4), row["model"]))
     with FILE.open("w", newline="") as file:

@@ -84,7 +84,7 @@ def test_the_mode_of_caffe_is_a_mean_off_the_levels(name):
 def test_every_family_is_there():
     said = {"alexnet": 1, "vgg": 11, "googlenet": 1, "inception_v3": 1, "resnet": 32,
             "wide_resnet": 4, "resnext": 5, "densenet": 4, "efficientnet_b": 9,
-            "efficientnet_v2": 3, "efficientnet_lite": 3, "mobilenet_v2": 2, "mobilenet_v3": 3,
+            "efficientnet_v2": 3, "efficientnet_lite": 8, "mobilenet_v2": 2, "mobilenet_v3": 3,
             "convnext": 8, "convnextv2": 18, "regnet_x": 14, "regnet_y": 20, "squeezenet": 2,
             "shufflenet": 4, "seresnet": 5, "seresnext": 3, "swin_": 6, "swin_v2": 6, "maxvit": 1,
             "mnasnet": 5, "tf_efficientnet_b": 18, "tf_efficientnetv2": 3, "mixer": 3, "deit": 4,
