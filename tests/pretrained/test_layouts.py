@@ -46,7 +46,8 @@ def small(path: str, shape: tuple[int, ...], layout) -> tuple[int, ...]:
     """The shape with few channels, of other numbers in and out, but for what a layout states."""
     theirs = names.theirs(path, layout)
     stated = any(re.fullmatch(pattern, theirs[0]) for pattern, _ in layout.shapes)
-    if stated and layout.format == "npz":  # heads have an axis of their own
+    # In npz heads have an axis of their own, and some tables of positions lack the first one.
+    if stated and (layout.format == "npz" or path.endswith("/positions")):
         return shape
     kernels = (layout.patches, layout.flattened[0] if layout.flattened else "")
     stated |= any(re.fullmatch(kernel, path.partition("/")[2]) for kernel in kernels if kernel)
