@@ -52,7 +52,8 @@ def main(path: str):
 
 def limit(size: int):
     """The system ends this process where it takes far more than a file of `size` bytes needs."""
-    with contextlib.suppress(ImportError, ValueError, OSError):  # there is none on Windows
+    # Windows has no such limits, and a system may refuse one; the file is then read without.
+    with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         seconds = math.ceil(time.process_time()) + SECONDS + int(size / A_SECOND)

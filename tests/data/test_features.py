@@ -115,9 +115,9 @@ def computed(folder, compute=linear, w=W, split="train[:100]", seed=0, views=Non
         real = image["mask"] > 0
         np.testing.assert_array_equal(batch["label"][real], image["label"][real])
         np.testing.assert_array_equal(batch["mask"], image["mask"])
-        if views is None:
+        if views is None:  # sums of 64 products of about 250: rounding of f32 is below 0.01
             np.testing.assert_allclose(batch["image"][real], np.asarray(compute(
-                {"w": w}, image["image"]))[real], rtol=1e-3, atol=1e-2, equal_nan=True)
+                {"w": w}, image["image"]))[real], rtol=1e-5, atol=1e-2, equal_nan=True)
     return int(lines[-1].split(" computed")[0].split()[-1].replace(",", ""))
 
 
